@@ -1,0 +1,141 @@
+"""Offline speech synthesis with espeak-ng, through the library that the `espeakng-loader` wheel carries.
+
+Design choices:
+- ctypes on the C library: no system package, no subprocess per sentence (about 2 ms a sentence).
+- A voice is an accent and a variant (the variant changes the vocal tract and the source, so it plays the part of a
+  speaker). Variants, not only their combinations with accents, are disjoint between the splits: whatever is trained on
+  the train voices has never heard the timbre of a test voice.
+- espeak-ng keeps global state, so there is one `Synthesizer` a process.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+import numpy as np
+
+
+try:
+    import espeakng_loader
+except ImportError as error:
+    raise ImportError("Speech synthesis needs espeakng-loader: pip install 'modeling-toxmtl[data]'.") from error
+
+
+class Voice(NamedTuple):
+    """An espeak-ng voice: `accent` is a voice file such as `en-us`, `variant` one of espeak-ng's `!v` files such as
+    `m3`."""
+
+    accent: str
+    variant: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.accent}+{self.variant}"
+
+
+ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
+
+VARIANTS = {
+    "train": (
+        *(
+            "m1",
+            "m2",
+            "m3",
+            "m4",
+            "m5",
+            "m6",
+            "f1",
+            "f2",
+            "f3",
+            "f4",
+            "Andrea",
+            "Alicia",
+            "Andy",
+            "Mike",
+            "Hugo",
+            "Marco",
+        ),
+        *(
+            "adam",
+            "belinda",
+            "benjamin",
+            "caleb",
+            "david",
+            "edward",
+            "gustave",
+            "iven",
+            "john",
+            "klatt",
+            "klatt3",
+            "linda",
+        ),
+        *("max", "michel", "norbert", "paul", "rob", "robert", "steph", "victor", "zac"),
+    ),
+    "validation": ("m8", "Annie", "ian", "steph2"),
+    "test": ("m7", "f5", "Alex", "anika", "quincy", "miguel"),
+}
+
+VOICES = {
+    split: [Voice(accent, variant) for variant in variants for accent in ACCENTS]
+    for split, variants in VARIANTS.items()
+}
+
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: the call returns when the callback has had every sample
+_CHARACTER_POSITION = 1
+_UTF8 = 1
+_PARAMETERS = {"rate": 1, "pitch": 3, "pitch_range": 4, "word_gap": 7}
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+class Synthesizer:
+    """Speaks text. `sampling_rate` (Hz) is that of espeak-ng, 22,050."""
+
+    def __init__(self):
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data_path = espeakng_loader.get_data_path().encode()
+        self.sampling_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, 0)
+        if self.sampling_rate <= 0:
+            raise RuntimeError(f"espeak-ng could not start from {data_path.decode()}: reinstall espeakng-loader.")
+        self._chunks: list[np.ndarray] = []
+        self._callback = _CALLBACK(self._collect)  # kept: espeak-ng holds only the pointer
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _collect(self, samples, count, _events) -> int:
+        if samples and count > 0:
+            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0  # go on
+
+    def synthesize(
+        self, text: str, voice: Voice, rate: int = 175, pitch: int = 50, pitch_range: int = 50, word_gap: int = 0
+    ) -> tuple[np.ndarray, int]:
+        """Speaks `text`.
+
+        Args:
+            text: what to say, any UTF-8 text.
+            voice: who says it.
+            rate: speed in words a minute, 80 to 450.
+            pitch: base pitch, 0 to 100.
+            pitch_range: liveliness of the pitch, 0 (monotone) to 100.
+            word_gap: extra pause between words, in units of 10 ms.
+
+        Returns:
+            float32 samples in [-1, 1] of shape `(samples,)`, and their sampling rate in Hz.
+
+        Raises:
+            ValueError: if espeak-ng does not know the voice.
+        """
+        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise ValueError(
+                f"espeak-ng knows no voice {voice.name!r}: accents are {ACCENTS}, variants are in `VARIANTS`."
+            )
+        for parameter, value in {
+            "rate": rate,
+            "pitch": pitch,
+            "pitch_range": pitch_range,
+            "word_gap": word_gap,
+        }.items():
+            self._library.espeak_SetParameter(_PARAMETERS[parameter], int(value), 0)
+        self._chunks.clear()
+        encoded = text.encode()
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, _CHARACTER_POSITION, 0, _UTF8, None, None)
+        samples = np.concatenate(self._chunks) if self._chunks else np.zeros(0, dtype=np.int16)
+        return samples.astype(np.float32) / 32768.0, self.sampling_rate

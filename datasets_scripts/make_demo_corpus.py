@@ -1,0 +1,338 @@
+"""Builds the demo corpus: synthetic voice chat with toxicity labels, offline, in about a minute.
+
+    python -m datasets_scripts.make_demo_corpus --output_dir demo_data
+
+Design choices:
+- Texts are made first, in one process, because no sentence may occur twice; the costly part, speech and Opus, is
+  spread over processes. Each clip has its own seed, so the files do not depend on the number of processes.
+- A folder keeps a manifest with the settings and a hash of all texts: an equal corpus is not built again, another one
+  is not overwritten unasked.
+"""
+
+import _ctypes
+import ctypes
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+from transformers import HfArgumentParser
+
+from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
+from datasets_scripts.effects import draw_channel, encode_opus, transmit
+from datasets_scripts.espeak import VOICES, Synthesizer, Voice
+from datasets_scripts.schema import Row, write_split
+from modeling_toxmtl.audio import resample
+from modeling_toxmtl.keywords import KeywordList
+from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+
+
+# Raise it when voices or effects change: the hash of the texts does not see them.
+FORMAT_VERSION = 1
+
+SPEECH_RATES = (130, 200)  # words a minute, as espeak-ng counts
+PITCHES = (30, 70)  # of 0 to 100
+WORD_GAP_SHARE = 0.2  # of the clips: spoken with pauses between the words
+WORD_GAPS = (1, 8)  # of 10 ms
+SILENCES = (0.0, 0.4)  # seconds, before and after the speech
+MIN_DURATION = 1.0  # seconds
+# In seconds. The paper trains on clips up to 15 s and evaluates on clips up to 60 s (section 4.2).
+MAX_DURATIONS = {"train": 15.0, "validation": 60.0, "test": 60.0}
+
+CARD = """\
+---
+license: apache-2.0
+language: en
+pretty_name: Demo corpus of synthetic toxic voice chat
+task_categories:
+- audio-classification
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+{data_files}
+---
+
+# Demo corpus of synthetic toxic voice chat
+
+English sentences of voice chat in six classes of toxicity, spoken by espeak-ng and sent through a simulated voice-chat
+channel (background noise, gain, clipping, Opus at 12 to 32 kbit/s). For demonstrations and tests: **no figure measured
+on it says how a model does on people.** It contains swear words, insults and mild sexual language. The Racist class is
+made of invented words, peoples and places.
+
+    python -m datasets_scripts.make_demo_corpus {sizes} --seed {seed}
+
+## Hours by label
+
+A clip with several labels counts for each of them, and once in the total.
+
+{hours}
+
+## Labels and keywords
+
+{shares}
+
+No sentence occurs twice. Voices and sentence templates are disjoint between the splits; words, keywords and the
+phrases that violate without a keyword are shared. A clip's labels follow from its making: they are those of the
+keywords meant (not quoted) and of the violating phrases in it.
+
+## Columns
+
+| Column | Content |
+|---|---|
+| `id` | Split and number |
+| `audio` | An Ogg-Opus file, mono, as bytes (not decoded) |
+| `duration` | Seconds |
+| `labels` | Names of the classes; `NoViolation` stands alone |
+| `transcript` | What is said |
+| `speaker` | espeak-ng accent and voice variant |
+| `source` | Ids of the templates, from the carrier sentence to its content |
+| `split` | `train`, `validation` or `test` |
+
+## Licence
+
+Texts and labels: Apache-2.0. The speech was synthesised by espeak-ng, a program under GPL-3.0-or-later; the licence of
+the program does not extend to its output.
+"""
+
+
+@dataclass
+class DemoCorpusArguments:
+    """What to build, and where."""
+
+    output_dir: str = field(default="demo_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
+    train_clips: int = field(default=2400, metadata={"help": "Number of training clips."})
+    validation_clips: int = field(default=200, metadata={"help": "Number of validation clips."})
+    test_clips: int = field(default=400, metadata={"help": "Number of test clips."})
+    seed: int = field(default=0, metadata={"help": "The same seed and sizes give the same files."})
+    num_proc: int = field(default=2, metadata={"help": "Number of processes; the files do not depend on it."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace another corpus in the folder."})
+
+    def __post_init__(self):
+        if self.num_proc < 1:
+            raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}: give 0 or more.")
+        for split, count in self.num_clips.items():
+            if count < 1:
+                raise ValueError(f"--{split}_clips is {count}: every split needs at least one clip.")
+
+    @property
+    def num_clips(self) -> dict[str, int]:
+        return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a worker needs to make a clip."""
+
+    seed: int
+    index: int
+    text: ClipText
+
+
+def make_clip(recipe: Recipe) -> Row:
+    """Speaks a text in a random voice of its split and sends it through a random channel."""
+    text, split_number = recipe.text, SPLITS.index(recipe.text.split)
+    # The 1 sets the stream apart from that of the text.
+    rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, split_number, recipe.index, 1]))
+    voice = VOICES[text.split][rng.integers(len(VOICES[text.split]))]
+    speech, sampling_rate = speak(text.transcript, voice, MAX_DURATIONS[text.split], rng)
+    channel = draw_channel(rng)
+    samples = resample(transmit(speech, sampling_rate, channel, rng), sampling_rate, channel.sampling_rate)
+    return Row(
+        id=f"{text.split}-{recipe.index:06d}",
+        audio=encode_opus(samples, channel.sampling_rate, channel.bit_rate),
+        duration=len(samples) / channel.sampling_rate,
+        labels=text.labels,
+        transcript=text.transcript,
+        speaker=voice.name,
+        source="template:" + "+".join(text.templates),
+        split=text.split,
+    )
+
+
+def speak(text: str, voice: Voice, max_duration: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Speaks `text` at a random rate and pitch, with silence around it.
+
+    Returns:
+        Samples of `MIN_DURATION` to `max_duration` seconds, and their sampling rate in Hz. What would last longer is
+        spoken faster.
+    """
+    rate = int(rng.integers(*SPEECH_RATES, endpoint=True))
+    pitch = int(rng.integers(*PITCHES, endpoint=True))
+    word_gap = int(rng.integers(*WORD_GAPS, endpoint=True)) if rng.random() < WORD_GAP_SHARE else 0
+    silences = rng.uniform(*SILENCES, size=2)
+    noise_seed = int(rng.integers(2**31))
+    samples, sampling_rate = _synthesize_afresh(noise_seed, text, voice, rate, pitch, word_gap)
+    available = max_duration - silences.sum()
+    while len(samples) / sampling_rate > available:
+        rate, word_gap = rate + 20, 0
+        samples, sampling_rate = _synthesize_afresh(noise_seed, text, voice, rate, pitch, word_gap)
+    before, after = (silences * sampling_rate).astype(int)
+    after = max(after, int(MIN_DURATION * sampling_rate) - len(samples) - before)
+    return np.pad(samples, (before, after)), sampling_rate
+
+
+def _synthesize_afresh(
+    noise_seed: int, text: str, voice: Voice, rate: int, pitch: int, word_gap: int
+) -> tuple[np.ndarray, int]:
+    """Speaks with a new copy of espeak-ng (half a millisecond).
+
+    A copy carries the phase of its pitch flutter from one sentence to the next, so that the samples would depend on
+    what was said before; and it draws the noise of breath from two generators, one of them seeded by the clock.
+    """
+    synthesizer = Synthesizer()
+    library = synthesizer._library
+    ctypes.CDLL(None).srand(noise_seed)
+    library.espeak_ng_SetRandSeed(noise_seed)
+    try:
+        return synthesizer.synthesize(text, voice, rate=rate, pitch=pitch, word_gap=word_gap)
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+
+
+def main(args: DemoCorpusArguments) -> None:
+    """Builds the corpus unless the folder already holds it.
+
+    Raises:
+        FileExistsError: if the folder holds something else and `overwrite` is not set.
+    """
+    output_dir = Path(args.output_dir)
+    corpus = generate_corpus(args.num_clips, args.seed, KeywordList.default())
+    settings = corpus_settings(args, corpus)
+    manifest_path = output_dir / "manifest.json"
+    if is_complete(manifest_path, settings):
+        print(f"{output_dir} already holds this corpus ({manifest_path}): nothing to do.")
+        return
+    check_writable(output_dir, settings, args.overwrite)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    # Without statistics it marks an unfinished corpus, which the next run may replace.
+    manifest_path.write_text(json.dumps({"settings": settings}, indent=2) + "\n")
+    durations = build(corpus, args.seed, output_dir, args.num_proc)
+    statistics = {split: summarize(corpus[split], durations[split]) for split in SPLITS}
+    (output_dir / "README.md").write_text(render_card(args.seed, statistics))
+    manifest = {"settings": settings, "statistics": statistics}
+    manifest_path.write_text(json.dumps(manifest, indent=2) + "\n")
+    print(f"Wrote {sum(args.num_clips.values())} clips to {output_dir}, hours by label:\n{render_hours(statistics)}")
+
+
+def corpus_settings(args: DemoCorpusArguments, corpus: dict[str, list[ClipText]]) -> dict:
+    """What tells one corpus from another."""
+    texts = json.dumps([asdict(text) for texts in corpus.values() for text in texts])
+    return {
+        "format_version": FORMAT_VERSION,
+        "num_clips": args.num_clips,
+        "seed": args.seed,
+        "texts_sha256": hashlib.sha256(texts.encode()).hexdigest(),
+    }
+
+
+def is_complete(manifest_path: Path, settings: dict) -> bool:
+    """Whether a folder's manifest says that a corpus with these settings was finished."""
+    manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else {}
+    return manifest.get("settings") == settings and "statistics" in manifest
+
+
+def check_writable(output_dir: Path, settings: dict, overwrite: bool) -> None:
+    """Raises FileExistsError if building would replace anything but an unfinished run with the same settings."""
+    if overwrite or not output_dir.exists() or not any(output_dir.iterdir()):
+        return
+    manifest_path = output_dir / "manifest.json"
+    if manifest_path.exists() and json.loads(manifest_path.read_text()).get("settings") == settings:
+        return
+    raise FileExistsError(
+        f"{output_dir} is not empty and holds no corpus with these settings: choose another --output_dir, or pass "
+        "--overwrite to replace its corpus."
+    )
+
+
+def build(corpus: dict[str, list[ClipText]], seed: int, output_dir: Path, num_proc: int) -> dict[str, list[float]]:
+    """Makes the audio of all texts and writes the Parquet files; returns the clips' durations in seconds by split."""
+    durations = {}
+    with (
+        # Not forked: PyAV and pyarrow have threads of their own.
+        multiprocessing.get_context("spawn").Pool(num_proc) as pool,
+        tqdm(total=sum(map(len, corpus.values())), desc="Speaking", unit="clip") as progress,
+    ):
+        for split, texts in corpus.items():
+            recipes = [Recipe(seed, index, text) for index, text in enumerate(texts)]
+            rows = pool.imap(make_clip, recipes, chunksize=8)
+            durations[split] = []
+            write_split(_noted(rows, durations[split], progress), output_dir, split)
+    return durations
+
+
+def _noted(rows: Iterable[Row], durations: list[float], progress: tqdm) -> Iterator[Row]:
+    for row in rows:
+        durations.append(row.duration)
+        progress.update()
+        yield row
+
+
+def summarize(texts: Sequence[ClipText], durations: Sequence[float]) -> dict:
+    """Figures of one split: hours by label, as in Table 1 of the paper, and how labels and keywords go together."""
+    violating = [text for text in texts if text.labels != (NO_VIOLATION,)]
+    with_keyword = [text for text in texts if text.keywords]
+    hours = {
+        label: sum(duration for text, duration in zip(texts, durations, strict=True) if label in text.labels) / 3600
+        for label in LABELS
+    }
+    return {
+        "clips": len(texts),
+        "hours": hours | {"Total": sum(durations) / 3600},
+        "longest_seconds": max(durations),
+        "keywords": len({keyword for text in texts for keyword in text.keywords}),
+        "clips_with_several_labels": sum(len(text.labels) > 1 for text in texts),
+        "violating_clips": len(violating),
+        "violating_clips_without_keyword": sum(not text.keywords for text in violating),
+        "clips_with_keyword": len(with_keyword),
+        "benign_clips_with_keyword": sum(text.labels == (NO_VIOLATION,) for text in with_keyword),
+    }
+
+
+def render_hours(statistics: dict[str, dict]) -> str:
+    """Hours by split and label, the paper's Table 1. A clip of several labels counts for each, once in the total."""
+    names = (*LABELS, "Total")
+    lines = [f"| Split | Clips | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for split, figures in statistics.items():
+        hours = " | ".join(f"{figures['hours'][name]:.3f}" for name in names)
+        lines.append(f"| {split} | {figures['clips']} | {hours} |")
+    return "\n".join(lines)
+
+
+def render_card(seed: int, statistics: dict[str, dict]) -> str:
+    """The data-set card, with the figures of this very corpus."""
+    return CARD.format(
+        data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in SPLITS),
+        size="n<1K" if sum(figures["clips"] for figures in statistics.values()) < 1000 else "1K<n<10K",
+        seed=seed,
+        sizes=" ".join(f"--{split}_clips {figures['clips']}" for split, figures in statistics.items()),
+        hours=render_hours(statistics),
+        shares=_render_shares(statistics),
+    )
+
+
+def _render_shares(statistics: dict[str, dict]) -> str:
+    rows = (
+        ("Clips with several labels", "clips_with_several_labels", "clips"),
+        ("Violating clips without any keyword", "violating_clips_without_keyword", "violating_clips"),
+        ("Clips with a keyword that are benign", "benign_clips_with_keyword", "clips_with_keyword"),
+    )
+    lines = [f"| | {' | '.join(statistics)} |", "|---" * (len(statistics) + 1) + "|"]
+    for title, part, whole in rows:
+        shares = (f"{figures[part]} of {figures[whole]}" for figures in statistics.values())
+        lines.append(f"| {title} | {' | '.join(shares)} |")
+    for title, name in (("Different keywords", "keywords"), ("Longest clip in seconds", "longest_seconds")):
+        lines.append(f"| {title} | {' | '.join(f'{figures[name]:.4g}' for figures in statistics.values())} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(*HfArgumentParser(DemoCorpusArguments).parse_args_into_dataclasses())

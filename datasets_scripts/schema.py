@@ -1,0 +1,104 @@
+"""The columns of every data set of this project, and how they are written.
+
+Design choices:
+- Audio is stored as the bytes of the original file and declared undecoded: `datasets` then needs no decoder
+  (torchcodec), and `modeling_toxmtl.audio.load_audio` reads the bytes.
+- The keyword target is no column: it follows from transcript and keyword list, so that a new list needs no new data.
+- The features travel in the Parquet files, in row groups small enough to stream, in the layout that
+  `load_dataset(folder)` and the Hub know: `data/<split>-00000-of-00001.parquet`.
+"""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Audio, Features, List, Value
+
+from modeling_toxmtl.labels import LABELS
+
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "audio": Audio(decode=False),
+        "duration": Value("float32"),
+        "labels": List(Value("string")),
+        "transcript": Value("string"),
+        "speaker": Value("string"),
+        "source": Value("string"),
+        "split": Value("string"),
+    }
+)
+ROW_GROUP_SIZE = 100  # rows, about 1 MB of Opus speech
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip.
+
+    Args:
+        id: unique in the data set.
+        audio: content of the audio file.
+        duration: in seconds.
+        labels: names out of `LABELS`, at least one.
+        transcript: what is said.
+        speaker: who says it; no speaker is in two splits.
+        source: where the clip comes from, such as a recording or the templates of a synthetic sentence.
+        split: "train", "validation" or "test".
+        extension: of the audio file, without the dot.
+    """
+
+    id: str
+    audio: bytes
+    duration: float
+    labels: tuple[str, ...]
+    transcript: str
+    speaker: str
+    source: str
+    split: str
+    extension: str = "ogg"
+
+    def to_record(self) -> dict:
+        """The row with the columns of `FEATURES`. Raises ValueError, naming the clip, if its labels are not valid."""
+        if not self.labels or not set(self.labels) <= set(LABELS):
+            raise ValueError(f"Clip {self.id!r}: `labels` are {self.labels}, expected one or more of {LABELS}.")
+        record = {name: getattr(self, name) for name in FEATURES}
+        record["audio"] = {"bytes": self.audio, "path": f"{self.id}.{self.extension}"}
+        record["labels"] = list(self.labels)
+        return record
+
+
+def split_path(output_dir: str | PathLike, split: str) -> Path:
+    """The Parquet file of a split."""
+    return Path(output_dir) / "data" / f"{split}-00000-of-00001.parquet"
+
+
+def write_split(rows: Iterable[Row], output_dir: str | PathLike, split: str) -> Path:
+    """Writes one split, holding no more than a row group in memory; a file appears only when it is complete.
+
+    Returns:
+        The path of the Parquet file, see `split_path`.
+
+    Raises:
+        ValueError: if a row belongs to another split or its labels are not valid; the message names the clip.
+    """
+    path = split_path(output_dir, split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    schema = FEATURES.arrow_schema
+    rows = iter(rows)
+    with pq.ParquetWriter(unfinished, schema) as writer:
+        while records := [_checked_record(row, split) for row in itertools.islice(rows, ROW_GROUP_SIZE)]:
+            writer.write_table(pa.Table.from_pylist(records, schema))
+    unfinished.replace(path)
+    return path
+
+
+def _checked_record(row: Row, split: str) -> dict:
+    if row.split != split:
+        raise ValueError(f"Clip {row.id!r}: `split` is {row.split!r}, but it is written to {split!r}.")
+    return row.to_record()

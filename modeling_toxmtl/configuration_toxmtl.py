@@ -1,0 +1,181 @@
+"""Configuration of the voice-toxicity models: a WavLM configuration plus the flags that choose one of the paper's five
+systems.
+
+| system (paper, Table 2) | flags |
+|---|---|
+| Toxicity Classifier | `tasks=["classification"]` |
+| Audio to Keyword | `tasks=["keyword"]` |
+| MTL | the defaults |
+| MTL + Info. Sharing | `use_info_sharing=True` |
+| MTL + Task Adapter | `use_task_adapter=True` |
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers import WavLMConfig
+from transformers.utils import logging
+
+from .labels import LABELS
+
+
+logger = logging.get_logger(__name__)
+
+TASKS = ("classification", "keyword")
+COMBINATIONS = ("add", "concat")
+GATED_ACTIVATIONS = ("geglu", "swiglu")
+ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
+
+
+@strict
+class WavLMToxicityMTLConfig(WavLMConfig):
+    """Fields of `WavLMConfig` (defaults: WavLM Base+) and:
+
+    Args:
+        tasks (`list[str]`, defaults to `["classification", "keyword"]`):
+            Heads of the model: `"classification"` (which kinds of toxicity, multi-label) and `"keyword"` (CTC over the
+            keyword transcript).
+        use_task_adapter (`bool`, defaults to `False`):
+            One soft-attention mask per task after the positional embedding and after every encoder block (paper,
+            section 3.3.2).
+        task_adapter_kernel_size (`int`, defaults to 3):
+            Frames that the adapter's convolution sees; odd.
+        task_adapter_bottleneck_size (`int`, defaults to 128):
+            Width of the adapter's bottleneck.
+        use_info_sharing (`bool`, defaults to `False`):
+            Both heads read the normalised and combined outputs of both tasks' projectors (paper, section 3.3.3). Needs
+            both tasks.
+        info_sharing_size (`int`, defaults to 512):
+            Width of each task's projector when information is shared; even.
+        info_sharing_combination (`str`, defaults to `"add"`):
+            `"add"` or `"concat"` of the two projections.
+        info_sharing_activation (`str`, defaults to `"geglu"`):
+            `"gelu"`, `"geglu"` or `"swiglu"`; the gated ones halve the width.
+        classification_loss_weight (`float`, defaults to 0.7):
+            λ in `loss = λ * classification_loss + (1 - λ) * keyword_loss` (paper, equation 1), between 0 and 1.
+        id2label (`dict[int, str]`, defaults to the six labels of the paper):
+            Names of the classifier's outputs.
+    """
+
+    model_type = "wavlm_toxmtl"
+    keys_to_ignore_at_inference = ["classification_loss", "keyword_loss", "hidden_states", "attentions"]
+
+    tasks: list[str] | tuple[str, ...] = TASKS
+    use_task_adapter: bool = False
+    task_adapter_kernel_size: int = 3
+    task_adapter_bottleneck_size: int = 128
+    use_info_sharing: bool = False
+    info_sharing_size: int = 512
+    info_sharing_combination: str = "add"
+    info_sharing_activation: str = "geglu"
+    classification_loss_weight: float | int = 0.7
+    ctc_zero_infinity: bool = True
+
+    def __post_init__(self, **kwargs):
+        self.tasks = list(self.tasks)
+        if self.id2label is None and kwargs.get("num_labels") is None:
+            self.id2label = dict(enumerate(LABELS))
+        if self.id2label is not None:
+            self.label2id = {label: int(index) for index, label in self.id2label.items()}
+        self.problem_type = self.problem_type or "multi_label_classification"
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_wavlm(cls, config: WavLMConfig, **overrides) -> "WavLMToxicityMTLConfig":
+        """Takes over the fields of any WavLM checkpoint's configuration; label names too, if the checkpoint is a
+        classifier that names them.
+
+        Args:
+            config: configuration of a `WavLMModel`, `WavLMForCTC`, `WavLMForSequenceClassification` or
+            `WavLMForToxicityMTL` checkpoint.
+            overrides: fields to set, such as `use_info_sharing=True`.
+        """
+        fields = config.to_dict()
+        for name in ("model_type", "architectures", "transformers_version", "auto_map", "custom_pipelines"):
+            fields.pop(name, None)
+        if config.model_type != cls.model_type:
+            fields.pop(
+                "ctc_zero_infinity", None
+            )  # transformers' default lets one short clip turn the loss into infinity
+            if fields.get("mask_feature_prob"):
+                logger.warning("`mask_feature_prob` is set to 0: WavLM has no feature masking.")
+                fields["mask_feature_prob"] = 0.0
+            if set((fields.get("id2label") or {}).values()) == {"LABEL_0", "LABEL_1"}:  # transformers' placeholder
+                fields.pop("id2label")
+                fields.pop("label2id", None)
+        return cls(**{**fields, **overrides})
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one output frame of the feature encoder sees: the shortest clip that the model can hear."""
+        size = 1
+        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
+            size = (size - 1) * stride + kernel
+        return size
+
+    def num_frames(self, num_samples):
+        """Frames that the feature encoder makes of `num_samples` samples (an integer, or an integer array or tensor of
+        any shape)."""
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples
+
+    def validate_tasks(self):
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
+            raise ValueError(f"`tasks` must be one or both of {TASKS}, each once, but is {self.tasks}.")
+
+    def validate_info_sharing(self):
+        if self.info_sharing_combination not in COMBINATIONS:
+            raise ValueError(
+                f"`info_sharing_combination` must be one of {COMBINATIONS}, but is {self.info_sharing_combination!r}."
+            )
+        if self.info_sharing_activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`info_sharing_activation` must be one of {ACTIVATIONS}, but is {self.info_sharing_activation!r}."
+            )
+        if self.info_sharing_size < 2 or self.info_sharing_size % 2:
+            raise ValueError(f"`info_sharing_size` must be even and positive, but is {self.info_sharing_size}.")
+        if self.use_info_sharing and set(self.tasks) != set(TASKS):
+            raise ValueError(
+                f"`use_info_sharing` shares between two tasks, but `tasks` is {self.tasks}: set both or drop the flag."
+            )
+        if self.use_info_sharing and self.use_task_adapter:
+            logger.warning(
+                "`use_info_sharing` and `use_task_adapter` together made quality collapse in the paper (section 4.1): "
+                "compare with each alone."
+            )
+
+    def validate_task_adapter(self):
+        if self.task_adapter_kernel_size < 1 or self.task_adapter_kernel_size % 2 == 0:
+            raise ValueError(
+                f"`task_adapter_kernel_size` must be odd and positive, but is {self.task_adapter_kernel_size}."
+            )
+        if self.task_adapter_bottleneck_size < 1:
+            raise ValueError(
+                f"`task_adapter_bottleneck_size` must be positive, but is {self.task_adapter_bottleneck_size}."
+            )
+
+    def validate_loss(self):
+        if not 0 <= self.classification_loss_weight <= 1:
+            raise ValueError(
+                f"`classification_loss_weight` must lie between 0 and 1, but is {self.classification_loss_weight}."
+            )
+        if self.problem_type != "multi_label_classification":
+            raise ValueError(
+                f"`problem_type` must be 'multi_label_classification', but is {self.problem_type!r}: a clip can hold "
+                "several kinds of toxicity."
+            )
+
+    def validate_backbone(self):
+        if self.feat_extract_norm not in ("group", "layer"):
+            raise ValueError(f"`feat_extract_norm` must be 'group' or 'layer', but is {self.feat_extract_norm!r}.")
+        if self.mask_feature_prob > 0:
+            raise ValueError(
+                f"`mask_feature_prob` must be 0, but is {self.mask_feature_prob}: WavLM has no feature masking."
+            )
+        if self.use_weighted_layer_sum:
+            raise ValueError(
+                "`use_weighted_layer_sum` is not supported: the heads read the last layer, as in the paper."
+            )
+        if self.add_adapter:
+            raise ValueError(
+                "`add_adapter` (transformers' down-sampling) is not supported; the paper's is `use_task_adapter`."
+            )

@@ -1,0 +1,374 @@
+"""The keyword list, and the targets of the keyword task that it makes of transcripts (paper, section 3.2).
+
+A keyword list is one JSON file, editable by hand:
+
+    {"filler": "good", "language": "en", "keywords": [
+        {"keyword": "damn", "labels": ["Profanity"], "variants": ["dammit", "damned"]},
+        {"keyword": "shut up", "labels": ["Bullying"]}]}
+
+`keyword` is the word or phrase the model learns to write, `labels` the classes it points to, `variants` (may be left
+out) the inflections and other spellings that it replaces. A *spelling* is a keyword or a variant, written as
+`normalize_text` writes it.
+
+Design choices:
+- A target has one word for each word said, all but the keywords being the filler, so that keywords can be placed in
+  time. Only a variant with another number of words changes the count ("god damn" -> "goddamn").
+- Matching compares whole words: a word that merely contains a keyword is never a match.
+- Every alphabet is kept, and so are accents: they tell words apart ("año", "ano"), and folding them would turn
+  harmless words into keywords. Only what looks alike is unified (Unicode NFKC and case). Digits are read out in
+  English, whatever the language of the list.
+- Disguised spellings (repeated letters, leet, masked letters) are undone in matching, not in `normalize_text`: only
+  the list can tell "sh1t", one word, from "mp3", two. A disguise that fits two keywords matches neither.
+- An edit checks the whole list and then replaces it: it acts at once, and one that is refused changes nothing.
+- The indices are dictionaries made from the entries, and nothing is cached: a list pickles to the same bytes in every
+  process, which keeps the fingerprints of `datasets` stable.
+"""
+
+import itertools
+import json
+import operator
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+
+FILLER_WORD = "good"
+
+_SMALL_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SCALES = ((1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
+_ORDINALS = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
+_CURRENCIES = {"$": "dollar", "£": "pound", "€": "euro"}
+_LEET = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
+
+_SYMBOLS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "&": " and ", "%": " percent "})
+# Soft hyphens, zero-width characters and variation selectors: unseen in a word, so no part of it.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
+_NUMBER = re.compile(r"(?<![\w$@*!])([$£€]?)(\d+(?:,\d{3})*)(?:\.(\d+))?(st|nd|rd|th)?(?![\w$@*])")
+_DISGUISED = re.compile(r"[\d$@*!]|(.)\1\1")
+
+
+def normalize_text(text: str) -> list[str]:
+    """The words of `text`, lower-cased: letters of any alphabet with their accents, and apostrophes inside words.
+
+    Anything else separates words (hyphens too), except that numbers are read out in English: "42" -> forty two,
+    "1st" -> first, "3.5" -> three point five, "$20" -> twenty dollars, "5%" -> five percent. Numbers above
+    999,999,999 are read digit by digit.
+    """
+    return [word for token in _raw_tokens(text) for word in _plain_words(token)]
+
+
+def _raw_tokens(text: str) -> list[str]:
+    """Lower-cased tokens in which leet and mask characters still stand; pure numbers are already words."""
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text.translate(_SYMBOLS)))
+    text = unicodedata.normalize("NFKC", text.casefold())
+    text = _NUMBER.sub(lambda match: f" {' '.join(_read_number(*match.groups()))} ", text)
+    # Categories L and M, not `\w`: the vowel signs of Hindi or Thai are marks, and would split the words.
+    text = "".join(c if c in "'$@*!" or unicodedata.category(c)[:1] in "LM" or c.isdecimal() else " " for c in text)
+    tokens = (token.strip("!'") for token in text.split())
+    # A leading asterisk is emphasis ("*hit*"): masks keep the first letter.
+    return [token.strip("*!'") if token.startswith("*") else token for token in tokens]
+
+
+def _plain_words(token: str) -> list[str]:
+    """The words of a raw token taken literally: "mp3" -> mp three. A masked word stays one word: "f*ck" -> fck."""
+    words = []
+    for part in re.findall(r"\d+|[^\d$@*!]+(?:\*+[^\d$@*!]+)*", token):
+        if part[0].isdecimal():
+            words += _read_digits(part)
+        elif any(map(str.isalpha, part)):
+            words.append(part.replace("*", "").strip("'"))
+    return words
+
+
+def _read_number(sign: str, whole: str, decimals: str | None, ordinal: str | None) -> list[str]:
+    words = _read_digits(whole.replace(",", ""))
+    if ordinal:
+        words[-1] = _ORDINALS.get(words[-1], re.sub("y$", "ie", words[-1]) + "th")
+    if decimals:
+        words += ["point", *(_SMALL_NUMBERS[int(digit)] for digit in decimals)]
+    if sign:
+        words.append(_CURRENCIES[sign] + ("" if words == ["one"] else "s"))
+    return words
+
+
+def _read_digits(digits: str) -> list[str]:
+    if len(digits) > 9:
+        return [_SMALL_NUMBERS[int(digit)] for digit in digits]
+    return _read_integer(int(digits))
+
+
+def _read_integer(number: int) -> list[str]:
+    if number < 20:
+        return [_SMALL_NUMBERS[number]]
+    if number < 100:
+        tens, rest = divmod(number, 10)
+        words = [_TENS[tens - 2]]
+    else:
+        scale, name = next((scale, name) for scale, name in _SCALES if number >= scale)
+        count, rest = divmod(number, scale)
+        words = [*_read_integer(count), name]
+    return words + (_read_integer(rest) if rest else [])
+
+
+def _disguise_pattern(token: str) -> re.Pattern:
+    """What a disguised token may spell: a run of three or more stands for one or two letters, `*` for exactly one."""
+    parts = []
+    for char, run in itertools.groupby(token):
+        letter = "[^']" if char == "*" else f"[{_LEET[char]}]" if char in _LEET else re.escape(char)
+        length = len(list(run))
+        parts.append(letter + ("{1,2}" if length >= 3 and char != "*" else f"{{{length}}}"))
+    return re.compile("".join(parts))
+
+
+@dataclass(frozen=True)
+class KeywordEntry:
+    """One keyword: its canonical spelling, the labels it points to, and the spellings that are replaced by it."""
+
+    keyword: str
+    labels: tuple[str, ...]
+    variants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeywordMatch:
+    """A keyword found in a sequence of words, at `words[start:end]`."""
+
+    keyword: str
+    start: int
+    end: int
+
+
+class KeywordList:
+    """Keywords with their labels and variants; see the module's docstring for the file format.
+
+    Args:
+        entries: at least one. No spelling may belong to two entries or contain the filler.
+        filler: the word that stands for every word outside the list.
+        language: a note for the reader, such as "en"; nothing depends on it.
+
+    Raises:
+        ValueError: an entry is not valid; the message names it and the cure.
+    """
+
+    def __init__(self, entries: Iterable[KeywordEntry], filler: str = FILLER_WORD, language: str = "en"):
+        if not isinstance(filler, str) or normalize_text(filler) != [filler]:
+            raise ValueError(f"`filler` is {filler!r}: give one lower-case word, such as {FILLER_WORD!r}")
+        if not isinstance(language, str) or not language.strip():
+            raise ValueError(f"`language` is {language!r}: give a language code, such as 'en'")
+        self.filler = filler
+        self.language = language
+        self._set_entries(entries)
+
+    @classmethod
+    def default(cls) -> "KeywordList":
+        """The 81 English keywords that come with the installed package; a model folder has a list of its own."""
+        return cls.from_file(Path(__file__).parent / "keyword_lists" / "en.json")
+
+    @classmethod
+    def from_file(cls, path: str | PathLike) -> "KeywordList":
+        """Reads a JSON file. Errors of `from_dict`, and of JSON syntax, are ValueErrors that begin with the path."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8-sig")))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "KeywordList":
+        """The inverse of `to_dict`. Raises ValueError for missing or unknown fields, and as the constructor does."""
+        _check_fields(data, "the list", required={"filler", "language", "keywords"})
+        if not isinstance(data["keywords"], list):
+            raise ValueError("`keywords` must be a list of objects, each with a `keyword` and its `labels`")
+        for number, entry in enumerate(data["keywords"], start=1):
+            _check_fields(entry, f"entry {number}", required={"keyword", "labels"}, optional={"variants"})
+        return cls([KeywordEntry(**entry) for entry in data["keywords"]], data["filler"], data["language"])
+
+    def to_dict(self) -> dict:
+        """The list as plain JSON types."""
+        keywords = [{"keyword": e.keyword, "labels": list(e.labels), "variants": list(e.variants)} for e in self]
+        return {"filler": self.filler, "language": self.language, "keywords": keywords}
+
+    def save(self, path: str | PathLike) -> None:
+        """Writes the JSON file, one entry per line."""
+        data = self.to_dict()
+        entries = ",\n".join("    " + json.dumps(entry, ensure_ascii=False) for entry in data.pop("keywords"))
+        head = json.dumps(data, ensure_ascii=False, indent=2).removesuffix("\n}")
+        Path(path).write_text(f'{head},\n  "keywords": [\n{entries}\n  ]\n}}\n', encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[KeywordEntry]:
+        return iter(self._entries.values())
+
+    def __contains__(self, keyword: str) -> bool:
+        """Whether `keyword` is a canonical keyword; variants are not."""
+        return keyword in self._entries
+
+    @property
+    def keywords(self) -> list[str]:
+        """The canonical keywords, in the order of the list."""
+        return list(self._entries)
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Every word that a substituted transcript can contain: the filler and the words of the canonical keywords."""
+        return frozenset([self.filler, *(word for keyword in self._entries for word in keyword.split())])
+
+    def labels_of(self, keyword: str) -> tuple[str, ...]:
+        """The labels of a canonical keyword. Raises KeyError for any other word."""
+        return self._entry(keyword).labels
+
+    def add(self, keyword: str, labels: Sequence[str], variants: Sequence[str] = ()) -> None:
+        """Appends an entry. Raises ValueError as the constructor does."""
+        self._set_entries([*self, KeywordEntry(keyword, labels, variants)])
+
+    def remove(self, keyword: str) -> None:
+        """Removes an entry. Raises KeyError if there is none, ValueError if it is the last."""
+        removed = self._entry(keyword)
+        self._set_entries([entry for entry in self if entry is not removed])
+
+    def alias(self, keyword: str, variant: str) -> None:
+        """Adds a variant to a canonical keyword. Raises KeyError if there is no such keyword, ValueError as `add`."""
+        old = self._entry(keyword)
+        new = replace(old, variants=(*old.variants, variant))
+        self._set_entries([new if entry is old else entry for entry in self])
+
+    def substitute(self, transcript: str) -> str:
+        """The target of the keyword task: spellings become their keyword, every other word the filler (section 3.2).
+
+        Substituting a target changes nothing, unless two keywords side by side happen to spell a third.
+        """
+        tokens = []
+        for raw in _raw_tokens(transcript):
+            tokens += [raw] if self._readings(raw) else _plain_words(raw)
+        words, position = [], 0
+        for match in self.find(tokens):
+            words += [self.filler] * (match.start - position) + match.keyword.split()
+            position = match.end
+        return " ".join(words + [self.filler] * (len(tokens) - position))
+
+    def find(self, words: Sequence[str]) -> list[KeywordMatch]:
+        """The keywords in a sequence of lower-case words, without overlaps: leftmost first, then longest."""
+        readings = [self._readings(word) for word in words]
+        matches, start = [], 0
+        while start < len(readings):
+            match = self._match_at(readings, start)
+            if match:
+                matches.append(match)
+            start = match.end if match else start + 1
+        return matches
+
+    def merge(self, words: Sequence[str]) -> list[str]:
+        """The words with each keyword, phrases too, as one item in its canonical spelling."""
+        merged, end = [], 0
+        for match in self.find(words):
+            merged += [*words[end : match.start], match.keyword]
+            end = match.end
+        return [*merged, *words[end:]]
+
+    def _match_at(self, readings: list[tuple[str, ...]], start: int) -> KeywordMatch | None:
+        found: dict[int, set[str]] = {}  # number of words -> keywords
+        for spelling in itertools.chain.from_iterable(self._starting_with.get(word, ()) for word in readings[start]):
+            span = readings[start : start + len(spelling)]
+            if len(span) == len(spelling) and all(map(operator.contains, span, spelling)):
+                found.setdefault(len(spelling), set()).add(self._spellings[spelling])
+        for length in sorted(found, reverse=True):
+            if len(found[length]) == 1:
+                return KeywordMatch(found[length].pop(), start, start + length)
+        return None
+
+    def _readings(self, token: str) -> tuple[str, ...]:
+        """The words of the list's spellings that `token` can stand for: itself, or what it may disguise."""
+        if token in self._vocabulary:
+            return (token,)
+        if not _DISGUISED.search(token) or not any(map(str.isalpha, token)):
+            return ()
+        pattern = _disguise_pattern(token)
+        return tuple(word for word in self._vocabulary if pattern.fullmatch(word))
+
+    def _entry(self, keyword: str) -> KeywordEntry:
+        if keyword not in self._entries:
+            raise KeyError(f"{keyword!r} is not a keyword of this list (a variant is none: name its keyword)")
+        return self._entries[keyword]
+
+    def _set_entries(self, entries: Iterable[KeywordEntry]) -> None:
+        """Checks the entries, then replaces the list and its indices."""
+        checked, spellings = {}, {}
+        for number, entry in enumerate(entries, start=1):
+            where = f"entry {number} ({entry.keyword!r})"
+            entry = _checked_entry(entry, self.filler, where)
+            for spelling in (entry.keyword, *entry.variants):
+                owner = spellings.get(words := tuple(spelling.split()))
+                if owner is not None:
+                    raise ValueError(
+                        f"{where}: {spelling!r} already is a spelling of {owner!r}; remove one of the two"
+                    )
+                spellings[words] = entry.keyword
+            checked[entry.keyword] = entry
+        if not checked:
+            raise ValueError("`keywords` is empty: a list needs at least one keyword")
+        self._entries: dict[str, KeywordEntry] = checked
+        self._spellings: dict[tuple[str, ...], str] = spellings
+        self._vocabulary = dict.fromkeys(word for words in spellings for word in words)
+        self._starting_with: dict[str, list[tuple[str, ...]]] = {}
+        for words in spellings:
+            self._starting_with.setdefault(words[0], []).append(words)
+
+
+def _check_fields(data: object, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} must be an object with the fields {sorted(required)}, not {data!r}")
+    if missing := required - data.keys():
+        raise ValueError(f"{where}: missing field {min(missing)!r}; it needs {sorted(required)}")
+    if unknown := data.keys() - required - optional:
+        raise ValueError(f"{where}: unknown field {min(unknown)!r}; it may have {sorted(required | optional)}")
+
+
+def _checked_entry(entry: KeywordEntry, filler: str, where: str) -> KeywordEntry:
+    for name, values in (("labels", entry.labels), ("variants", entry.variants)):
+        if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v.strip() for v in values):
+            raise ValueError(f"{where}: `{name}` must be a list of non-empty strings, not {values!r}")
+    if not entry.labels:
+        raise ValueError(f"{where}: `labels` is empty; name at least one label that the keyword points to")
+    for spelling in (entry.keyword, *entry.variants):
+        words = normalize_text(spelling) if isinstance(spelling, str) else []
+        if not words:
+            raise ValueError(f"{where}: {spelling!r} is not a word or phrase; write at least one word, or remove it")
+        if words != spelling.split(" "):
+            raise ValueError(f"{where}: {spelling!r} can never match a normalised word; write {' '.join(words)!r}")
+        if filler in words:
+            raise ValueError(f"{where}: {spelling!r} contains the filler {filler!r}; remove it or change `filler`")
+    return KeywordEntry(entry.keyword, tuple(entry.labels), tuple(entry.variants))

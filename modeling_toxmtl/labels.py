@@ -1,0 +1,37 @@
+"""The six toxicity labels of the paper (section 3.1), in the order of the classifier's outputs.
+
+`NoViolation` is a label of its own: a clip may get a low score for every violation and for `NoViolation` too, which
+tells a moderator that the model does not know. Every other label is a violation.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+LABELS = ("Profanity", "DatingAndSexting", "Racist", "Bullying", "Other", "NoViolation")
+NO_VIOLATION = "NoViolation"
+
+
+def aggregate_windows(scores: ArrayLike, label_names: Sequence[str]) -> np.ndarray:
+    """Scores of a long clip from those of its windows (paper section 4.1 cuts clips into windows of 15 s).
+
+    A clip has a violation when any of its windows has, and has none when no window has: the maximum over the windows
+    for a violation, the minimum for `NoViolation`. The paper does not say how it joins windows.
+
+    Args:
+        scores: (W, L) one row per window: logits or probabilities.
+        label_names: the L names, in column order; without `NoViolation`, every label gets its maximum.
+
+    Returns:
+        (L,) the clip's scores.
+
+    Raises:
+        ValueError: `scores` is not (W, L), or has no window.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or scores.shape[0] == 0 or scores.shape[1] != len(label_names):
+        raise ValueError(f"scores must have shape (windows >= 1, {len(label_names)} labels), got {scores.shape}")
+    is_violation = np.array([name != NO_VIOLATION for name in label_names])
+    return np.where(is_violation, scores.max(axis=0), scores.min(axis=0))

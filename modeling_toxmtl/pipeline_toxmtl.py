@@ -1,0 +1,140 @@
+"""Clip in, verdict with evidence out.
+
+Design choices:
+- Returns transformers' standard list of `{"label", "score"}`, every label, sigmoid scores; keywords on request.
+- Long clips are heard in windows, as in the paper's evaluation, and batches may mix windows of several clips: the
+  model is length-exact, so a clip's scores do not depend on the batch.
+- Files and bytes are read by PyAV: no ffmpeg program, no torchaudio.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AudioClassificationPipeline
+from transformers.pipelines.base import ChunkPipeline
+
+from .audio import load_audio, resample, split_windows
+from .labels import aggregate_windows
+
+
+class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
+    """Kinds of toxicity in a clip, and the toxic keywords said.
+
+    ```python
+    >>> moderate = ToxicityDetectionPipeline(model=model, processor=processor)
+    >>> moderate("clip.ogg", return_keywords=True)
+    {"labels": [{"label": "Profanity", "score": 0.98}, …], "keywords": [{"keyword": "damn", "start": 0.4, …}]}
+    ```
+
+    Args:
+        model: a `WavLMForToxicityMTL`.
+        processor: its `ToxicityMTLProcessor`.
+    """
+
+    _load_processor = True
+    _load_feature_extractor = False
+
+    def __init__(self, model, processor, **kwargs):
+        kwargs.setdefault("top_k", None)  # every label
+        super().__init__(model=model, processor=processor, feature_extractor=processor.feature_extractor, **kwargs)
+
+    def _sanitize_parameters(self, top_k=None, return_keywords=None, window_seconds=None, **kwargs):
+        preprocess, postprocess = {}, {"top_k": top_k}
+        if window_seconds is not None:
+            preprocess["window_seconds"] = window_seconds
+        if return_keywords is not None:
+            postprocess["return_keywords"] = return_keywords
+        if kwargs:
+            raise TypeError(
+                f"Unknown argument {', '.join(sorted(kwargs))}: there are top_k, return_keywords, window_seconds."
+            )
+        return preprocess, {}, postprocess
+
+    def __call__(self, inputs, **kwargs) -> Any:
+        """Judges one clip or many.
+
+        Args:
+            inputs: path, bytes, waveform at the model's sampling rate `(samples,)`, or a dict with `array` (or `raw`)
+            and
+                `sampling_rate`, or with `bytes` or `path`, as datasets have them; or a list or generator of such.
+            top_k (`int`, *optional*): how many labels to return; all by default.
+            return_keywords (`bool`, *optional*): return a dict with `labels` and `keywords`, each of which has
+            `keyword`,
+                `labels`, `start` and `end` in seconds, and `score`.
+            window_seconds (`float`, *optional*): longer clips are heard in windows of this length; 15 by default.
+
+        Returns:
+            for each clip a list of `{"label", "score"}`, best first.
+
+        Raises:
+            ValueError: if a clip cannot be read or is too short to be heard.
+        """
+        return super(AudioClassificationPipeline, self).__call__(inputs, **kwargs)
+
+    def preprocess(self, inputs, window_seconds: float = 15.0):
+        rate = self.feature_extractor.sampling_rate
+        samples = self._read(inputs, rate)
+        shortest = self.model.config.receptive_field
+        if len(samples) < shortest:
+            raise ValueError(
+                f"The clip has {len(samples)} samples at {rate} Hz, but the model needs at least {shortest}."
+            )
+        windows = split_windows(len(samples), round(window_seconds * rate), shortest)
+        for start, end in windows:
+            features = self.processor(
+                samples[start:end], sampling_rate=rate, return_attention_mask=True, return_tensors="pt"
+            )
+            yield {**features, "span": torch.tensor([[start, end]]), "is_last": end == len(samples)}
+
+    @staticmethod
+    def _read(inputs, rate):
+        if isinstance(inputs, dict):
+            if inputs.get("bytes") is not None or inputs.get("path") is not None and "array" not in inputs:
+                return load_audio(inputs["bytes"] if inputs.get("bytes") is not None else inputs["path"], rate)
+            array = inputs["array"] if "array" in inputs else inputs.get("raw")
+            if array is None or "sampling_rate" not in inputs:
+                raise ValueError(
+                    f"A dict needs `array` and `sampling_rate`, `bytes` or `path`, but has {sorted(inputs)}."
+                )
+            return resample(_as_mono(array), inputs["sampling_rate"], rate)
+        if isinstance(inputs, np.ndarray | torch.Tensor):
+            return _as_mono(inputs)
+        return load_audio(inputs, rate)
+
+    def _forward(self, model_inputs):
+        span, is_last = model_inputs.pop("span"), model_inputs.pop("is_last")
+        outputs = self.model(**model_inputs)
+        return {"is_last": is_last, "span": span, **{name: outputs.get(name) for name in ("logits", "keyword_logits")}}
+
+    def postprocess(self, model_outputs, top_k=None, return_keywords=False):
+        labels = self._labels(model_outputs, top_k)
+        return {"labels": labels, "keywords": self._keywords(model_outputs)} if return_keywords else labels
+
+    def _labels(self, windows, top_k):
+        if windows[0]["logits"] is None:
+            return []
+        names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+        logits = aggregate_windows(torch.cat([window["logits"].float() for window in windows]).numpy(), names)
+        scores = 1 / (1 + np.exp(-logits.astype(float)))
+        ranked = sorted(zip(names, scores.tolist(), strict=True), key=lambda pair: -pair[1])
+        return [{"label": name, "score": score} for name, score in ranked[:top_k]]
+
+    def _keywords(self, windows):
+        rate, found = self.feature_extractor.sampling_rate, []
+        for window in windows:
+            if window["keyword_logits"] is None:
+                continue
+            start, end = window["span"][0].tolist()
+            logits = window["keyword_logits"].float().numpy()
+            for keyword in self.processor.decode_keywords(logits, self.model.config, [end - start])[0].keywords:
+                offset = start / rate
+                found.append(keyword._replace(start=keyword.start + offset, end=keyword.end + offset)._asdict())
+        return found
+
+
+def _as_mono(samples):
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim != 1:
+        raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
+    return samples

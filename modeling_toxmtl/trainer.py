@@ -1,0 +1,87 @@
+"""`Trainer` for the multi-task model: each task's loss in the logs, length groups without decoding, clip-level
+metrics."""
+
+from dataclasses import dataclass, field
+
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from .evaluation import ClipEvaluation
+
+
+TASK_LOSSES = ("classification_loss", "keyword_loss")
+
+
+@dataclass
+class ToxicityTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with the paper's protocol (section 4.1) as defaults.
+
+    Changed: `learning_rate`, `weight_decay`, `warmup_steps` (a share of all steps), `num_train_epochs`,
+    `per_device_train_batch_size` (the paper used 8 GPUs), and evaluation and checkpoints every epoch, the best of
+    which is kept.
+    """
+
+    output_dir: str = field(default="runs/mtl", metadata={"help": "Where checkpoints, the model and results go."})
+    learning_rate: float = field(default=4e-5, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.2, metadata={"help": "Weight decay of AdamW."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up, or their share if below 1."})
+    num_train_epochs: float = field(default=25, metadata={"help": "Epochs."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Clips per device and step."})
+    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "How batches are drawn."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
+    metric_for_best_model: str | None = field(
+        default="quality",
+        metadata={"help": "Which metric names the best checkpoint; `quality` is the mean of mAP and keyword F1."},
+    )
+    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is better when high."})
+    batch_eval_metrics: bool = field(default=True, metadata={"help": "Decode batch by batch (must stay on)."})
+    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must stay off: audio is a column."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.batch_eval_metrics or self.remove_unused_columns:
+            raise ValueError("`batch_eval_metrics` must stay on and `remove_unused_columns` off: see their help.")
+
+
+class ToxicityTrainer(Trainer):
+    """Trains on `ToxicityDataset`s and evaluates clips; `predictions` holds those of the last evaluation."""
+
+    predictions = ()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._task_losses = {}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            for name in TASK_LOSSES:
+                if outputs.get(name) is not None:
+                    self._task_losses.setdefault(name, []).append(outputs[name].detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs, *args, **kwargs):
+        if "loss" in logs:
+            for name, values in self._task_losses.items():
+                logs[name] = sum(values).item() / len(values)
+            self._task_losses = {}
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        evaluation = ClipEvaluation(self.eval_dataset if eval_dataset is None else eval_dataset)
+        self.compute_metrics = evaluation
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        self.predictions = evaluation.predictions
+        return metrics
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(dataset)
+        # the base class would decode every clip to learn its length
+        return LengthGroupedSampler(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=dataset.lengths
+        )

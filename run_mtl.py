@@ -1,0 +1,275 @@
+"""Fine-tunes, evaluates and applies a voice-toxicity model: any of the paper's five systems, on any dataset of clips.
+
+    python run_mtl.py experiments/demo_mtl.json
+    python run_mtl.py experiments/paper_mtl.json --dataset my_clips --output_dir runs/mine --use_info_sharing
+    python run_mtl.py --model_name_or_path runs/mine --dataset my_clips --do_eval --output_dir runs/again
+
+Arguments are flags, or the fields of one JSON file; flags after the file override it. Writes the model, its processor,
+`results.json`, the paper's Table 2 as `results.md`, and with `--do_predict` a `predictions.jsonl`.
+"""
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import transformers
+from transformers import AutoConfig, EarlyStoppingCallback, HfArgumentParser, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig
+from modeling_toxmtl.data import (
+    RowInspector,
+    ToxicityDataCollator,
+    ToxicityDataset,
+    fingerprint,
+    inspect_rows,
+    load_clips,
+)
+from modeling_toxmtl.evaluation import markdown_table
+from modeling_toxmtl.keywords import KeywordList
+from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
+
+
+logger = logging.getLogger("run_mtl")
+
+
+@dataclass
+class ModelArguments:
+    """Which system to build, and what it starts from."""
+
+    model_name_or_path: str = field(
+        default="patrickvonplaten/wavlm-libri-clean-100h-base-plus",
+        metadata={"help": "WavLM checkpoint, with or without heads, or a model of this package; a folder or Hub id."},
+    )
+    tasks: list[str] = field(
+        default_factory=lambda: ["classification", "keyword"],
+        metadata={"help": "Heads: classification, keyword, or both."},
+    )
+    use_info_sharing: bool = field(default=False, metadata={"help": "MTL + Info. Sharing (paper, section 3.3.3)."})
+    use_task_adapter: bool = field(default=False, metadata={"help": "MTL + Task Adapter (paper, section 3.3.2)."})
+    classification_loss_weight: float = field(default=0.7, metadata={"help": "λ of the paper's equation 1."})
+    labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
+    keywords: str | None = field(
+        default=None, metadata={"help": "Keyword list, a JSON file; default: the packaged one."}
+    )
+    config_overrides: str | dict = field(
+        default_factory=dict, metadata={"help": "Other configuration fields, as JSON: '{\"layerdrop\": 0.0}'."}
+    )
+    freeze_feature_encoder: bool = field(default=True, metadata={"help": "Keep the convolutions as they are."})
+    freeze_base_model: bool = field(default=False, metadata={"help": "Train the heads and task adapters only."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
+
+
+@dataclass
+class DataArguments:
+    """What to train and test on."""
+
+    dataset: str = field(
+        default="demo_data",
+        metadata={"help": "Folder of Parquet files, audio folder with metadata.csv or .jsonl, or Hub id."},
+    )
+    dataset_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    validation_split: str = field(default="validation", metadata={"help": "Split that names the best checkpoint."})
+    test_split: str = field(default="test", metadata={"help": "Split of the final results."})
+    max_train_seconds: float = field(default=15.0, metadata={"help": "Longer training clips are left out (paper)."})
+    window_seconds: float = field(
+        default=15.0, metadata={"help": "Longer test clips are cut into such windows (paper)."}
+    )
+    max_samples: int | None = field(default=None, metadata={"help": "Use only the first so many rows of each split."})
+    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that inspect the clips."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a better one."}
+    )
+
+
+def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, ToxicityTrainingArguments]:
+    """Arguments from flags, or from a JSON file and the flags after it."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, ToxicityTrainingArguments), description=__doc__)
+    if argv and argv[0].endswith(".json"):
+        fields = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+        known = {action.dest for action in parser._actions}
+        if unknown := sorted(set(fields) - known):
+            parser.error(f"{argv[0]}: unknown field {', '.join(unknown)}; see --help for those there are")
+        parser.set_defaults(**fields)
+        argv = argv[1:]
+    return parser.parse_args_into_dataclasses(argv)
+
+
+def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLProcessor]:
+    """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
+    keywords = KeywordList.from_file(args.keywords) if args.keywords else None
+    processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, revision=args.model_revision)
+    overrides = args.config_overrides
+    overrides = dict(json.loads(overrides) if isinstance(overrides, str) else overrides)
+    if args.labels:
+        overrides["id2label"] = dict(enumerate(args.labels))
+    config = WavLMToxicityMTLConfig.from_wavlm(
+        AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision),
+        tasks=args.tasks,
+        use_info_sharing=args.use_info_sharing,
+        use_task_adapter=args.use_task_adapter,
+        classification_loss_weight=args.classification_loss_weight,
+        vocab_size=len(processor.tokenizer),
+        pad_token_id=processor.tokenizer.pad_token_id,
+        **overrides,
+    )
+    model = WavLMForToxicityMTL.from_pretrained(
+        args.model_name_or_path,
+        config=config,
+        revision=args.model_revision,
+        dtype="float32",
+        ignore_mismatched_sizes=True,  # heads for other labels or characters start anew
+    )
+    if args.freeze_feature_encoder:
+        model.freeze_feature_encoder()
+    if args.freeze_base_model:
+        model.freeze_base_model()
+    return model, processor
+
+
+def load_datasets(args: DataArguments, splits: set[str], model, processor, report_file: Path):
+    """The needed splits as datasets, their fingerprints, and how many rows are not used; writes which and why."""
+    clips = load_clips(args.dataset, args.dataset_name)
+    if missing := sorted(splits - set(clips)):
+        raise ValueError(
+            f"{args.dataset} has the splits {sorted(clips)}, but lacks {missing}: name yours with --…_split."
+        )
+    root = args.dataset if Path(args.dataset).is_dir() else "."
+    inspector = RowInspector(processor, model.config, root)
+    datasets, hashes, rejected_counts, report = {}, {}, {}, []
+    for split in sorted(splits):
+        rows = clips[split]
+        if args.max_samples is not None:
+            rows = rows.select(range(min(args.max_samples, len(rows))))
+        is_train = split == args.train_split
+        rows, rejected = inspect_rows(
+            rows, inspector, args.max_train_seconds if is_train else None, args.preprocessing_num_workers
+        )
+        for row in rejected:
+            logger.warning("%s: row %s is not used: %s", split, row.id, row.reason)
+            report.append({"split": split, **row._asdict()})
+        logger.info("%s: %d clips, %d not used", split, len(rows), len(rejected))
+        if not len(rows):
+            raise ValueError(f"Split {split!r} of {args.dataset} has no usable row; {report_file} says why.")
+        datasets[split] = ToxicityDataset(
+            rows, processor, model.config, None if is_train else args.window_seconds, root
+        )
+        hashes[split], rejected_counts[split] = fingerprint(rows), len(rejected)
+    write_lines(report_file, report)
+    return datasets, hashes, rejected_counts
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """Writes JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def describe_run(model_args, data_args, training_args, model, hashes, rejected) -> dict:
+    """What a reader needs to get the same numbers: commit, versions, data hashes, seed, arguments."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    training = (
+        "seed",
+        "learning_rate",
+        "weight_decay",
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+    )
+    training += ("gradient_accumulation_steps", "warmup_steps", "bf16", "fp16", "world_size")
+    scheduler = getattr(training_args.lr_scheduler_type, "value", training_args.lr_scheduler_type)
+    return {
+        "commit": commit.stdout.strip() or None,
+        "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")}
+        | {"python": platform.python_version()},
+        "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"},
+        "parameters": model.num_parameters(),
+        "data": {"dataset": data_args.dataset, "sha256": hashes, "rejected": rejected},
+        "training": {name: getattr(training_args, name) for name in training} | {"lr_scheduler_type": scheduler},
+    }
+
+
+def system_name(config: WavLMToxicityMTLConfig) -> str:
+    """The name of a system in the paper's Table 2."""
+    if len(config.tasks) == 1:
+        return {"classification": "Toxicity Classifier", "keyword": "Audio to Keyword"}[config.tasks[0]]
+    extras = [" + Info. Sharing"] * config.use_info_sharing + [" + Task Adapter"] * config.use_task_adapter
+    return "MTL" + "".join(extras)
+
+
+def metrics_of(results: dict[str, float], prefix: str) -> dict[str, float]:
+    """The reproducible part of `Trainer.evaluate`'s results: no times."""
+    timing = ("runtime", "samples_per_second", "steps_per_second", "epoch")
+    named = {name.removeprefix(f"{prefix}_"): value for name, value in results.items()}
+    return {name: value for name, value in sorted(named.items()) if not name.endswith(timing)}
+
+
+def main(model_args: ModelArguments, data_args: DataArguments, training_args: ToxicityTrainingArguments) -> dict:
+    """Runs what the arguments ask for and returns the content of `results.json`."""
+    if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
+        raise ValueError("Nothing to do: pass --do_train, --do_eval or --do_predict, or a JSON file that does.")
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model, processor = load_model(model_args)
+    logger.info("%s: %.1f M parameters", system_name(model.config), model.num_parameters() / 1e6)
+
+    splits = set()
+    if training_args.do_train:
+        splits |= {data_args.train_split, data_args.validation_split}
+    if training_args.do_eval or training_args.do_predict:
+        splits.add(data_args.test_split)
+    with training_args.main_process_first(desc="inspecting clips"):
+        datasets, hashes, rejected = load_datasets(data_args, splits, model, processor, output_dir / "rejected.jsonl")
+
+    patience = data_args.early_stopping_patience
+    trainer = ToxicityTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=datasets.get(data_args.train_split),
+        eval_dataset=datasets.get(data_args.validation_split, datasets.get(data_args.test_split)),
+        data_collator=ToxicityDataCollator(processor),
+        processing_class=processor,
+        callbacks=[EarlyStoppingCallback(patience)] if patience is not None else [],
+    )
+    results = describe_run(model_args, data_args, training_args, model, hashes, rejected)
+    if training_args.do_train:
+        checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
+        validation = trainer.evaluate()
+        trainer.save_metrics("eval", validation)
+        results["validation"] = metrics_of(validation, "eval")
+    if training_args.do_eval or training_args.do_predict:
+        test = trainer.evaluate(datasets[data_args.test_split], metric_key_prefix="test")
+        trainer.save_metrics("test", test)
+        results["test"] = metrics_of(test, "test")
+    if trainer.is_world_process_zero():
+        write_results(output_dir, results, system_name(model.config), model.num_parameters())
+        if training_args.do_predict:
+            write_lines(output_dir / "predictions.jsonl", [clip.to_dict() for clip in trainer.predictions])
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+    return results
+
+
+def write_results(output_dir: Path, results: dict, name: str, num_parameters: int) -> None:
+    """Writes `results.json`, and the table of the test set (or else of the validation set) to `results.md` and the
+    screen."""
+    (output_dir / "results.json").write_text(
+        json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    table = markdown_table({name: (num_parameters, results.get("test", results.get("validation")))})
+    (output_dir / "results.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    transformers.utils.logging.enable_explicit_format()
+    main(*parse_arguments(sys.argv[1:]))

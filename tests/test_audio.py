@@ -1,0 +1,198 @@
+import io
+import wave
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from modeling_toxmtl import audio
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
+
+
+def sine(frequency: float, seconds: float = 0.5, rate: int = SAMPLING_RATE, amplitude: float = 0.5) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    return (amplitude * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+
+
+def wav(*channels: np.ndarray, rate: int = SAMPLING_RATE) -> bytes:
+    """16-bit PCM with the given channels."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(len(channels))
+        writer.setsampwidth(2)
+        writer.setframerate(rate)
+        writer.writeframes(np.round(np.stack(channels, axis=1) * 32768).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def encoded(samples: np.ndarray, rate: int, codec: str, container: str) -> bytes:
+    """A mono file of a compressed format."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.round(samples * 32767).astype(np.int16)[None], format="s16", layout="mono"
+        )
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(stream.format, "mono", rate)
+        for chunk in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(chunk))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def silent_video() -> bytes:
+    """A video file without an audio stream."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream = output.add_stream("mpeg4", rate=Fraction(10))
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def main_frequency(samples: np.ndarray, rate: int = SAMPLING_RATE) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(spectrum.argmax() * rate / len(samples))
+
+
+# --- formats
+
+
+def test_wav_is_read_exactly(tmp_path):
+    samples = np.round(sine(440) * 32768).astype(np.float32) / 32768
+    content = wav(samples)
+    path = tmp_path / "clip.wav"
+    path.write_bytes(content)
+    for source in (content, path, str(path)):
+        loaded = load_audio(source)
+        assert loaded.dtype == np.float32
+        assert np.array_equal(loaded, samples)
+
+
+def test_flac_is_lossless():
+    samples = sine(440)
+    expected = np.round(samples * 32767).astype(np.float32) / 32768
+    assert np.array_equal(load_audio(encoded(samples, SAMPLING_RATE, "flac", "flac")), expected)
+
+
+@pytest.mark.parametrize("container", ["ogg", "webm"])
+def test_opus(container):
+    loaded = load_audio(encoded(sine(440, rate=48_000), 48_000, "libopus", container))
+    assert loaded.dtype == np.float32 and loaded.ndim == 1
+    assert len(loaded) == pytest.approx(0.5 * SAMPLING_RATE, abs=0.02 * SAMPLING_RATE)  # whole packets of 20 ms
+    assert main_frequency(loaded) == pytest.approx(440, abs=3)
+    assert np.abs(loaded[2000:6000]).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_first_audio_stream_of_a_video_with_sound():
+    assert len(load_audio(encoded(sine(440), SAMPLING_RATE, "flac", "matroska"))) == 8000
+
+
+# --- channels
+
+
+def test_channels_are_averaged():
+    left, right = np.full(4000, 0.5), np.full(4000, -0.25)
+    np.testing.assert_allclose(load_audio(wav(left, right)), 0.125, atol=1e-4)
+    np.testing.assert_allclose(load_audio(wav(left, left)), 0.5, atol=1e-4)  # as loud as in mono, not louder
+    np.testing.assert_allclose(load_audio(wav(left, -left)), 0, atol=1e-4)
+    np.testing.assert_allclose(load_audio(wav(left, right, right)), 0, atol=1e-4)
+
+
+def test_channels_are_averaged_when_resampled():
+    left, right = sine(300, rate=48_000), sine(300, rate=48_000, amplitude=0.25)
+    loaded = load_audio(wav(left, right, rate=48_000))
+    assert np.abs(loaded[1000:7000]).max() == pytest.approx(0.375, abs=0.01)
+
+
+# --- sampling rates
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_resampling_keeps_length_and_frequency(rate):
+    loaded = load_audio(wav(sine(1000, rate=rate), rate=rate))
+    assert abs(len(loaded) - 8000) <= 1
+    assert main_frequency(loaded) == pytest.approx(1000, abs=2)
+    expected = sine(1000)
+    np.testing.assert_allclose(loaded[800:7200], expected[800:7200], atol=0.02)  # in phase: nothing is shifted
+
+
+def test_other_target_rate():
+    loaded = load_audio(wav(sine(1000)), sampling_rate=8_000)
+    assert abs(len(loaded) - 4000) <= 1
+    assert main_frequency(loaded, rate=8_000) == pytest.approx(1000, abs=4)
+
+
+def test_resampling_removes_what_the_rate_cannot_hold():
+    loaded = load_audio(wav(sine(15_000, rate=48_000), rate=48_000))
+    assert np.abs(loaded[800:7200]).max() < 0.01  # not mirrored to 1 kHz
+
+
+def test_resample():
+    samples = sine(1000, rate=48_000)
+    resampled = resample(samples, 48_000, SAMPLING_RATE)
+    assert resampled.dtype == np.float32 and resampled.ndim == 1
+    assert abs(len(resampled) - 8000) <= 1
+    np.testing.assert_allclose(resampled[800:7200], sine(1000)[800:7200], atol=0.02)
+    assert resample(samples, 48_000, 48_000) is samples
+    doubles = resample(samples.astype(np.float64), 48_000, SAMPLING_RATE)
+    assert doubles.dtype == np.float32
+    assert np.array_equal(doubles, resampled)
+
+
+# --- files that cannot be read
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no audio here\n" * 50, wav(sine(440))[:20]], ids=["empty", "text", "header"]
+)
+def test_unreadable_file_is_named(tmp_path, content):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"clip\.wav.* cannot be read as audio"):
+        load_audio(path)
+    with pytest.raises(ValueError, match=f"<{len(content)} bytes> cannot be read as audio"):
+        load_audio(content)
+
+
+def test_video_without_sound_is_named(tmp_path):
+    path = tmp_path / "silent.mkv"
+    path.write_bytes(silent_video())
+    with pytest.raises(ValueError, match=r"silent\.mkv holds no audio stream"):
+        load_audio(path)
+
+
+def test_missing_file():
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.wav"):
+        load_audio("nowhere.wav")
+
+
+def test_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=tmp_path.name):
+        load_audio(tmp_path)
+
+
+def test_truncated_file_gives_what_is_there():
+    content = wav(sine(440))
+    half = load_audio(content[: len(content) // 2])
+    assert np.array_equal(half, load_audio(content)[: len(half)])
+    assert 3900 < len(half) < 4000
+
+
+def test_no_samples():
+    assert load_audio(wav(np.zeros(0))).shape == (0,)
+
+
+def test_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(audio, "av", None)
+    with pytest.raises(ImportError, match="pip install av"):
+        load_audio(b"")
+    with pytest.raises(ImportError, match="pip install av"):
+        resample(np.zeros(10, np.float32), 8_000, SAMPLING_RATE)
+    samples = np.zeros(10, np.float32)
+    assert resample(samples, SAMPLING_RATE, SAMPLING_RATE) is samples

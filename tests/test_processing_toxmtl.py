@@ -1,0 +1,240 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config
+
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList
+from modeling_toxmtl.processing_toxmtl import (
+    CHARACTERS,
+    SPECIAL_TOKENS,
+    WORD_DELIMITER,
+    ToxicityMTLProcessor,
+    character_tokenizer,
+    speech_feature_extractor,
+)
+
+
+UPPER_CASE = (*SPECIAL_TOKENS, WORD_DELIMITER, *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+SECONDS_PER_FRAME = 20 / 16_000  # of `tiny_config`
+
+
+def keyword_list() -> KeywordList:
+    return KeywordList(
+        [
+            KeywordEntry("damn", ("Profanity",), ("dammit",)),
+            KeywordEntry("shut up", ("Bullying", "Other")),
+            KeywordEntry("crap", ("Profanity",)),
+        ]
+    )
+
+
+@pytest.fixture
+def processor() -> ToxicityMTLProcessor:
+    return ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keyword_list())
+
+
+def logits_of(*texts: str, characters: tuple[str, ...] = CHARACTERS, confidence: float = 0.9) -> np.ndarray:
+    """Keyword logits that spell each text, one frame per character: `_` is the blank, a space the delimiter."""
+    frames = max(map(len, texts))
+    logits = np.full((len(texts), frames, len(characters)), math.log((1 - confidence) / (len(characters) - 1)))
+    for row, text in enumerate(texts):
+        for frame, character in enumerate(text.ljust(frames, "_")):
+            token = {"_": "<pad>", " ": WORD_DELIMITER}.get(character, character)
+            logits[row, frame, characters.index(token)] = math.log(confidence)
+    return logits
+
+
+# --- inputs and targets
+
+
+def test_vocabulary_is_that_of_english_checkpoints():
+    vocabulary = character_tokenizer().get_vocab()
+    assert len(vocabulary) == 32
+    assert [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])] == list(CHARACTERS)
+    assert character_tokenizer().pad_token_id == 0
+    assert character_tokenizer().word_delimiter_token_id == 4
+
+
+def test_encode_keywords_by_hand(processor):
+    good, damn = [21, 8, 8, 14], [14, 7, 17, 9]
+    assert processor.encode_keywords("Oh, DAMN!") == [*good, 4, *damn]
+    assert processor.encode_keywords("dammit") == damn
+    assert processor.encode_keywords("shut up") == [12, 11, 16, 6, 4, 16, 23]
+    assert processor.encode_keywords("") == []
+
+
+def test_prepares_a_batch(processor):
+    clips = [np.linspace(-1, 3, 90, dtype=np.float32), np.ones(50, dtype=np.float32) + np.eye(50)[0]]
+    batch = processor(clips, sampling_rate=16_000, transcripts=["damn it", ""], padding=True, return_tensors="pt")
+    assert batch["input_values"].shape == batch["attention_mask"].shape == (2, 90)
+    assert batch["attention_mask"].sum(-1).tolist() == [90, 50]
+    for row, length in enumerate((90, 50)):  # normalised over its own length
+        clip = batch["input_values"][row, :length]
+        assert clip.mean().item() == pytest.approx(0, abs=1e-5)
+        assert clip.var(correction=0).item() == pytest.approx(1, abs=1e-3)
+    assert batch["keyword_labels"] == [processor.encode_keywords("damn it"), []]
+    assert "keyword_labels" not in processor(clips[0], sampling_rate=16_000)
+
+
+def test_wrong_sampling_rate(processor):
+    with pytest.raises(ValueError, match="16000"):
+        processor(np.zeros(800, dtype=np.float32), sampling_rate=8_000)
+
+
+def test_default_list_fits_the_default_vocabulary():
+    processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer())
+    assert processor.keywords.to_dict() == KeywordList.default().to_dict()
+    unknown = processor.tokenizer.unk_token_id
+    for keyword in processor.keywords.keywords:
+        assert unknown not in processor.encode_keywords(keyword)
+
+
+def test_list_outside_the_alphabet_is_refused():
+    keywords = KeywordList([KeywordEntry("merde", ("Profanity",)), KeywordEntry("été", ("Other",))])
+    with pytest.raises(ValueError, match=r"'été'.*'é'"):
+        ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keywords)
+    with pytest.raises(ValueError, match=r"'good'.*'g'"):
+        ToxicityMTLProcessor(
+            speech_feature_extractor(), character_tokenizer((*SPECIAL_TOKENS, "|", *"damno")), keyword_list()
+        )
+
+
+def test_upper_case_checkpoint():
+    processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(UPPER_CASE), keyword_list())
+    ids = processor.encode_keywords("damn fool")
+    assert "".join(UPPER_CASE[i] for i in ids) == "DAMN|GOOD"
+    (clip,) = processor.decode_keywords(logits_of("DAMN GO_OD", characters=UPPER_CASE), tiny_config())
+    assert clip.text == "damn good"
+    assert [keyword.keyword for keyword in clip.keywords] == ["damn"]
+
+
+# --- decoding
+
+
+def test_decode_keywords_by_hand(processor):
+    (clip,) = processor.decode_keywords(logits_of("go_od damn "), tiny_config())
+    assert clip.text == "good damn"
+    (keyword,) = clip.keywords
+    assert (keyword.keyword, keyword.labels) == ("damn", ("Profanity",))
+    assert keyword.start == pytest.approx(6 * SECONDS_PER_FRAME)
+    assert keyword.end == pytest.approx(10 * SECONDS_PER_FRAME)
+    assert keyword.score == pytest.approx(0.9, abs=1e-6)
+
+
+def test_logits_need_not_be_normalized(processor):
+    logits = logits_of("damn")
+    (plain,), (shifted,) = (
+        processor.decode_keywords(values, tiny_config()) for values in (logits, logits + np.arange(4)[:, None] * 100)
+    )
+    assert shifted.keywords[0].score == pytest.approx(plain.keywords[0].score, abs=1e-4)
+
+
+def test_tensors_are_decoded_like_arrays(processor):
+    logits = logits_of("damn it", "cra__p ")
+    assert processor.decode_keywords(torch.tensor(logits), tiny_config()) == processor.decode_keywords(
+        logits, tiny_config()
+    )
+
+
+def test_phrases(processor):
+    logits = logits_of("good shut up up shut")
+    logits[0, 10, :] = np.log(0.4 / 31)  # an unsure "u" in "up"
+    logits[0, 10, CHARACTERS.index("u")] = np.log(0.6)
+    (clip,) = processor.decode_keywords(logits, tiny_config())
+    (keyword,) = clip.keywords
+    assert (keyword.keyword, keyword.labels) == ("shut up", ("Bullying", "Other"))
+    assert keyword.start == pytest.approx(5 * SECONDS_PER_FRAME)
+    assert keyword.end == pytest.approx(12 * SECONDS_PER_FRAME)
+    assert keyword.score == pytest.approx((0.6 * 0.9) ** 0.5, abs=1e-6)  # the less sure of its two words
+
+
+def test_times_are_in_order_and_inside_the_clip(processor):
+    config = tiny_config()
+    text = "damn crap  shut up damn_ damn"
+    num_samples = [config.receptive_field + 20 * (len(text) - 1), 400, 31]
+    clips = processor.decode_keywords(logits_of(text, text, text), config, num_samples)
+    assert [keyword.keyword for keyword in clips[0].keywords] == ["damn", "crap", "shut up", "damn", "damn"]
+    for clip, samples in zip(clips, num_samples, strict=True):
+        previous = 0.0
+        for keyword in clip.keywords:
+            assert previous <= keyword.start < keyword.end <= samples / 16_000
+            assert 0 < keyword.score <= 1
+            previous = keyword.end
+
+
+def test_padding_frames_are_not_read(processor):
+    config = tiny_config()
+    logits = logits_of("damn crap", "damn crap", "damn crap")
+    # as many samples as give 9, 5 and 0 frames
+    whole, cut, empty = processor.decode_keywords(logits, config, [190, 129, 12])
+    assert whole.text == "damn crap"
+    assert [keyword.keyword for keyword in whole.keywords] == ["damn", "crap"]
+    assert cut.text == "damn"
+    assert [keyword.keyword for keyword in cut.keywords] == ["damn"]
+    assert empty == ([], "")
+    assert processor.decode_keywords(logits, config)[1].text == "damn crap"  # without lengths every frame counts
+
+
+def test_number_of_lengths_must_fit(processor):
+    with pytest.raises(ValueError):
+        processor.decode_keywords(logits_of("damn", "damn"), tiny_config(), [110])
+
+
+def test_edits_act_at_once(processor):
+    (before,) = processor.decode_keywords(logits_of("damn"), tiny_config())
+    assert before.keywords
+    processor.keywords.remove("damn")
+    (after,) = processor.decode_keywords(logits_of("damn"), tiny_config())
+    assert after == ([], "damn")
+    assert processor.encode_keywords("damn") == processor.encode_keywords("anything")
+    processor.keywords.add("fool", ["Bullying"])
+    (added,) = processor.decode_keywords(logits_of("fo_ol"), tiny_config())
+    assert added.keywords[0].labels == ("Bullying",)
+
+
+# --- saving
+
+
+def test_save_and_load(processor, tmp_path):
+    processor.keywords.remove("crap")
+    processor.keywords.add("dang it", ["Other"], ["dangit"])
+    processor.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert saved["keywords"] == processor.keywords.to_dict()
+
+    loaded = ToxicityMTLProcessor.from_pretrained(tmp_path)
+    assert loaded.keywords.to_dict() == processor.keywords.to_dict()
+    assert loaded.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    assert loaded.feature_extractor.do_normalize and loaded.feature_extractor.return_attention_mask
+    transcript = "Dangit, that's crap. Damn!"
+    assert loaded.encode_keywords(transcript) == processor.encode_keywords(transcript)
+    assert loaded.encode_keywords(transcript) == loaded.encode_keywords("dang it x x damn")
+    assert loaded.decode_keywords(logits_of("damn"), tiny_config()) == processor.decode_keywords(
+        logits_of("damn"), tiny_config()
+    )
+    clip = np.sin(np.arange(100, dtype=np.float32))
+    assert np.array_equal(loaded(clip)["input_values"], processor(clip)["input_values"])
+
+
+def test_saving_does_not_change_the_processor(processor, tmp_path):
+    before = processor.keywords.to_dict()
+    processor.save_pretrained(tmp_path)
+    assert isinstance(processor.keywords, KeywordList)
+    assert processor.keywords.to_dict() == before
+
+
+def test_upper_case_survives_saving(tmp_path):
+    processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(UPPER_CASE), keyword_list())
+    processor.save_pretrained(tmp_path)
+    loaded = ToxicityMTLProcessor.from_pretrained(tmp_path)
+    assert loaded.encode_keywords("damn") == processor.encode_keywords("damn")
+    (clip,) = loaded.decode_keywords(logits_of("DAMN", characters=UPPER_CASE), tiny_config())
+    assert clip.text == "damn"
+
+
+def test_keywords_as_a_dictionary():
+    processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keyword_list().to_dict())
+    assert processor.keywords.keywords == ["damn", "shut up", "crap"]
