@@ -38,27 +38,38 @@ from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
 logger = logging.getLogger("run_mtl")
 
 
+# What a model of this package knows of itself, and any other checkpoint takes from the configuration's defaults
+SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter", "classification_loss_weight")
+SWITCH = {"nargs": "?", "const": True}  # `--flag` means `--flag true`, though the default is neither
+
+
 @dataclass
 class ModelArguments:
-    """Which system to build, and what it starts from."""
+    """Which system to build, and what it starts from. A model of this package stays the system it is, unless told
+    otherwise."""
 
     model_name_or_path: str = field(
         default="patrickvonplaten/wavlm-libri-clean-100h-base-plus",
         metadata={"help": "WavLM checkpoint, with or without heads, or a model of this package; a folder or Hub id."},
     )
-    tasks: list[str] = field(
-        default_factory=lambda: ["classification", "keyword"],
-        metadata={"help": "Heads: classification, keyword, or both."},
+    tasks: list[str] | None = field(
+        default=None, metadata={"help": "Heads: classification, keyword, or both (default)."}
     )
-    use_info_sharing: bool = field(default=False, metadata={"help": "MTL + Info. Sharing (paper, section 3.3.3)."})
-    use_task_adapter: bool = field(default=False, metadata={"help": "MTL + Task Adapter (paper, section 3.3.2)."})
-    classification_loss_weight: float = field(default=0.7, metadata={"help": "λ of the paper's equation 1."})
+    use_info_sharing: bool | None = field(
+        default=None, metadata={"help": "MTL + Info. Sharing (paper, section 3.3.3).", **SWITCH}
+    )
+    use_task_adapter: bool | None = field(
+        default=None, metadata={"help": "MTL + Task Adapter (paper, section 3.3.2).", **SWITCH}
+    )
+    classification_loss_weight: float | None = field(
+        default=None, metadata={"help": "λ of the paper's equation 1; default: 0.7."}
+    )
     labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
     keywords: str | None = field(
         default=None, metadata={"help": "Keyword list, a JSON file; default: the packaged one."}
     )
-    config_overrides: str | dict = field(
-        default_factory=dict, metadata={"help": "Other configuration fields, as JSON: '{\"layerdrop\": 0.0}'."}
+    config_overrides: str = field(
+        default="{}", metadata={"help": "Other configuration fields, as a JSON object: '{\"layerdrop\": 0.0}'."}
     )
     freeze_feature_encoder: bool = field(default=True, metadata={"help": "Keep the convolutions as they are."})
     freeze_base_model: bool = field(default=False, metadata={"help": "Train the heads and task adapters only."})
@@ -105,16 +116,13 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
     keywords = KeywordList.from_file(args.keywords) if args.keywords else None
     processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, revision=args.model_revision)
-    overrides = args.config_overrides
+    overrides = args.config_overrides  # a JSON file of arguments holds the object itself
     overrides = dict(json.loads(overrides) if isinstance(overrides, str) else overrides)
+    overrides |= {name: getattr(args, name) for name in SYSTEM_FIELDS if getattr(args, name) is not None}
     if args.labels:
         overrides["id2label"] = dict(enumerate(args.labels))
     config = WavLMToxicityMTLConfig.from_wavlm(
         AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision),
-        tasks=args.tasks,
-        use_info_sharing=args.use_info_sharing,
-        use_task_adapter=args.use_task_adapter,
-        classification_loss_weight=args.classification_loss_weight,
         vocab_size=len(processor.tokenizer),
         pad_token_id=processor.tokenizer.pad_token_id,
         **overrides,
@@ -154,6 +162,7 @@ def load_datasets(args: DataArguments, splits: set[str], model, processor, repor
         for row in rejected:
             logger.warning("%s: row %s is not used: %s", split, row.id, row.reason)
             report.append({"split": split, **row._asdict()})
+        write_lines(report_file, report)
         logger.info("%s: %d clips, %d not used", split, len(rows), len(rejected))
         if not len(rows):
             raise ValueError(f"Split {split!r} of {args.dataset} has no usable row; {report_file} says why.")
@@ -161,7 +170,6 @@ def load_datasets(args: DataArguments, splits: set[str], model, processor, repor
             rows, processor, model.config, None if is_train else args.window_seconds, root
         )
         hashes[split], rejected_counts[split] = fingerprint(rows), len(rejected)
-    write_lines(report_file, report)
     return datasets, hashes, rejected_counts
 
 
@@ -187,7 +195,8 @@ def describe_run(model_args, data_args, training_args, model, hashes, rejected) 
         "commit": commit.stdout.strip() or None,
         "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")}
         | {"python": platform.python_version()},
-        "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"},
+        "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"}
+        | {name: getattr(model.config, name) for name in SYSTEM_FIELDS},
         "parameters": model.num_parameters(),
         "data": {"dataset": data_args.dataset, "sha256": hashes, "rejected": rejected},
         "training": {name: getattr(training_args, name) for name in training} | {"lr_scheduler_type": scheduler},
@@ -204,7 +213,7 @@ def system_name(config: WavLMToxicityMTLConfig) -> str:
 
 def metrics_of(results: dict[str, float], prefix: str) -> dict[str, float]:
     """The reproducible part of `Trainer.evaluate`'s results: no times."""
-    timing = ("runtime", "samples_per_second", "steps_per_second", "epoch")
+    timing = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
     named = {name.removeprefix(f"{prefix}_"): value for name, value in results.items()}
     return {name: value for name, value in sorted(named.items()) if not name.endswith(timing)}
 

@@ -1,16 +1,17 @@
 """Pre-trains the tiny WavLM backbone of the demo: character CTC on synthesised general English.
 
 The paper starts from WavLM Base+ fine-tuned on 100 hours of LibriSpeech; the tiny backbone plays its part where
-minutes on two cores have to do. Sentences are words drawn from the commonest of English (wordfreq), spoken by the
-train voices of espeak-ng, made up on the fly: no sentence is heard twice. The held-out set is spoken by the validation
-voices; the test voices are never heard here. The result is a plain `WavLMForCTC` folder, as published ASR checkpoints
-are.
+minutes on two cores have to do. Sentences are words drawn independently from the commonest of English (wordfreq) and
+from the vocabulary of the demo's train split, spoken by the train voices of espeak-ng, made up on the fly: no sentence
+is heard twice, and none of the demo's is heard at all. The held-out set is spoken by the validation voices; the test
+voices are never heard here. The result is a plain `WavLMForCTC` folder, as published ASR checkpoints are.
 
     python run_pretraining.py --output_dir runs/tiny-wavlm
 """
 
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 
 import jiwer
@@ -21,9 +22,12 @@ from transformers import HfArgumentParser, Trainer, TrainingArguments, WavLMConf
 from transformers.trainer_utils import get_last_checkpoint
 from wordfreq import get_frequency_dict
 
-from datasets_scripts.espeak import VOICES, Synthesizer
+from datasets_scripts.demo_grammar import generate_corpus
+from datasets_scripts.effects import add_noise
+from datasets_scripts.espeak import VOICES, synthesize
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.keywords import KeywordList, normalize_text
 from modeling_toxmtl.modeling_toxmtl import IGNORE_INDEX, WavLMForToxicityMTL
 from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_feature_extractor
 
@@ -33,13 +37,16 @@ NEIGHBOURS = 16
 
 @dataclass
 class PretrainingArguments:
-    """What is spoken, and the size of the model."""
+    """What is spoken."""
 
     vocabulary_words: int = field(
         default=6000, metadata={"help": "How many of the commonest English words to draw from."}
     )
     frequency_exponent: float = field(
         default=0.5, metadata={"help": "Words are drawn by frequency to this power (1: as in text)."}
+    )
+    voice_chat_share: float = field(
+        default=0.5, metadata={"help": "Share of the words drawn from the vocabulary of the demo's train sentences."}
     )
     max_words: int = field(default=8, metadata={"help": "Longest sentence, in words."})
     held_out_clips: int = field(
@@ -97,50 +104,62 @@ def tiny_config() -> WavLMToxicityMTLConfig:
     )
 
 
+def vocabulary(args: PretrainingArguments) -> dict[str, float]:
+    """Words and their probabilities: general English, and the words (not the sentences) of the demo's train split."""
+    frequencies = get_frequency_dict("en", wordlist="small")
+    words = [word for word in frequencies if word.isascii() and word.replace("'", "").isalpha()]
+    common = sorted(words, key=frequencies.get, reverse=True)[: args.vocabulary_words]
+    clips = generate_corpus({"train": 3000, "validation": 0, "test": 0}, 0, KeywordList.default())["train"]
+    voice_chat = Counter(word for clip in clips for word in normalize_text(clip.transcript))
+    probabilities = Counter()
+    for counts, share in (
+        ({word: frequencies[word] for word in common}, 1 - args.voice_chat_share),
+        (voice_chat, args.voice_chat_share),
+    ):
+        total = sum(count**args.frequency_exponent for count in counts.values())
+        for word, count in counts.items():
+            probabilities[word] += share * count**args.frequency_exponent / total
+    return dict(probabilities)
+
+
 class EnglishSpeech(IterableDataset):
     """Endless synthesised sentences of one split's voices; the seed and the position fix each of them."""
 
     def __init__(self, args: PretrainingArguments, split: str, seed: int, clips: int | None = None):
         self.args, self.voices, self.seed, self.clips = args, VOICES[split], seed, clips
-        frequencies = get_frequency_dict("en", wordlist="small")
-        words = [word for word in frequencies if word.isascii() and word.replace("'", "").isalpha()]
-        self.words = sorted(words, key=frequencies.get, reverse=True)[: args.vocabulary_words]
-        weights = np.array([frequencies[word] for word in self.words]) ** args.frequency_exponent
-        self.probabilities = weights / weights.sum()
+        counts = vocabulary(args)
+        self.words = list(counts)
+        self.probabilities = np.array(list(counts.values()))
         self.tokenizer, self.feature_extractor = character_tokenizer(), speech_feature_extractor()
 
     def __iter__(self):
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        synthesizer = Synthesizer()
         position = first
         while self.clips is None or position < self.clips:
             # neighbours, which share a batch, have the same number of words: little padding
             num_words = np.random.default_rng([self.seed, position // NEIGHBOURS]).integers(2, self.args.max_words + 1)
-            yield self._clip(num_words, np.random.default_rng([self.seed, 1, position]), synthesizer)
+            yield self._clip(num_words, np.random.default_rng([self.seed, 1, position]))
             position += step
 
-    def _clip(self, num_words, rng, synthesizer):
+    def _clip(self, num_words, rng):
         text = " ".join(rng.choice(self.words, size=num_words, p=self.probabilities))
         voice = self.voices[rng.integers(len(self.voices))]
         prosody = {"rate": rng.integers(120, 230), "pitch": rng.integers(20, 80), "pitch_range": rng.integers(20, 80)}
-        samples = resample(*synthesizer.synthesize(text, voice, **prosody), SAMPLING_RATE)
+        samples = resample(*synthesize(text, voice, rng.integers(2**31), **prosody), SAMPLING_RATE)
         if rng.random() < 0.7:
-            samples = add_noise(samples, snr=rng.uniform(5, 35), colour=rng.uniform(0, 1), rng=rng)
+            samples = add_noise(samples, coloured_noise(len(samples), rng.uniform(0, 1), rng), rng.uniform(5, 35))
         return {
             "input_values": self.feature_extractor(samples, sampling_rate=SAMPLING_RATE).input_values[0],
             "keyword_labels": self.tokenizer(text).input_ids,
         }
 
 
-def add_noise(samples: np.ndarray, snr: float, colour: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds noise at `snr` dB, its amplitude falling with frequency to the power `colour` (0: white, 0.5: pink, 1:
-    brown)."""
-    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
+def coloured_noise(num_samples: int, colour: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise whose amplitude falls with frequency to the power `colour` (0: white, 0.5: pink, 1: brown)."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     spectrum *= np.maximum(np.arange(len(spectrum)), 8.0) ** -colour
-    noise = np.fft.irfft(spectrum, len(samples))
-    scale = np.sqrt(np.mean(samples**2) / np.mean(noise**2) / 10 ** (snr / 10))
-    return (samples + scale * noise).astype(np.float32)
+    return np.fft.irfft(spectrum, num_samples).astype(np.float32)
 
 
 def collate(clips: list[dict]) -> dict[str, torch.Tensor]:

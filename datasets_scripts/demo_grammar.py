@@ -11,7 +11,7 @@ Design choices:
 - Templates are disjoint between the splits; words and cues are shared. A model can learn what a cue sounds like, not
   the sentence around it: no sentence of one split occurs in another, which `generate_corpus` enforces.
 - Carriers are the same for all labels, so that they say nothing about the label.
-- Neither task can be solved by the other: about 10 % of the clips with a keyword are benign, and 28 % of the violating
+- Neither task can be solved by the other: about 10 % of the clips with a keyword are benign, and 27 % of the violating
   clips have no keyword.
 - Keywords are dealt from decks, not drawn, so that a rare one is rare by plan and never missing by chance.
 - Only the keywords themselves are spoken, not their variants: three hours of speech are too few for 300 spellings.
@@ -34,13 +34,13 @@ SPLITS = ("train", "validation", "test")
 
 NO_VIOLATION_SHARE = 0.38  # of all clips
 BENIGN_KEYWORD_SHARE = 0.13  # of the NoViolation clips: 10 % of the clips with a keyword
-NEAR_MISS_SHARE = 0.15  # of the other benign pieces
-CUE_SHARE = 0.28  # of the violating clips: no keyword in them
+NEAR_MISS_SHARE = 0.1  # of the other benign pieces
+CUE_SHARE = 0.27  # of the violating clips: no keyword in them
 KEYWORD_AGAIN_SHARE = 0.8  # of the second violating pieces of a clip with a keyword: a keyword too, the rest are cues
 SECOND_PIECE_SHARES = {"same labels": 0.4, "other labels": 0.17, "benign": 0.13, None: 0.3}  # of the violating clips
 SECOND_BENIGN_SHARE = 0.45  # of the NoViolation clips, so that length tells nothing about the label
 LONG_CLIP_EVERY = 50  # clips of validation and test: 2 % go beyond the 15 s window of the model, up to 60 s
-LONG_CLIP_PIECES = (10, 17)  # at about 6 words a piece: more than 15 s at 200 words a minute, less than 60 s at 130
+LONG_CLIP_PIECES = (10, 24)  # of about 2.3 s
 LONG_CLIP_VIOLATION_SHARE = 0.25  # of the pieces of a violating long clip
 OTHER_SENSE_SHARE = 0.5  # of the benign pieces with a keyword that has another sense; the rest quote it
 CUE_WEIGHTS = {"Profanity": 1, "DatingAndSexting": 2, "Racist": 2, "Bullying": 1, "Other": 2}  # evens out the keywords
@@ -203,14 +203,14 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "excuse me {name}, {content}",
             "{content}, everyone",
             "anyway, {content}",
-            "hear me out, {content}",
-            "stop for a second {name}, {content}, really",
+            "just a moment, {content}",
+            "one second {name}, {content}, really",
             "oh wow, {content}",
             "{content}, I am telling you",
             "{name} already knows, {content}",
             "team, {content}",
             "testing testing, {content}",
-            "my sound was off, again, {content}",
+            "my headset was loose, {content}",
             "er, {content}, or something",
             "{content}, end of story",
             "good, {content}, thank you",
@@ -276,6 +276,35 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "the {place} is full of {color} flowers",
             "well done",
             "give the {item} to {name} please",
+            "why is the {place} so far away",
+            "I think the {animal} likes you",
+            "could you turn the music down",
+            "he is going to the {place} now",
+            "it would be nice to have a {color} {item}",
+            "I only play {game} on the last day of the week",
+            "every {item} in this place is {color}",
+            "you always find such nice things",
+            "nothing is lost, the {item} is in the box",
+            "stop at the {place}, it is a long way",
+            "turn off the lamp at night",
+            "what are you doing {time}",
+            "I would like some {food} and so would you",
+            "where can we buy a {adjective} {item}",
+            "this {event} was hard but fun",
+            "your {animal} is gone but your {item} is still here",
+            "I heard the {event} is at the {place}",
+            "you were really good today",
+            "why don't we meet at the {place}",
+            "you could be the best player in the {event}",
+            "we are only {number} minutes late",
+            "hold my {item} and leave the rest to me",
+            "you play {game} so well",
+            "talk to me about {game}",
+            "I missed the bus last night",
+            "all of us are looking at you and your {adjective} {item}",
+            "this is such a {color} {animal}",
+            "you must be tired after the {event}",
+            "there is nothing like a {color} {item}",
         ),
         "validation": (
             "shall we walk to the {place} {time}",
@@ -428,7 +457,7 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "this {keyword} broke my {item}",
         ),
         "test": (
-            "you must be {a_keyword}",
+            "you absolute {keyword}",
             "you little {keyword}",
             "look at this {keyword}",
             "you drive like {a_keyword}",
@@ -585,7 +614,7 @@ TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "let us talk about {keyword} {time}",
             "all he wants is {keyword}",
             "show me {keyword}",
-            "I heard you like {keyword}",
+            "they say you like {keyword}",
             "{keyword} at the {place}, come and see",
         ),
         "validation": (
@@ -752,11 +781,11 @@ class KeywordDealer:
 
 
 def _with_copies(keywords: Sequence[str]) -> list[str]:
-    copies = [max(1, round(len(keywords) / (5 * rank))) for rank in range(1, len(keywords) + 1)]
+    copies = [max(1, round(len(keywords) / (1.5 * rank))) for rank in range(1, len(keywords) + 1)]
     return [keyword for keyword, count in zip(keywords, copies, strict=True) for _ in range(count)]
 
 
-def _anything(labels: tuple[str, ...]) -> bool:
+def _anything(option: object) -> bool:
     return True
 
 
@@ -838,12 +867,12 @@ class ClipGenerator:
     def _violation(
         self, has_keyword: bool, rng: np.random.Generator, allowed: Callable[[tuple[str, ...]], bool] = _anything
     ) -> Piece:
-        weights = self._dealer.weights if has_keyword else self._cue_weights
-        labels = _weighted_pick({labels: weight for labels, weight in weights.items() if allowed(labels)}, rng)
-        if not has_keyword:
-            return Piece("cue", labels=labels)
-        keyword = self._dealer.deal(labels, rng)
-        return Piece(FORM_OF_KEYWORD.get(keyword, "exclamation"), keyword, labels)
+        """A piece whose labels are `allowed`, with a keyword if that is asked for and the list has one."""
+        if has_keyword and any(map(allowed, self._dealer.weights)):
+            labels = _weighted_pick(self._dealer.weights, rng, allowed)
+            keyword = self._dealer.deal(labels, rng)
+            return Piece(FORM_OF_KEYWORD.get(keyword, "exclamation"), keyword, labels)
+        return Piece("cue", labels=_weighted_pick(self._cue_weights, rng, allowed))
 
     def _word(self, pieces: Sequence[Piece], rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
         """One wording of the pieces in a carrier, and the ids of its templates."""
@@ -854,7 +883,7 @@ class ClipGenerator:
                 text = render(_pick(CUES[piece.labels[0]], rng), rng)
             else:
                 template, identifier = self._pick_template(piece.kind, rng)
-                text = render(template, rng, **_keyword_fills(piece.keyword))
+                text = render(template, rng, **_keyword_fills(piece))
                 identifiers.append(identifier)
             content += (_pick(_CONNECTIVES, rng) if content else "") + text
         return render(carrier, rng, content=content), tuple(identifiers)
@@ -864,11 +893,12 @@ class ClipGenerator:
         return TEMPLATES[kind][self.split][number], template_ids(kind, self.split)[number]
 
 
-def _keyword_fills(keyword: str | None) -> dict[str, str]:
-    if keyword is None:
+def _keyword_fills(piece: Piece) -> dict[str, str]:
+    if piece.keyword is None:
         return {}
-    article = "an" if keyword[0] in "aeiou" else "a"
-    return {"keyword": _PHRASES.get(keyword, keyword), "a_keyword": f"{article} {keyword}"}
+    article = "an" if piece.keyword[0] in "aeiou" else "a"
+    spoken = _PHRASES.get(piece.keyword, piece.keyword) if piece.labels else piece.keyword  # quoted as it is
+    return {"keyword": spoken, "a_keyword": f"{article} {piece.keyword}"}
 
 
 def _labels_of(pieces: Sequence[Piece]) -> tuple[str, ...]:
@@ -876,9 +906,10 @@ def _labels_of(pieces: Sequence[Piece]) -> tuple[str, ...]:
     return tuple(label for label in LABELS if label in violations) or (NO_VIOLATION,)
 
 
-def _weighted_pick(weights: Mapping, rng: np.random.Generator):
-    bounds = np.cumsum(list(weights.values()))
-    return list(weights)[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))]
+def _weighted_pick(weights: Mapping, rng: np.random.Generator, allowed: Callable = _anything):
+    options = [option for option in weights if allowed(option)]
+    bounds = np.cumsum([weights[option] for option in options])
+    return options[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))]
 
 
 def generate_corpus(num_clips: Mapping[str, int], seed: int, keyword_list: KeywordList) -> dict[str, list[ClipText]]:

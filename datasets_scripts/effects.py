@@ -102,7 +102,8 @@ def _hum(num_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.n
 def _shaped_noise(kind: str, num_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
     if kind == "white":
         return rng.standard_normal(num_samples, dtype=np.float32)
-    size = 1 << max(1, num_samples - 1).bit_length()  # the FFT of a power of two is the fastest
+    # A power of two is the fastest; below 1024 a short clip would have no frequency in the band of babble.
+    size = max(1024, 1 << (num_samples - 1).bit_length())
     frequencies = np.fft.rfftfreq(size, 1 / sampling_rate).astype(np.float32)
     shape = 1 / np.sqrt(np.maximum(frequencies, frequencies[1]))
     if kind == "babble":

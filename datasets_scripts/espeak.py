@@ -5,9 +5,12 @@ Design choices:
 - A voice is an accent and a variant (the variant changes the vocal tract and the source, so it plays the part of a
   speaker). Variants, not only their combinations with accents, are disjoint between the splits: whatever is trained on
   the train voices has never heard the timbre of a test voice.
-- espeak-ng keeps global state, so there is one `Synthesizer` a process.
+- Every sentence is spoken by a new copy of the library (half a millisecond), because a copy carries the phase of its
+  pitch flutter from one sentence to the next, and draws the noise of breath from two generators, one of them seeded by
+  the clock. So the same arguments give the same samples, whatever was said before.
 """
 
+import _ctypes
 import ctypes
 from typing import NamedTuple
 
@@ -86,56 +89,62 @@ _PARAMETERS = {"rate": 1, "pitch": 3, "pitch_range": 4, "word_gap": 7}
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-class Synthesizer:
-    """Speaks text. `sampling_rate` (Hz) is that of espeak-ng, 22,050."""
+def synthesize(
+    text: str,
+    voice: Voice,
+    seed: int = 0,
+    rate: int = 175,
+    pitch: int = 50,
+    pitch_range: int = 50,
+    word_gap: int = 0,
+) -> tuple[np.ndarray, int]:
+    """Speaks `text`.
 
-    def __init__(self):
-        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+    Args:
+        text: what to say, any UTF-8 text.
+        voice: who says it.
+        seed: of the noise of breath, 0 to 2**31 - 1; the same arguments give the same samples.
+        rate: speed in words a minute, 80 to 450.
+        pitch: base pitch, 0 to 100.
+        pitch_range: liveliness of the pitch, 0 (monotone) to 100.
+        word_gap: extra pause between words, in units of 10 ms.
+
+    Returns:
+        float32 samples in [-1, 1] of shape `(samples,)`, and their sampling rate in Hz.
+
+    Raises:
+        ValueError: if espeak-ng does not know the voice.
+    """
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    try:
         data_path = espeakng_loader.get_data_path().encode()
-        self.sampling_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, 0)
-        if self.sampling_rate <= 0:
+        sampling_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, 0)
+        if sampling_rate <= 0:
             raise RuntimeError(f"espeak-ng could not start from {data_path.decode()}: reinstall espeakng-loader.")
-        self._chunks: list[np.ndarray] = []
-        self._callback = _CALLBACK(self._collect)  # kept: espeak-ng holds only the pointer
-        self._library.espeak_SetSynthCallback(self._callback)
+        if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise ValueError(f"espeak-ng knows no voice {voice.name!r}: see `ACCENTS` and `VARIANTS`.")
+        ctypes.CDLL(None).srand(int(seed))
+        library.espeak_ng_SetRandSeed(int(seed))
+        settings = {"rate": rate, "pitch": pitch, "pitch_range": pitch_range, "word_gap": word_gap}
+        for parameter, value in settings.items():
+            library.espeak_SetParameter(_PARAMETERS[parameter], int(value), 0)
+        samples = _collect(library, text)
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+    return samples.astype(np.float32) / 32768.0, sampling_rate
 
-    def _collect(self, samples, count, _events) -> int:
+
+def _collect(library: ctypes.CDLL, text: str) -> np.ndarray:
+    chunks = []
+
+    @_CALLBACK
+    def keep(samples, count, _events):
         if samples and count > 0:
-            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+            chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         return 0  # go on
 
-    def synthesize(
-        self, text: str, voice: Voice, rate: int = 175, pitch: int = 50, pitch_range: int = 50, word_gap: int = 0
-    ) -> tuple[np.ndarray, int]:
-        """Speaks `text`.
-
-        Args:
-            text: what to say, any UTF-8 text.
-            voice: who says it.
-            rate: speed in words a minute, 80 to 450.
-            pitch: base pitch, 0 to 100.
-            pitch_range: liveliness of the pitch, 0 (monotone) to 100.
-            word_gap: extra pause between words, in units of 10 ms.
-
-        Returns:
-            float32 samples in [-1, 1] of shape `(samples,)`, and their sampling rate in Hz.
-
-        Raises:
-            ValueError: if espeak-ng does not know the voice.
-        """
-        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise ValueError(
-                f"espeak-ng knows no voice {voice.name!r}: accents are {ACCENTS}, variants are in `VARIANTS`."
-            )
-        for parameter, value in {
-            "rate": rate,
-            "pitch": pitch,
-            "pitch_range": pitch_range,
-            "word_gap": word_gap,
-        }.items():
-            self._library.espeak_SetParameter(_PARAMETERS[parameter], int(value), 0)
-        self._chunks.clear()
-        encoded = text.encode()
-        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, _CHARACTER_POSITION, 0, _UTF8, None, None)
-        samples = np.concatenate(self._chunks) if self._chunks else np.zeros(0, dtype=np.int16)
-        return samples.astype(np.float32) / 32768.0, self.sampling_rate
+    library.espeak_SetSynthCallback(keep)
+    encoded = text.encode()
+    library.espeak_Synth(encoded, len(encoded) + 1, 0, _CHARACTER_POSITION, 0, _UTF8, None, None)
+    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int16)

@@ -9,32 +9,36 @@ Design choices:
   is not overwritten unasked.
 """
 
-import _ctypes
-import ctypes
+import contextlib
+import functools
 import hashlib
 import json
+import math
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
 from datasets_scripts.effects import draw_channel, encode_opus, transmit
-from datasets_scripts.espeak import VOICES, Synthesizer, Voice
-from datasets_scripts.schema import Row, write_split
+from datasets_scripts.espeak import VOICES, Voice, synthesize
+from datasets_scripts.schema import Row, split_path, write_split
 from modeling_toxmtl.audio import resample
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
 # Raise it when voices or effects change: the hash of the texts does not see them.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+NUM_EXAMPLES = 3  # test clips that are written as files too, to be listened to and judged
 
 SPEECH_RATES = (130, 200)  # words a minute, as espeak-ng counts
+FASTEST_SPEECH_RATE = 450  # the limit of espeak-ng
 PITCHES = (30, 70)  # of 0 to 100
 WORD_GAP_SHARE = 0.2  # of the clips: spoken with pauses between the words
 WORD_GAPS = (1, 8)  # of 10 ms
@@ -163,39 +167,22 @@ def speak(text: str, voice: Voice, max_duration: float, rng: np.random.Generator
     Returns:
         Samples of `MIN_DURATION` to `max_duration` seconds, and their sampling rate in Hz. What would last longer is
         spoken faster.
+
+    Raises:
+        ValueError: if the text is too long even for the fastest speech.
     """
-    rate = int(rng.integers(*SPEECH_RATES, endpoint=True))
+    slowest = int(rng.integers(*SPEECH_RATES, endpoint=True))
     pitch = int(rng.integers(*PITCHES, endpoint=True))
     word_gap = int(rng.integers(*WORD_GAPS, endpoint=True)) if rng.random() < WORD_GAP_SHARE else 0
     silences = rng.uniform(*SILENCES, size=2)
     noise_seed = int(rng.integers(2**31))
-    samples, sampling_rate = _synthesize_afresh(noise_seed, text, voice, rate, pitch, word_gap)
-    available = max_duration - silences.sum()
-    while len(samples) / sampling_rate > available:
-        rate, word_gap = rate + 20, 0
-        samples, sampling_rate = _synthesize_afresh(noise_seed, text, voice, rate, pitch, word_gap)
-    before, after = (silences * sampling_rate).astype(int)
-    after = max(after, int(MIN_DURATION * sampling_rate) - len(samples) - before)
-    return np.pad(samples, (before, after)), sampling_rate
-
-
-def _synthesize_afresh(
-    noise_seed: int, text: str, voice: Voice, rate: int, pitch: int, word_gap: int
-) -> tuple[np.ndarray, int]:
-    """Speaks with a new copy of espeak-ng (half a millisecond).
-
-    A copy carries the phase of its pitch flutter from one sentence to the next, so that the samples would depend on
-    what was said before; and it draws the noise of breath from two generators, one of them seeded by the clock.
-    """
-    synthesizer = Synthesizer()
-    library = synthesizer._library
-    ctypes.CDLL(None).srand(noise_seed)
-    library.espeak_ng_SetRandSeed(noise_seed)
-    try:
-        return synthesizer.synthesize(text, voice, rate=rate, pitch=pitch, word_gap=word_gap)
-    finally:
-        library.espeak_Terminate()
-        _ctypes.dlclose(library._handle)
+    for rate in range(slowest, FASTEST_SPEECH_RATE, 20):
+        samples, sampling_rate = synthesize(text, voice, noise_seed, rate, pitch, word_gap=word_gap)
+        before, after = (silences * sampling_rate).astype(int)
+        if len(samples) + before + after <= max_duration * sampling_rate:
+            missing = math.ceil(MIN_DURATION * sampling_rate) - len(samples) - before
+            return np.pad(samples, (before, max(after, missing))), sampling_rate
+    raise ValueError(f"Even the fastest speech is longer than {max_duration} s: shorten {text!r}.")
 
 
 def main(args: DemoCorpusArguments) -> None:
@@ -216,6 +203,7 @@ def main(args: DemoCorpusArguments) -> None:
     # Without statistics it marks an unfinished corpus, which the next run may replace.
     manifest_path.write_text(json.dumps({"settings": settings}, indent=2) + "\n")
     durations = build(corpus, args.seed, output_dir, args.num_proc)
+    write_examples(output_dir)
     statistics = {split: summarize(corpus[split], durations[split]) for split in SPLITS}
     (output_dir / "README.md").write_text(render_card(args.seed, statistics))
     manifest = {"settings": settings, "statistics": statistics}
@@ -257,16 +245,35 @@ def build(corpus: dict[str, list[ClipText]], seed: int, output_dir: Path, num_pr
     """Makes the audio of all texts and writes the Parquet files; returns the clips' durations in seconds by split."""
     durations = {}
     with (
-        # Not forked: PyAV and pyarrow have threads of their own.
-        multiprocessing.get_context("spawn").Pool(num_proc) as pool,
+        _lazy_map(num_proc) as lazy_map,
         tqdm(total=sum(map(len, corpus.values())), desc="Speaking", unit="clip") as progress,
     ):
         for split, texts in corpus.items():
             recipes = [Recipe(seed, index, text) for index, text in enumerate(texts)]
-            rows = pool.imap(make_clip, recipes, chunksize=8)
             durations[split] = []
-            write_split(_noted(rows, durations[split], progress), output_dir, split)
+            rows = _noted(lazy_map(make_clip, recipes), durations[split], progress)
+            write_split(rows, output_dir, split)
     return durations
+
+
+def write_examples(output_dir: Path) -> None:
+    """Writes the first test clips as Ogg-Opus files to `examples/`."""
+    folder = output_dir / "examples"
+    folder.mkdir(exist_ok=True)
+    table = pq.ParquetFile(split_path(output_dir, "test")).read_row_group(0, columns=["audio"])
+    for audio in table.slice(0, NUM_EXAMPLES)["audio"].to_pylist():
+        (folder / audio["path"]).write_bytes(audio["bytes"])
+
+
+@contextlib.contextmanager
+def _lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
+    """The built-in `map`, spread over processes if there are several."""
+    if num_proc == 1:
+        yield map
+    else:
+        # Not forked: torch, PyAV and pyarrow have threads of their own.
+        with multiprocessing.get_context("spawn").Pool(num_proc) as pool:
+            yield functools.partial(pool.imap, chunksize=8)
 
 
 def _noted(rows: Iterable[Row], durations: list[float], progress: tqdm) -> Iterator[Row]:

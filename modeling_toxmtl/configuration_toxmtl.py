@@ -158,6 +158,10 @@ class WavLMToxicityMTLConfig(WavLMConfig):
             raise ValueError(
                 f"`classification_loss_weight` must lie between 0 and 1, but is {self.classification_loss_weight}."
             )
+        if self.pad_token_id is None or not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"`pad_token_id` is the CTC blank, one of {self.vocab_size} characters, but is {self.pad_token_id}."
+            )
         if self.problem_type != "multi_label_classification":
             raise ValueError(
                 f"`problem_type` must be 'multi_label_classification', but is {self.problem_type!r}: a clip can hold "

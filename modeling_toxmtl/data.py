@@ -8,7 +8,9 @@ Design choices:
 - A row without labels or without a transcript trains the other head alone.
 """
 
+import csv
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -29,7 +31,8 @@ from .processing_toxmtl import ToxicityMTLProcessor
 
 logger = logging.get_logger(__name__)
 
-DATA_FILES = ("*.parquet", "metadata.csv", "metadata.jsonl")
+METADATA_FILES = ("metadata.csv", "metadata.jsonl")
+DATA_FILES = ("*.parquet", *METADATA_FILES)
 LABEL_SEPARATOR = "|"  # in tables without lists, such as metadata.csv
 
 
@@ -52,6 +55,9 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
     """Loads a dataset with the columns `audio`, `labels`, `transcript` and, where it has them, `id`, `speaker`,
     `source`.
 
+    An audio folder's metadata has a line per clip, with its `file_name` beside that file. Its split is what the column
+    `split` says, or else the name of the metadata's folder if that is below `name_or_path`, or else "train".
+
     Args:
         name_or_path: a folder of Parquet files, an audio folder with `metadata.csv` or `metadata.jsonl`, or a Hub id.
         name: configuration of a Hub dataset.
@@ -68,7 +74,11 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
         raise FileNotFoundError(f"The folder {folder} holds no dataset: none of {', '.join(DATA_FILES)} is in it.")
     if not folder.exists() and len(folder.parts) > 2 or folder.is_absolute() and not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")  # nor can it be a Hub id
-    splits = load_dataset(str(name_or_path), name)
+    metadata = [path for file in METADATA_FILES for path in sorted(folder.rglob(file))] if folder.is_dir() else []
+    if metadata and not any(folder.rglob("*.parquet")):
+        splits = _load_audio_folder(folder, metadata)
+    else:
+        splits = load_dataset(str(name_or_path), name)
     for split, rows in splits.items():
         missing = {"audio", "labels", "transcript"} - set(rows.column_names)
         if missing:
@@ -80,6 +90,35 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
             rows = rows.add_column("id", [f"{split}-{index}" for index in range(len(rows))])
         splits[split] = rows.cast_column("audio", Audio(decode=False))
     return splits
+
+
+def _load_audio_folder(folder, metadata):
+    """What `load_dataset` does, which asks for torchcodec even where nothing is decoded."""
+    splits: dict[str, list[dict]] = {}
+    for path in metadata:
+        default = "train" if path.parent == folder else path.parent.name
+        for row in _read_table(path):
+            if not row.get("file_name"):
+                raise ValueError(f"{path}: a line has no `file_name`: name the clip's file, relative to this folder.")
+            row["audio"] = {"bytes": None, "path": str((path.parent / row.pop("file_name")).resolve())}
+            splits.setdefault(row.pop("split", None) or default, []).append(row)
+    datasets = DatasetDict()
+    for split, rows in splits.items():
+        columns = dict.fromkeys(column for row in rows for column in row)  # a JSON line may leave some out
+        datasets[split] = Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
+    return datasets
+
+
+def _read_table(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in file if line.strip()]
+        reader, rows = csv.DictReader(file), []
+        for row in reader:
+            if None in row:  # cells beyond the header's
+                raise ValueError(f"{path}, line {reader.line_num}: more cells than columns; quote texts with commas.")
+            rows.append({column: cell or None for column, cell in row.items()})
+        return rows
 
 
 def read_labels(value: str | Sequence[str] | None) -> list[str] | None:
@@ -108,7 +147,8 @@ class RowInspector:
         """Returns `num_samples`, `sha256` of the encoded audio, and `problem` (empty where there is none)."""
         encoded = read_encoded(row["audio"], self.root)
         if encoded is None:
-            return {"num_samples": 0, "sha256": "", "problem": f"no audio file at {row['audio'].get('path')}"}
+            path = (row["audio"] or {}).get("path")
+            return {"num_samples": 0, "sha256": "", "problem": f"no audio file at {path}" if path else "no audio"}
         measured = {"num_samples": 0, "sha256": hashlib.sha256(encoded).hexdigest()}
         try:
             measured["num_samples"] = len(load_audio(encoded, self.processor.feature_extractor.sampling_rate))
@@ -137,8 +177,9 @@ class RowInspector:
         return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
 
 
-def read_encoded(audio: dict, root: str | PathLike = ".") -> bytes | None:
+def read_encoded(audio: dict | None, root: str | PathLike = ".") -> bytes | None:
     """The encoded bytes of an audio cell, `{"bytes": …, "path": …}`; None where there are none."""
+    audio = audio or {}
     if audio.get("bytes") is not None:
         return audio["bytes"]
     path = Path(root, audio.get("path") or "")

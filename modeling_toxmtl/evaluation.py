@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
+from .configuration_toxmtl import TASKS
 from .data import ToxicityDataset, read_labels
 from .keywords import normalize_text
 from .labels import aggregate_windows
@@ -74,7 +75,8 @@ class ClipEvaluation:
         """Takes in a batch; after the last one (`compute_result`) returns the metrics, without those that are
         undefined."""
         outputs = batch.predictions if isinstance(batch.predictions, tuple) else (batch.predictions,)
-        outputs = dict(zip(self.config.tasks, outputs, strict=True))  # in the order of the model's output
+        tasks = [task for task in TASKS if task in self.config.tasks]  # in the order of the model's output
+        outputs = dict(zip(tasks, outputs, strict=True))
         if "classification" in outputs:
             self._logits.extend(outputs["classification"].float().cpu().numpy())
         if "keyword" in outputs:
@@ -127,8 +129,8 @@ class ClipEvaluation:
     def _classification_metrics(self):
         names = [read_labels(value) for value in self.dataset.rows["labels"]]
         labelled = [index for index, value in enumerate(names) if value is not None]
-        logits = np.stack(self._clip_logits)[labelled]
-        targets = np.stack([self.dataset.multi_hot(names[index]) for index in labelled])
+        logits = [self._clip_logits[index] for index in labelled]
+        targets = [self.dataset.multi_hot(names[index]) for index in labelled]
         return classification_metrics(logits, targets, list(self.config.label2id))
 
     def _keyword_metrics(self):

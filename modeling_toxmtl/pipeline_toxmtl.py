@@ -39,8 +39,10 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         kwargs.setdefault("top_k", None)  # every label
         super().__init__(model=model, processor=processor, feature_extractor=processor.feature_extractor, **kwargs)
 
-    def _sanitize_parameters(self, top_k=None, return_keywords=None, window_seconds=None, **kwargs):
-        preprocess, postprocess = {}, {"top_k": top_k}
+    def _sanitize_parameters(self, return_keywords=None, window_seconds=None, **kwargs):
+        preprocess, postprocess = {}, {}
+        if "top_k" in kwargs:  # None is a value: every label
+            postprocess["top_k"] = kwargs.pop("top_k")
         if window_seconds is not None:
             preprocess["window_seconds"] = window_seconds
         if return_keywords is not None:
@@ -84,7 +86,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         for start, end in windows:
             features = self.processor(
                 samples[start:end], sampling_rate=rate, return_attention_mask=True, return_tensors="pt"
-            )
+            ).to(dtype=self.dtype)
             yield {**features, "span": torch.tensor([[start, end]]), "is_last": end == len(samples)}
 
     @staticmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from transformers import ProcessorMixin, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from transformers.utils import PROCESSOR_NAME
 from transformers.utils.hub import has_file
@@ -153,6 +154,8 @@ class ToxicityMTLProcessor(ProcessorMixin):
         filler (paper, section 3.2)."""
         target = self.keywords.substitute(transcript)
         ids = self.tokenizer(target.upper() if self._upper_case else target).input_ids
+        if self.tokenizer.unk_token_id in ids:  # the list was edited since it was checked
+            self._check_alphabet(self.tokenizer.get_vocab())
         return ids or [self.tokenizer.pad_token_id]  # the blank alone: nothing is said
 
     def decode_keywords(
@@ -168,6 +171,8 @@ class ToxicityMTLProcessor(ProcessorMixin):
         Returns:
             one `DecodedClip` per clip; its keywords are in order of time and lie inside the clip.
         """
+        if isinstance(keyword_logits, torch.Tensor):
+            keyword_logits = keyword_logits.detach().float().cpu()
         logits = np.asarray(keyword_logits, dtype=np.float32)
         if num_samples is None:
             num_samples = [logits.shape[1] * config.inputs_to_logits_ratio] * len(logits)

@@ -3,6 +3,8 @@ metrics."""
 
 from dataclasses import dataclass, field
 
+import torch
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -41,9 +43,30 @@ class ToxicityTrainingArguments(TrainingArguments):
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must stay off: audio is a column."})
 
     def __post_init__(self):
+        do_eval = self.do_eval
         super().__post_init__()
+        self.do_eval = do_eval  # the base class turns it on wherever training evaluates
         if not self.batch_eval_metrics or self.remove_unused_columns:
             raise ValueError("`batch_eval_metrics` must stay on and `remove_unused_columns` off: see their help.")
+
+
+class EpochSampler(LengthGroupedSampler):
+    """Groups by length in an order that follows from seed and epoch alone.
+
+    The base class asks the global generator, whose state dropout lets drift apart between processes: they would then
+    share out different orders, and train on some clips twice and on others never.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int):
+        super().__init__(batch_size, lengths=lengths)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self):
+        self.generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return super().__iter__()
 
 
 class ToxicityTrainer(Trainer):
@@ -82,6 +105,10 @@ class ToxicityTrainer(Trainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(dataset)
         # the base class would decode every clip to learn its length
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=dataset.lengths
-        )
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(batch_size, dataset.lengths, seed)
+
+    def _get_eval_sampler(self, eval_dataset):
+        # `ClipEvaluation` knows windows by their place; the base class would group these by length too
+        return SequentialSampler(eval_dataset)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from modeling_toxmtl import audio
-from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample, split_windows
 
 
 def sine(frequency: float, seconds: float = 0.5, rate: int = SAMPLING_RATE, amplitude: float = 0.5) -> np.ndarray:
@@ -42,16 +42,21 @@ def encoded(samples: np.ndarray, rate: int, codec: str, container: str) -> bytes
     return file.getvalue()
 
 
-def silent_video() -> bytes:
-    """A video file without an audio stream."""
+def video(sound: np.ndarray | None = None) -> bytes:
+    """A video file, with a 48 kHz audio stream or without one."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
-        stream = output.add_stream("mpeg4", rate=Fraction(10))
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
+        pictures = output.add_stream("mpeg4", rate=Fraction(10), width=32, height=32, pix_fmt="yuv420p")
+        audio_stream = None if sound is None else output.add_stream("libopus", rate=48_000, layout="mono")
         for _ in range(3):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
-        output.mux(stream.encode(None))
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            output.mux(pictures.encode(picture))
+        output.mux(pictures.encode(None))
+        if audio_stream:
+            frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+            frame.sample_rate = 48_000
+            output.mux(audio_stream.encode(frame))
+            output.mux(audio_stream.encode(None))
     return file.getvalue()
 
 
@@ -89,8 +94,10 @@ def test_opus(container):
     assert np.abs(loaded[2000:6000]).max() == pytest.approx(0.5, abs=0.05)
 
 
-def test_first_audio_stream_of_a_video_with_sound():
-    assert len(load_audio(encoded(sine(440), SAMPLING_RATE, "flac", "matroska"))) == 8000
+def test_sound_of_a_video():
+    loaded = load_audio(video(sine(440, rate=48_000)))
+    assert len(loaded) == pytest.approx(8000, abs=320)
+    assert main_frequency(loaded) == pytest.approx(440, abs=3)
 
 
 # --- channels
@@ -145,6 +152,25 @@ def test_resample():
     assert np.array_equal(doubles, resampled)
 
 
+# --- windows
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "windows"),
+    [
+        (0, [(0, 0)]),
+        (7, [(0, 7)]),
+        (10, [(0, 10)]),
+        (12, [(0, 12)]),  # a rest of 2 is too short alone
+        (13, [(0, 10), (10, 13)]),
+        (22, [(0, 10), (10, 22)]),
+        (30, [(0, 10), (10, 20), (20, 30)]),
+    ],
+)
+def test_split_windows(num_samples, windows):
+    assert split_windows(num_samples, window=10, shortest=3) == windows
+
+
 # --- files that cannot be read
 
 
@@ -162,7 +188,7 @@ def test_unreadable_file_is_named(tmp_path, content):
 
 def test_video_without_sound_is_named(tmp_path):
     path = tmp_path / "silent.mkv"
-    path.write_bytes(silent_video())
+    path.write_bytes(video())
     with pytest.raises(ValueError, match=r"silent\.mkv holds no audio stream"):
         load_audio(path)
 
@@ -177,11 +203,25 @@ def test_folder_is_named(tmp_path):
         load_audio(tmp_path)
 
 
-def test_truncated_file_gives_what_is_there():
+def test_truncated_wav_gives_what_is_there():
     content = wav(sine(440))
     half = load_audio(content[: len(content) // 2])
     assert np.array_equal(half, load_audio(content)[: len(half)])
     assert 3900 < len(half) < 4000
+
+
+def test_truncated_opus_gives_whole_packets():
+    content = encoded(sine(440, seconds=3, rate=48_000), 48_000, "libopus", "ogg")
+    cut = load_audio(content[: len(content) * 6 // 10])
+    assert 0 < len(cut) < len(load_audio(content))
+    assert main_frequency(cut) == pytest.approx(440, abs=3)
+
+
+def test_truncated_flac_is_an_error():
+    """Its decoder refuses a cut frame, and with it the file."""
+    content = encoded(sine(440, seconds=3), SAMPLING_RATE, "flac", "flac")
+    with pytest.raises(ValueError, match="cannot be read as audio"):
+        load_audio(content[: len(content) // 2])
 
 
 def test_no_samples():

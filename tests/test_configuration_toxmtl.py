@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_config, tiny_wavlm_config
-from huggingface_hub.errors import StrictDataclassClassValidationError
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import WavLMConfig, WavLMModel
 
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
@@ -30,7 +30,6 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
         ("tasks", {"tasks": []}),
         ("tasks", {"tasks": ["classification", "classification"]}),
         ("tasks", {"tasks": ["keywords"]}),
-        ("tasks", {"tasks": "keyword"}),
         ("info_sharing_combination", {"info_sharing_combination": "multiply"}),
         ("info_sharing_activation", {"info_sharing_activation": "relu"}),
         ("info_sharing_size", {"info_sharing_size": 511}),
@@ -51,6 +50,11 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
 def test_invalid_fields_are_named(field, fields):
     with pytest.raises(StrictDataclassClassValidationError, match=f"ValueError: `{field}`"):
         WavLMToxicityMTLConfig(**fields)
+
+
+def test_tasks_must_be_a_list():
+    with pytest.raises(StrictDataclassFieldValidationError, match="'tasks'"):
+        WavLMToxicityMTLConfig(tasks="keyword")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import tiny_config, tiny_wavlm_config
+from transformers import WavLMModel
 
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.processing_toxmtl import (
@@ -63,7 +64,7 @@ def test_encode_keywords_by_hand(processor):
     assert processor.encode_keywords("Oh, DAMN!") == [*good, 4, *damn]
     assert processor.encode_keywords("dammit") == damn
     assert processor.encode_keywords("shut up") == [12, 11, 16, 6, 4, 16, 23]
-    assert processor.encode_keywords("") == []
+    assert processor.encode_keywords("") == [0]  # the blank alone: nothing is said
 
 
 def test_prepares_a_batch(processor):
@@ -75,7 +76,7 @@ def test_prepares_a_batch(processor):
         clip = batch["input_values"][row, :length]
         assert clip.mean().item() == pytest.approx(0, abs=1e-5)
         assert clip.var(correction=0).item() == pytest.approx(1, abs=1e-3)
-    assert batch["keyword_labels"] == [processor.encode_keywords("damn it"), []]
+    assert batch["keyword_labels"] == [processor.encode_keywords("damn it"), [0]]
     assert "keyword_labels" not in processor(clips[0], sampling_rate=16_000)
 
 
@@ -96,9 +97,10 @@ def test_list_outside_the_alphabet_is_refused():
     keywords = KeywordList([KeywordEntry("merde", ("Profanity",)), KeywordEntry("été", ("Other",))])
     with pytest.raises(ValueError, match=r"'été'.*'é'"):
         ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keywords)
-    with pytest.raises(ValueError, match=r"'good'.*'g'"):
+    keywords = KeywordList([KeywordEntry("damn", ("Profanity",))])
+    with pytest.raises(ValueError, match=r"'good'.*'g'"):  # the filler too must be spelled
         ToxicityMTLProcessor(
-            speech_feature_extractor(), character_tokenizer((*SPECIAL_TOKENS, "|", *"damno")), keyword_list()
+            speech_feature_extractor(), character_tokenizer((*SPECIAL_TOKENS, "|", *"damno")), keywords
         )
 
 
@@ -107,7 +109,7 @@ def test_upper_case_checkpoint():
     ids = processor.encode_keywords("damn fool")
     assert "".join(UPPER_CASE[i] for i in ids) == "DAMN|GOOD"
     (clip,) = processor.decode_keywords(logits_of("DAMN GO_OD", characters=UPPER_CASE), tiny_config())
-    assert clip.text == "damn good"
+    assert clip.words == ["damn", "good"]
     assert [keyword.keyword for keyword in clip.keywords] == ["damn"]
 
 
@@ -116,7 +118,7 @@ def test_upper_case_checkpoint():
 
 def test_decode_keywords_by_hand(processor):
     (clip,) = processor.decode_keywords(logits_of("go_od damn "), tiny_config())
-    assert clip.text == "good damn"
+    assert clip.words == ["good", "damn"]
     (keyword,) = clip.keywords
     assert (keyword.keyword, keyword.labels) == ("damn", ("Profanity",))
     assert keyword.start == pytest.approx(6 * SECONDS_PER_FRAME)
@@ -140,7 +142,7 @@ def test_tensors_are_decoded_like_arrays(processor):
 
 
 def test_phrases(processor):
-    logits = logits_of("good shut up up shut")
+    logits = logits_of("nice shut up up shut")
     logits[0, 10, :] = np.log(0.4 / 31)  # an unsure "u" in "up"
     logits[0, 10, CHARACTERS.index("u")] = np.log(0.6)
     (clip,) = processor.decode_keywords(logits, tiny_config())
@@ -148,6 +150,7 @@ def test_phrases(processor):
     assert (keyword.keyword, keyword.labels) == ("shut up", ("Bullying", "Other"))
     assert keyword.start == pytest.approx(5 * SECONDS_PER_FRAME)
     assert keyword.end == pytest.approx(12 * SECONDS_PER_FRAME)
+    assert clip.words == ["nice", "shut up", "up", "shut"]
     assert keyword.score == pytest.approx((0.6 * 0.9) ** 0.5, abs=1e-6)  # the less sure of its two words
 
 
@@ -170,12 +173,12 @@ def test_padding_frames_are_not_read(processor):
     logits = logits_of("damn crap", "damn crap", "damn crap")
     # as many samples as give 9, 5 and 0 frames
     whole, cut, empty = processor.decode_keywords(logits, config, [190, 129, 12])
-    assert whole.text == "damn crap"
+    assert whole.words == ["damn", "crap"]
     assert [keyword.keyword for keyword in whole.keywords] == ["damn", "crap"]
-    assert cut.text == "damn"
+    assert cut.words == ["damn"]
     assert [keyword.keyword for keyword in cut.keywords] == ["damn"]
-    assert empty == ([], "")
-    assert processor.decode_keywords(logits, config)[1].text == "damn crap"  # without lengths every frame counts
+    assert empty == ([], [])
+    assert processor.decode_keywords(logits, config)[1].words == ["damn", "crap"]  # without lengths every frame counts
 
 
 def test_number_of_lengths_must_fit(processor):
@@ -188,14 +191,14 @@ def test_edits_act_at_once(processor):
     assert before.keywords
     processor.keywords.remove("damn")
     (after,) = processor.decode_keywords(logits_of("damn"), tiny_config())
-    assert after == ([], "damn")
+    assert after == ([], ["damn"])
     assert processor.encode_keywords("damn") == processor.encode_keywords("anything")
     processor.keywords.add("fool", ["Bullying"])
     (added,) = processor.decode_keywords(logits_of("fo_ol"), tiny_config())
     assert added.keywords[0].labels == ("Bullying",)
 
 
-# --- saving
+# --- checkpoints
 
 
 def test_save_and_load(processor, tmp_path):
@@ -232,9 +235,34 @@ def test_upper_case_survives_saving(tmp_path):
     loaded = ToxicityMTLProcessor.from_pretrained(tmp_path)
     assert loaded.encode_keywords("damn") == processor.encode_keywords("damn")
     (clip,) = loaded.decode_keywords(logits_of("DAMN", characters=UPPER_CASE), tiny_config())
-    assert clip.text == "damn"
+    assert clip.words == ["damn"]
 
 
 def test_keywords_as_a_dictionary():
     processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keyword_list().to_dict())
     assert processor.keywords.keywords == ["damn", "shut up", "crap"]
+
+
+def test_from_checkpoint_keeps_its_own_tokenizer(tmp_path):
+    character_tokenizer(UPPER_CASE).save_pretrained(tmp_path)
+    speech_feature_extractor().save_pretrained(tmp_path)
+    processor = ToxicityMTLProcessor.from_checkpoint(str(tmp_path), keyword_list())
+    assert processor.tokenizer.get_vocab() == character_tokenizer(UPPER_CASE).get_vocab()
+    assert processor.keywords.keywords == ["damn", "shut up", "crap"]
+
+
+def test_from_checkpoint_of_a_bare_encoder(tmp_path):
+    WavLMModel(tiny_wavlm_config()).save_pretrained(tmp_path)
+    processor = ToxicityMTLProcessor.from_checkpoint(str(tmp_path))
+    assert processor.tokenizer.get_vocab() == character_tokenizer().get_vocab()
+    assert processor.keywords.to_dict() == KeywordList.default().to_dict()
+
+
+def test_from_checkpoint_of_this_package_keeps_its_list(processor, tmp_path):
+    processor.keywords.remove("crap")
+    processor.save_pretrained(tmp_path)
+    again = ToxicityMTLProcessor.from_checkpoint(str(tmp_path))
+    assert again.keywords.to_dict() == processor.keywords.to_dict()
+    assert again.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    given = ToxicityMTLProcessor.from_checkpoint(str(tmp_path), KeywordList.default())
+    assert given.keywords.to_dict() == KeywordList.default().to_dict()

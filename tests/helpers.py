@@ -1,0 +1,137 @@
+"""Clips, data sets and checkpoints small enough to make in a test."""
+
+import io
+import wave
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from conftest import randomize_, tiny_model, tiny_wavlm_config
+from datasets import Dataset, Features, Value
+from transformers import WavLMForCTC
+
+from datasets_scripts.effects import encode_opus
+from datasets_scripts.schema import FEATURES, Row, write_split
+from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList
+from modeling_toxmtl.processing_toxmtl import CHARACTERS, character_tokenizer, speech_feature_extractor
+
+
+RATE = 16_000
+# WavLM's frame rate with three convolutions: a frame is 320 samples (20 ms) and sees 325; a second has 49
+SPEECH_FRAMES = {"conv_kernel": (10, 8, 8), "conv_stride": (5, 8, 8), "vocab_size": len(CHARACTERS)}
+INSPECTED = Features({**FEATURES, "num_samples": Value("int64"), "sha256": Value("string")})
+
+
+def tone(num_samples: int, frequency: float = 300.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """A sine with noise, float32 of shape `(num_samples,)`."""
+    noise = np.random.default_rng(seed).normal(0, 0.05, num_samples)
+    return (0.4 * np.sin(2 * np.pi * frequency * np.arange(num_samples) / rate) + noise).astype(np.float32)
+
+
+def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
+    """A 16-bit mono WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as output:
+        output.setnchannels(1)
+        output.setsampwidth(2)
+        output.setframerate(rate)
+        output.writeframes((samples * 32767).round().astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def as_read(samples: np.ndarray) -> np.ndarray:
+    """What a reader of `wav(samples)` gets: 16-bit samples."""
+    return ((samples * 32767).round() / 32768).astype(np.float32)
+
+
+def record(id: str, audio: bytes | None = None, labels=("NoViolation",), transcript="hello", path=None, **fields):
+    """A row with the columns of a data set; labels, transcript and audio may be None."""
+    row = dict.fromkeys(FEATURES)
+    labels = None if labels is None else list(labels)
+    row |= {"id": id, "audio": {"bytes": audio, "path": path}, "labels": labels, "transcript": transcript}
+    return row | fields
+
+
+def dataset_of(*records: dict) -> Dataset:
+    """The rows as `load_clips` gives them; as `inspect_rows` gives them if they have `num_samples`."""
+    features = INSPECTED if "num_samples" in records[0] else FEATURES
+    return Dataset(pa.Table.from_pylist(list(records), features.arrow_schema))
+
+
+def keyword_list() -> KeywordList:
+    return KeywordList(
+        [
+            KeywordEntry("damn", ("Profanity",), ("dammit",)),
+            KeywordEntry("shut up", ("Bullying", "Other")),
+            KeywordEntry("crap", ("Profanity",)),
+        ]
+    )
+
+
+def tiny_processor(keywords: KeywordList | None = None) -> ToxicityMTLProcessor:
+    return ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keywords or keyword_list())
+
+
+def tiny_speech_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL:
+    """A tiny random model with WavLM's frame rate and the characters of the default tokenizer."""
+    return tiny_model(seed, **{**SPEECH_FRAMES, **overrides})
+
+
+def tiny_checkpoint(folder: Path) -> Path:
+    """A `WavLMForCTC` checkpoint with its tokenizer and feature extractor, as on the Hub."""
+    config = tiny_wavlm_config(**SPEECH_FRAMES, ctc_loss_reduction="mean", pad_token_id=0)
+    randomize_(WavLMForCTC(config)).save_pretrained(folder)
+    character_tokenizer().save_pretrained(folder)
+    speech_feature_extractor().save_pretrained(folder)
+    return folder
+
+
+def spell(text: str, frames: int, confidence: float = 0.9) -> np.ndarray:
+    """`(frames, 32)` keyword logits that spell a text, a frame per character: `_` is the blank, a space the
+    delimiter."""
+    logits = np.full((frames, len(CHARACTERS)), np.log((1 - confidence) / (len(CHARACTERS) - 1)), dtype=np.float32)
+    for frame, character in enumerate(text.ljust(frames, "_")[:frames]):
+        logits[frame, CHARACTERS.index({"_": "<pad>", " ": "|"}.get(character, character))] = np.log(confidence)
+    return logits
+
+
+class Speller(torch.nn.Module):
+    """Stands in for a keyword head: says the same text in every window."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = text
+
+    def forward(self, frames):
+        logits = torch.tensor(spell(self.text, frames.shape[1]))
+        return logits.expand(len(frames), -1, -1)
+
+
+SENTENCES = (
+    (("Profanity",), "oh damn it"),
+    (("NoViolation",), "hello my friend"),
+    (("Bullying", "Profanity"), "shut up you crap player"),
+    (("NoViolation",), "a nice game"),
+)
+
+
+def clip_row(id: str, split: str, index: int, seconds: float) -> Row:
+    """A clip whose tone depends on its labels."""
+    labels, transcript = SENTENCES[index % len(SENTENCES)]
+    samples = tone(round(seconds * RATE), frequency=200.0 + 150 * (index % len(SENTENCES)), seed=index)
+    audio = encode_opus(samples, RATE, 24_000)
+    return Row(id, audio, seconds, labels, transcript, "tone", f"tone-{index}", split)
+
+
+def write_corpus(folder: Path, train: int = 8, validation: int = 3, test: int = 4) -> Path:
+    """Three splits of clips of about a second as Parquet; the test split has one of 2.5 s at its end."""
+    for split, size in {"train": train, "validation": validation, "test": test}.items():
+        seconds = [1.0 + 0.1 * (index % 3) for index in range(size)]
+        if split == "test":
+            seconds[-1] = 2.5
+        write_split(
+            (clip_row(f"{split}-{i:02d}", split, i, length) for i, length in enumerate(seconds)), folder, split
+        )
+    return folder

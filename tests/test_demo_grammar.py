@@ -1,0 +1,192 @@
+"""The sentences of the demo corpus: what the splits share, and whether labels and keywords are as planned."""
+
+import itertools
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from datasets_scripts.demo_grammar import (
+    CUES,
+    FORM_OF_KEYWORD,
+    LEXICONS,
+    SPLITS,
+    TEMPLATES,
+    ClipGenerator,
+    KeywordDealer,
+    generate_corpus,
+    render,
+    template_ids,
+)
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList, normalize_text
+from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+
+
+BENIGN = (NO_VIOLATION,)
+KEYWORDS = KeywordList.default()
+
+
+def sentence(text):
+    return " ".join(normalize_text(text))
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return generate_corpus({"train": 2000, "validation": 200, "test": 400}, seed=0, keyword_list=KEYWORDS)
+
+
+@pytest.fixture(scope="module")
+def train(corpus):
+    return corpus["train"]
+
+
+def test_every_kind_of_template_differs_between_the_splits():
+    for kind, templates in TEMPLATES.items():
+        assert set(templates) == set(SPLITS), kind
+        texts = [sentence(text) for split in SPLITS for text in templates[split]]
+        assert len(texts) == len(set(texts)), kind
+
+
+def test_template_ids_are_in_one_split_only():
+    ids = [identifier for kind in TEMPLATES for split in SPLITS for identifier in template_ids(kind, split)]
+    assert len(ids) == len(set(ids))
+    assert template_ids("insult", "test")[0] == f"insult-{10 + 5:03d}"  # after 10 of train and 5 of validation
+
+
+def test_used_templates_are_disjoint_between_splits(corpus):
+    used = {split: {identifier for clip in clips for identifier in clip.templates} for split, clips in corpus.items()}
+    assert all(used.values())
+    assert all(used[a].isdisjoint(used[b]) for a, b in itertools.combinations(SPLITS, 2))
+
+
+def test_no_sentence_occurs_twice_in_the_corpus(corpus):
+    sentences = [sentence(clip.transcript) for clips in corpus.values() for clip in clips]
+    assert len(sentences) == len(set(sentences)) == 2600
+
+
+def test_a_sentence_that_was_said_is_not_made_again():
+    first = ClipGenerator("train", KEYWORDS, set()).generate_clip(np.random.default_rng(5))
+    said = {tuple(normalize_text(first.transcript))}
+    second = ClipGenerator("train", KEYWORDS, said).generate_clip(np.random.default_rng(5))
+    assert second.transcript != first.transcript
+    assert second.labels == first.labels and second.keywords == first.keywords  # only the wording changes
+    assert len(said) == 2
+
+
+def test_slots_are_known():
+    fills = {"content", "keyword", "a_keyword"}
+    texts = [text for by_split in TEMPLATES.values() for texts in by_split.values() for text in texts]
+    texts += [text for cues in CUES.values() for text in cues]
+    slots = {slot for text in texts for slot in re.findall(r"\{([^{}|]+)\}", text)}
+    assert slots <= fills | set(LEXICONS)
+    assert slots >= set(LEXICONS)  # no lexicon is left over
+
+
+def test_templates_have_the_slot_that_their_kind_needs():
+    for kind, templates in TEMPLATES.items():
+        has_keyword = kind not in ("carrier", "benign", "near-miss")
+        for text in itertools.chain.from_iterable(templates.values()):
+            assert text.count("{content}") == (kind == "carrier"), text
+            assert len(re.findall(r"\{(?:a_)?keyword\}", text)) == has_keyword, text
+
+
+def test_render_fills_slots_from_fills_lexicons_and_alternatives():
+    rng = np.random.default_rng(0)
+    texts = {render("{keyword}, {color} {sword|map}", rng, keyword="crap") for _ in range(200)}
+    assert texts == {f"crap, {color} {item}" for color in LEXICONS["color"] for item in ("sword", "map")}
+
+
+def test_forms_name_keywords_of_the_list_and_kinds_of_templates():
+    assert set(FORM_OF_KEYWORD) <= set(KEYWORDS.keywords)
+    assert set(FORM_OF_KEYWORD.values()) <= set(TEMPLATES)
+
+
+def test_a_keyword_without_a_form_is_an_exclamation():
+    keyword_list = KeywordList([KeywordEntry("blimey", ("Profanity",))])
+    clips = generate_corpus({"train": 50, "validation": 1, "test": 1}, 0, keyword_list)["train"]
+    pieces = [piece for clip in clips for piece in clip.pieces if piece.keyword and piece.labels]
+    assert pieces and {(piece.keyword, piece.kind) for piece in pieces} == {("blimey", "exclamation")}
+
+
+def test_labels_are_those_of_the_keywords_meant_and_the_cues(corpus):
+    for clip in itertools.chain.from_iterable(corpus.values()):
+        expected = set()
+        for piece in clip.pieces:
+            if piece.kind == "cue":
+                expected |= set(piece.labels)
+            elif piece.keyword and piece.kind != "quote" and not piece.kind.startswith("sense-"):
+                expected |= set(KEYWORDS.labels_of(piece.keyword))
+        assert clip.labels == (tuple(label for label in LABELS if label in expected) or BENIGN)
+
+
+def test_transcripts_hold_the_planned_keywords_and_no_other(corpus):
+    for clip in itertools.chain.from_iterable(corpus.values()):
+        found = [match.keyword for match in KEYWORDS.find(normalize_text(clip.transcript))]
+        assert found == list(clip.keywords), clip.transcript
+
+
+def test_cues_hold_no_keyword():
+    rng = np.random.default_rng(0)
+    for cue in itertools.chain.from_iterable(CUES.values()):
+        assert not KEYWORDS.find(normalize_text(render(cue, rng))), cue
+
+
+def test_shares_of_labels_and_keywords(train):
+    violating = [clip for clip in train if clip.labels != BENIGN]
+    with_keyword = [clip for clip in train if clip.keywords]
+    assert 0.35 <= 1 - len(violating) / len(train) <= 0.40
+    assert 0.15 <= np.mean([len(clip.labels) > 1 for clip in train]) <= 0.20
+    assert 0.25 <= np.mean([not clip.keywords for clip in violating]) <= 0.31
+    assert 0.08 <= np.mean([clip.labels == BENIGN for clip in with_keyword]) <= 0.12
+    for label in LABELS:
+        assert np.mean([label in clip.labels for clip in train]) > 0.1, label
+
+
+def test_length_tells_little_about_the_label(train):
+    words = {True: [], False: []}
+    for clip in train:
+        words[clip.labels == BENIGN].append(len(clip.transcript.split()))
+    assert abs(np.mean(words[True]) - np.mean(words[False])) < 1.5
+
+
+def test_every_keyword_is_frequent_enough_to_learn_and_the_first_are_more_frequent():
+    corpus = generate_corpus({"train": 2400, "validation": 200, "test": 400}, seed=1, keyword_list=KEYWORDS)
+    counts = Counter(keyword for clip in corpus["train"] for keyword in clip.keywords)
+    assert min(counts[keyword] for keyword in KEYWORDS.keywords) >= 6
+    assert np.mean([counts[keyword] for keyword in KEYWORDS.keywords]) > 18
+    assert counts["idiot"] > 2 * counts["noob"]  # the first and the last third of one deck
+    spoken_in_test = {keyword for clip in corpus["test"] for keyword in clip.keywords}
+    assert len(spoken_in_test) >= 0.95 * len(KEYWORDS)
+
+
+def test_a_dealer_deals_every_keyword_of_its_labels_before_it_repeats_a_rare_one():
+    entries = [KeywordEntry(f"w{'abcdefghij'[i]}", ("Other",)) for i in range(10)] + [KeywordEntry("x", ("Racist",))]
+    dealer, rng = KeywordDealer(KeywordList(entries)), np.random.default_rng(0)
+    deck = Counter(dealer.deal(("Other",), rng) for _ in range(20))
+    copies = [7, 3, 2, 2, 1, 1, 1, 1, 1, 1]  # 10 / (1.5 * rank) = 6.7, 3.3, 2.2, 1.7, 1.3, 1.1, 0.95, ...
+    assert deck == {f"w{letter}": count for letter, count in zip("abcdefghij", copies, strict=True)}
+    assert dealer.weights == {("Other",): 11, ("Racist",): 2}
+
+
+def test_long_clips_are_in_validation_and_test_only(corpus):
+    def long_clips(split):
+        return [clip for clip in corpus[split] if len(clip.pieces) > 2]
+
+    assert len(long_clips("train")) == 0
+    assert len(long_clips("validation")) == 200 // 50
+    assert len(long_clips("test")) == 400 // 50
+    assert all(45 <= len(clip.transcript.split()) <= 180 for clip in long_clips("test"))
+
+
+def test_the_seed_decides():
+    sizes = {"train": 20, "validation": 5, "test": 5}
+    assert generate_corpus(sizes, 3, KEYWORDS) == generate_corpus(sizes, 3, KEYWORDS)
+    assert generate_corpus(sizes, 3, KEYWORDS) != generate_corpus(sizes, 4, KEYWORDS)
+
+
+def test_a_list_with_everyday_words_is_refused_when_it_makes_the_labels_wrong():
+    generator = ClipGenerator("train", KeywordList([KeywordEntry("the", ("Other",))]), set())
+    with pytest.raises(ValueError, match="everyday words"):
+        for seed in range(200):
+            generator.generate_clip(np.random.default_rng(seed), is_long=True)
