@@ -203,7 +203,6 @@ def main(args: DemoCorpusArguments) -> None:
     # Without statistics it marks an unfinished corpus, which the next run may replace.
     manifest_path.write_text(json.dumps({"settings": settings}, indent=2) + "\n")
     durations = build(corpus, args.seed, output_dir, args.num_proc)
-    write_examples(output_dir)
     statistics = {split: summarize(corpus[split], durations[split]) for split in SPLITS}
     (output_dir / "README.md").write_text(render_card(args.seed, statistics))
     manifest = {"settings": settings, "statistics": statistics}
@@ -242,7 +241,7 @@ def check_writable(output_dir: Path, settings: dict, overwrite: bool) -> None:
 
 
 def build(corpus: dict[str, list[ClipText]], seed: int, output_dir: Path, num_proc: int) -> dict[str, list[float]]:
-    """Makes the audio of all texts and writes the Parquet files; returns the clips' durations in seconds by split."""
+    """Makes the audio of all texts and writes the files; returns the clips' durations in seconds by split."""
     durations = {}
     with (
         _lazy_map(num_proc) as lazy_map,
@@ -253,6 +252,7 @@ def build(corpus: dict[str, list[ClipText]], seed: int, output_dir: Path, num_pr
             durations[split] = []
             rows = _noted(lazy_map(make_clip, recipes), durations[split], progress)
             write_split(rows, output_dir, split)
+    write_examples(output_dir)
     return durations
 
 

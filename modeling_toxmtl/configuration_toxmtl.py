@@ -92,9 +92,9 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         for name in ("model_type", "architectures", "transformers_version", "auto_map", "custom_pipelines"):
             fields.pop(name, None)
         if config.model_type != cls.model_type:
-            fields.pop(
-                "ctc_zero_infinity", None
-            )  # transformers' default lets one short clip turn the loss into infinity
+            # transformers' default lets one short clip turn the loss into infinity
+            fields.pop("ctc_zero_infinity", None)
+            fields.pop("problem_type", None)
             if fields.get("mask_feature_prob"):
                 logger.warning("`mask_feature_prob` is set to 0: WavLM has no feature masking.")
                 fields["mask_feature_prob"] = 0.0
