@@ -33,6 +33,7 @@ from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_featur
 
 
 NEIGHBOURS = 16
+TRACT_SCALES = (0.87, 1.15)
 
 
 @dataclass
@@ -146,7 +147,9 @@ class EnglishSpeech(IterableDataset):
         text = " ".join(rng.choice(self.words, size=num_words, p=self.probabilities))
         voice = self.voices[rng.integers(len(self.voices))]
         prosody = {"rate": rng.integers(120, 230), "pitch": rng.integers(20, 80), "pitch_range": rng.integers(20, 80)}
-        samples = resample(*synthesize(text, voice, rng.integers(2**31), **prosody), SAMPLING_RATE)
+        samples, sampling_rate = synthesize(text, voice, rng.integers(2**31), **prosody)
+        # a vocal tract of another length: there are few voices, and the held-out ones are unlike them
+        samples = resample(samples, round(sampling_rate * rng.uniform(*TRACT_SCALES)), SAMPLING_RATE)
         if rng.random() < 0.7:
             samples = add_noise(samples, coloured_noise(len(samples), rng.uniform(0, 1), rng), rng.uniform(5, 35))
         return {

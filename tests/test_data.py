@@ -216,10 +216,16 @@ def mixed_rows():
         (record("shortest", wav(tone(RECEPTIVE_FIELD)), transcript=None), ""),
         # "good": 4 characters, and a blank between the two o
         (record("tight", wav(tone(frames_of(5)))), ""),
-        (record("too tight", wav(tone(frames_of(5) - 1))), "target longer than its frames: it needs 5 frames, and the clip has 4"),
+        (
+            record("too tight", wav(tone(frames_of(5) - 1))),
+            "target longer than its frames: it needs 5 frames, and the clip has 4",
+        ),
         # "good|shut|up": 12 characters and the same blank
         (record("phrase", wav(tone(frames_of(13))), transcript="please shut up!"), ""),
-        (record("cut phrase", wav(tone(frames_of(13) - 1)), transcript="please shut up!"), "target longer than its frames: it needs 13"),
+        (
+            record("cut phrase", wav(tone(frames_of(13) - 1)), transcript="please shut up!"),
+            "target longer than its frames: it needs 13",
+        ),
         (record("silence", wav(tone(RECEPTIVE_FIELD)), transcript=""), ""),
         (record("bare", good, None, None), "neither labels nor transcript"),
         (record("empty list", good, [], None), "neither labels nor transcript"),
@@ -297,7 +303,9 @@ def test_fingerprint_changes_with_content_only(tmp_path, inspector):
 def test_fingerprint_of_a_moved_data_set(tmp_path, inspector):
     write_audio_folder(tmp_path / "here", "train", "file_name,labels,transcript\na.wav,Other,hi\n", ["a.wav"])
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    hashes = [fingerprint(inspect_rows(load_clips(str(tmp_path / f))["train"], inspector)[0]) for f in ("here", "there")]
+    hashes = [
+        fingerprint(inspect_rows(load_clips(str(tmp_path / f))["train"], inspector)[0]) for f in ("here", "there")
+    ]
     assert hashes[0] == hashes[1]
 
 
@@ -320,7 +328,9 @@ def test_windows_of_the_paper(processor):
 
 def test_cut_clip_has_no_targets(processor, inspector):
     samples = tone(int(2.5 * RATE))
-    rows = dataset_of(record("long", wav(samples), ["Other"], "damn"), record("short", wav(tone(RATE)), ["Other"], "damn"))
+    rows = dataset_of(
+        record("long", wav(samples), ["Other"], "damn"), record("short", wav(tone(RATE)), ["Other"], "damn")
+    )
     dataset = ToxicityDataset(inspect_rows(rows, inspector)[0], processor, CONFIG, window_seconds=1.0)
     assert dataset.lengths == [RATE, RATE, RATE // 2, RATE]
     assert len(dataset) == 4

@@ -90,7 +90,7 @@ def test_a_clip_does_not_depend_on_what_was_said_before(variant):
     voice = next(voice for voice in VOICES["train"] if voice.variant == variant)
 
     def say(text):
-        return speak(text, voice, 15.0, np.random.default_rng(3))[0]
+        return speak(text, voice, 1.0, 15.0, np.random.default_rng(3))[0]
 
     first = say("meet me at the bridge")
     say("something else")
@@ -105,14 +105,27 @@ def test_the_seed_changes_the_sound_of_a_text():
 
 def test_short_texts_are_padded_and_long_ones_spoken_faster():
     voice = VOICES["test"][0]
-    shortest, rate = speak("no", voice, 15.0, np.random.default_rng(0))
+    shortest, rate = speak("no", voice, 1.0, 15.0, np.random.default_rng(0))
     assert len(shortest) / rate == pytest.approx(1.0, abs=1e-3)
     words = "one two three four five six seven eight nine ten " * 4
-    unhurried, rate = speak(words, voice, 15.0, np.random.default_rng(0))
-    hurried, rate = speak(words, voice, 5.0, np.random.default_rng(0))
+    unhurried, rate = speak(words, voice, 1.0, 15.0, np.random.default_rng(0))
+    hurried, rate = speak(words, voice, 1.0, 5.0, np.random.default_rng(0))
     assert len(unhurried) / rate > 8.0 and 3.0 < len(hurried) / rate <= 5.0
     with pytest.raises(ValueError, match="longer than 2.0 s: shorten 'one two"):
-        speak(words, voice, 2.0, np.random.default_rng(0))
+        speak(words, voice, 1.0, 2.0, np.random.default_rng(0))
+
+
+def test_a_playback_rate_shortens_speech_and_raises_its_pitch():
+    voice = VOICES["train"][0]
+    samples, rate = speak("meet me at the bridge", voice, 1.0, 15.0, np.random.default_rng(0))
+    faster, faster_rate = speak("meet me at the bridge", voice, 1.1, 15.0, np.random.default_rng(0))
+    assert faster_rate == round(1.1 * rate)
+    speech, faster_speech = (np.trim_zeros(x) for x in (samples, faster))
+    np.testing.assert_array_equal(speech, faster_speech)  # the same samples, played faster
+
+
+def test_held_out_voices_are_played_as_they_are():
+    assert make_demo_corpus.PLAYBACK_RATES["validation"] == make_demo_corpus.PLAYBACK_RATES["test"] == (1.0, 1.0)
 
 
 def test_the_same_corpus_is_not_built_again(corpus_dir, no_building, capsys):

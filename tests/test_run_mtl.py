@@ -336,6 +336,20 @@ def test_labels_that_the_model_lacks_are_reported(workplace, tmp_path):
     assert reasons["test-02"] == "unknown label Bullying: the model has NoViolation, Profanity"
 
 
+def test_audio_folder_gives_the_same_results(trained, workplace, tmp_path, monkeypatch):
+    folder = tmp_path / "clips" / "test"
+    folder.mkdir(parents=True)
+    lines = ["file_name,id,labels,transcript"]
+    for row in load_clips(str(workplace / "clips"))["test"]:
+        (folder / row["audio"]["path"]).write_bytes(row["audio"]["bytes"])
+        lines.append(f"{row['audio']['path']},{row['id']},{'|'.join(row['labels'])},{row['transcript']}")
+    (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    results = run(workplace, "run", "--do_eval", dataset="clips", model_name_or_path=trained[0])
+    assert results["test"] == pytest.approx(trained[1]["test"])
+    assert results["data"]["rejected"] == {"test": 1}
+
+
 def test_max_samples_and_max_train_seconds(workplace, tmp_path):
     results = run(workplace, tmp_path, "--do_train", max_samples=2, num_train_epochs=1, max_train_seconds=1.05)
     assert results["data"]["rejected"] == {"train": 0, "validation": 0}
@@ -350,7 +364,13 @@ def test_max_samples_and_max_train_seconds(workplace, tmp_path):
 
 def test_early_stopping(workplace, tmp_path):
     run(
-        workplace, tmp_path, "--do_train", num_train_epochs=6, learning_rate=0, early_stopping_patience=2, max_samples=4
+        workplace,
+        tmp_path,
+        "--do_train",
+        num_train_epochs=6,
+        learning_rate=0,
+        early_stopping_patience=2,
+        max_samples=4,
     )
     steps = sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*"))
     assert steps == [1, 3]  # best and last: of one step an epoch, two brought nothing
@@ -419,7 +439,9 @@ def test_experiment_of_the_paper_runs_at_full_size(tmp_path):
 # accelerate 1.15 starts one process for `--cpu` whatever `--num_processes` says; torchrun's launcher starts two
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "processes"), [(["--cpu"], None), (["--multi_gpu", "--main_process_port", "0"], 2)], ids=["cpu", "two"]
+    ("launcher", "processes"),
+    [(["--cpu"], None), (["--multi_gpu", "--main_process_port", "0"], 2)],
+    ids=["cpu", "two"],
 )
 def test_accelerate_launch(workplace, tmp_path, launcher, processes):
     flags = flags_of(workplace, tmp_path / "run", num_train_epochs=1, per_device_train_batch_size=2)

@@ -205,7 +205,9 @@ def test_each_epoch_has_another_order(tmp_path, monkeypatch):
     dataset = make_dataset(model, [0.3 + index / 100 for index in range(8)])
     seen = []
     get_item = ToxicityDataset.__getitem__
-    monkeypatch.setattr(ToxicityDataset, "__getitem__", lambda self, index: seen.append(index) or get_item(self, index))
+    monkeypatch.setattr(
+        ToxicityDataset, "__getitem__", lambda self, index: seen.append(index) or get_item(self, index)
+    )
     arguments = {"train_sampling_strategy": "group_by_length", "num_train_epochs": 2}
     make_trainer(model, dataset, tmp_path, **arguments).train()
     assert sorted(seen[:8]) == sorted(seen[8:]) == list(range(8))
