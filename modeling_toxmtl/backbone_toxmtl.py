@@ -207,14 +207,6 @@ class ToxicityEncoderLayerStableLayerNorm(_ToxicityLayerMixin, WavLMEncoderLayer
         return hidden_states, weights
 
 
-class ZeroLinear(nn.Linear):
-    """Linear layer that starts at zero.
-
-    A class of its own, because transformers hands `_init_weights` of custom code only the modules that own parameters:
-    a container such as `TaskAdapter` cannot initialise its parts there.
-    """
-
-
 class TaskAdapter(nn.Module):
     """Soft mask on the shared features of one task at one place (paper, section 3.3.2; after MTAN, Liu et al., CVPR
     2019).
@@ -236,7 +228,7 @@ class TaskAdapter(nn.Module):
         self.v_proj = nn.Linear(size, size)
         self.out_proj = nn.Linear(size, size)
         self.down_proj = nn.Linear(size, config.task_adapter_bottleneck_size)
-        self.up_proj = ZeroLinear(config.task_adapter_bottleneck_size, size)
+        self.up_proj = nn.Linear(config.task_adapter_bottleneck_size, size)
 
     def forward(self, shared, previous=None, frame_mask=None):
         """`shared` and `previous` (this task's features one place below, if any) are `(B, T, D)`, as is the result."""
@@ -325,12 +317,17 @@ class ToxicityPreTrainedModel(WavLMPreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ["ToxicityEncoderLayer", "ToxicityEncoderLayerStableLayerNorm", "TaskAdapter"]
 
+    def _initialize_weights(self, module, is_custom_code=False):
+        # transformers skips containers of custom code, in case it writes parameters in place. Ours uses `init`
+        # alone, and the containers of WavLM (positional convolution, projection) are initialised as a whole too.
+        super()._initialize_weights(module)
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, ZeroLinear):
-            init.zeros_(module.weight)
-            init.zeros_(module.bias)
+        if isinstance(module, TaskAdapter):  # the mask starts at 1
+            init.zeros_(module.up_proj.weight)
+            init.zeros_(module.up_proj.bias)
         elif isinstance(module, WavLMToxicityBackbone) and module.masked_spec_embed is not None:
             init.uniform_(module.masked_spec_embed)
 

@@ -31,6 +31,7 @@ from .processing_toxmtl import ToxicityMTLProcessor
 
 logger = logging.get_logger(__name__)
 
+MAX_SAMPLES_IN_MEMORY = 2**28  # a dataset of up to 4.6 hours (1 GiB of float32) is decoded once, not once an epoch
 METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 DATA_FILES = ("*.parquet", *METADATA_FILES)
 LABEL_SEPARATOR = "|"  # in tables without lists, such as metadata.csv
@@ -247,6 +248,8 @@ class ToxicityDataset(TorchDataset):
     ):
         self.rows, self.processor, self.config, self.root = rows, processor, config, root
         self.rate = processor.feature_extractor.sampling_rate
+        self._decoded: dict[int, np.ndarray] = {}
+        self._fits_in_memory = sum(rows["num_samples"]) <= MAX_SAMPLES_IN_MEMORY
         self.windows: list[Window] = []
         for index, num_samples in enumerate(rows["num_samples"]):
             size = num_samples if window_seconds is None else round(window_seconds * self.rate)
@@ -264,7 +267,7 @@ class ToxicityDataset(TorchDataset):
     def __getitem__(self, index: int) -> dict:
         window = self.windows[index]
         row = self.rows[window.row]
-        samples = load_audio(read_encoded(row["audio"], self.root), self.rate)[window.start : window.end]
+        samples = self._decode(window.row, row["audio"])[window.start : window.end]
         features = self.processor(samples, sampling_rate=self.rate)
         whole = window.end - window.start == row["num_samples"]
         return {
@@ -272,6 +275,14 @@ class ToxicityDataset(TorchDataset):
             "labels": self.multi_hot(read_labels(row["labels"]) if whole else None),
             "keyword_labels": self._keyword_labels(row["transcript"] if whole else None),
         }
+
+    def _decode(self, index, audio):
+        if index not in self._decoded:
+            samples = load_audio(read_encoded(audio, self.root), self.rate)
+            if not self._fits_in_memory:
+                return samples
+            self._decoded[index] = samples
+        return self._decoded[index]
 
     def multi_hot(self, names: list[str] | None) -> np.ndarray:
         """`(L,)`: 1 for the labels named, 0 for the others; -100 everywhere where there are no names."""

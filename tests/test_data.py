@@ -12,6 +12,7 @@ from helpers import RATE, SPEECH_FRAMES, as_read, clip_row, dataset_of, record, 
 
 from datasets_scripts.schema import write_split
 from modeling_toxmtl import data
+from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.data import (
     RejectedRow,
     RowInspector,
@@ -358,6 +359,18 @@ def test_items_of_partly_labelled_rows(processor, inspector):
     assert items[1]["keyword_labels"] == [-100]
     text = processor.tokenizer.convert_ids_to_tokens(items[2]["keyword_labels"])
     assert "".join(text) == "good|good|crap"
+
+
+@pytest.mark.parametrize(("fits", "decodings"), [(True, 1), (False, 2)])
+def test_a_dataset_that_fits_in_memory_is_decoded_once(fits, decodings, processor, inspector, monkeypatch):
+    usable, _ = inspect_rows(dataset_of(record("a", wav(tone(RATE)))), inspector)
+    monkeypatch.setattr(data, "MAX_SAMPLES_IN_MEMORY", RATE if fits else RATE - 1)
+    calls = []
+    monkeypatch.setattr(data, "load_audio", lambda *args: calls.append(args) or load_audio(*args))
+    dataset = ToxicityDataset(usable, processor, CONFIG)
+    first, second = dataset[0], dataset[0]
+    np.testing.assert_array_equal(first["input_values"], second["input_values"])
+    assert len(calls) == decodings
 
 
 # --- ToxicityDataCollator

@@ -63,7 +63,7 @@ def sigmoid(logit: float) -> float:
 
 def test_metrics_by_hand():
     metrics = run(ClipEvaluation(dataset()), LOGITS, KEYWORD_LOGITS)
-    # Profanity: a 2.0 (hit), b 0.5 (miss), c -1.0 (hit): (1/1 + 2/3) / 2; a mean over a's windows would rank it below b
+    # Profanity: a 2.0 (hit), b 0.5 (miss), c -1.0 (hit): (1/1 + 2/3) / 2; a mean over a's windows ranks it below b
     # NoViolation: c 2.0 (miss), b 1.0 (hit), a -2.0: 1/2; a maximum over a's windows would give 1/3
     classification = {
         "AP_Profanity": 100 * 5 / 6,

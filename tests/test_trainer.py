@@ -245,12 +245,11 @@ def test_order_of_clips_when_training_groups_by_length(tmp_path, monkeypatch):
     model = tiny_speech_model()
     dataset = make_dataset(model, (0.4, 1.0, 0.5, 1.2, 0.6, 0.3))
     predictions, decoded = {}, []
+    load_audio = data.load_audio
+    monkeypatch.setattr(data, "load_audio", lambda *args: decoded.append(1) or load_audio(*args))
     for strategy in ("sequential", "group_by_length"):
-        with monkeypatch.context() as patch:
-            load_audio = data.load_audio
-            patch.setattr(data, "load_audio", lambda *args: decoded.append(1) or load_audio(*args))
-            trainer = make_trainer(model, dataset, tmp_path, train_sampling_strategy=strategy)
-            trainer.evaluate()
+        trainer = make_trainer(model, dataset, tmp_path, train_sampling_strategy=strategy)
+        trainer.evaluate()
         predictions[strategy] = trainer.predictions
     assert predictions["group_by_length"] == predictions["sequential"]
     assert len(decoded) == 2 * 6  # each clip once
