@@ -80,7 +80,7 @@ def test_numbers_of_a_model_card_are_those_of_its_results(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     for name, value in results.items():
-        assert f"{value:g}" in card, f"{folder.name}: the card lacks {name} = {value:g}"
+        assert f"{value:,}" in card, f"{folder.name}: the card lacks {name} = {value:,}"
     assert card.startswith("---\n") and "license:" in card
     assert not list(folder.rglob("*.bin")), "pickled weights"
 

@@ -423,7 +423,7 @@ def test_experiment_of_the_paper_runs_at_full_size(tmp_path):
         "use_cpu": True,
     }
     flags = [str(part) for name, value in fields.items() for part in (f"--{name}", value)]
-    run_script(["run_mtl.py", "experiments/paper_mtl.json", *flags], tmp_path / "cache", timeout=300)
+    run_script(["run_mtl.py", "experiments/paper_mtl.json", *flags], tmp_path / "cache", timeout=600)
     results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
     assert results["parameters"] == 94_604_950  # paper, Table 2: 94.6 M
     assert results["test"]["support_Profanity"] == results["test"]["keyword_support"] == 1
@@ -446,7 +446,7 @@ def test_experiment_of_the_paper_runs_at_full_size(tmp_path):
 def test_accelerate_launch(workplace, tmp_path, launcher, processes):
     flags = flags_of(workplace, tmp_path / "run", num_train_epochs=1, per_device_train_batch_size=2)
     command = ["-m", "accelerate.commands.launch", "--num_processes", "2", *launcher, "run_mtl.py", *flags]
-    run_script([*command, "--do_train", "--do_eval", "--do_predict"], tmp_path / "cache", timeout=300)
+    run_script([*command, "--do_train", "--do_eval", "--do_predict"], tmp_path / "cache", timeout=600)
     results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
     assert results["training"]["world_size"] == processes or processes is None
     alone = run(workplace, tmp_path / "one", "--do_eval", "--do_predict", model_name_or_path=tmp_path / "run")

@@ -242,6 +242,7 @@ def test_evaluates_clips(tmp_path):
 
 
 def test_order_of_clips_when_training_groups_by_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MAX_SAMPLES_IN_MEMORY", 0)
     model = tiny_speech_model()
     dataset = make_dataset(model, (0.4, 1.0, 0.5, 1.2, 0.6, 0.3))
     predictions, decoded = {}, []
