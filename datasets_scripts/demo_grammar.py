@@ -13,6 +13,7 @@ Design choices:
 - Carriers are the same for all labels, so that they say nothing about the label.
 - Neither task can be solved by the other: about 10 % of the clips with a keyword are benign, and 27 % of the violating
   clips have no keyword.
+- The first keywords of each set of labels are spoken, 25 of the 81: three hours of speech cannot teach them all.
 - Keywords are dealt from decks, not drawn, so that a rare one is rare by plan and never missing by chance.
 - Only the keywords themselves are spoken, not their variants: three hours of speech are too few for 300 spellings.
 - Words are at dictionary level. The Racist class uses invented words, peoples and places, and no slur against any
@@ -39,6 +40,7 @@ CUE_SHARE = 0.27  # of the violating clips: no keyword in them
 KEYWORD_AGAIN_SHARE = 0.8  # of the second violating pieces of a clip with a keyword: a keyword too, the rest are cues
 SECOND_PIECE_SHARES = {"same labels": 0.4, "other labels": 0.17, "benign": 0.13, None: 0.3}  # of the violating clips
 SECOND_BENIGN_SHARE = 0.45  # of the NoViolation clips, so that length tells nothing about the label
+KEYWORDS_PER_DECK = 4  # three hours of speech teach about two dozen words, not the 81 of the list
 LONG_CLIP_EVERY = 50  # clips of validation and test: 2 % go beyond the 15 s window of the model, up to 60 s
 LONG_CLIP_PIECES = (10, 24)  # of about 2.3 s
 LONG_CLIP_VIOLATION_SHARE = 0.25  # of the pieces of a violating long clip
@@ -761,7 +763,8 @@ def _pick(options: Sequence, rng: np.random.Generator):
 class KeywordDealer:
     """Hands out keywords from shuffled decks, one for each set of labels; a deck that is used up is shuffled anew.
 
-    Within a deck the first keywords of the list are more frequent, about as 1 / rank, and each has at least one card.
+    A deck has the first `KEYWORDS_PER_DECK` keywords of the list that have its labels, the first of them more often,
+    about as 1 / rank.
     """
 
     def __init__(self, keyword_list: KeywordList):
@@ -770,7 +773,7 @@ class KeywordDealer:
             self._decks.setdefault(entry.labels, []).append(entry.keyword)
         # One more than the keywords: small groups would be hard to learn otherwise.
         self.weights = {labels: len(keywords) + 1 for labels, keywords in self._decks.items()}
-        self._decks = {labels: _with_copies(keywords) for labels, keywords in self._decks.items()}
+        self._decks = {labels: _with_copies(keywords[:KEYWORDS_PER_DECK]) for labels, keywords in self._decks.items()}
         self._left = {labels: [] for labels in self._decks}
 
     def deal(self, labels: tuple[str, ...], rng: np.random.Generator) -> str:

@@ -153,19 +153,18 @@ def test_length_tells_little_about_the_label(train):
 def test_every_keyword_is_frequent_enough_to_learn_and_the_first_are_more_frequent():
     corpus = generate_corpus({"train": 2400, "validation": 200, "test": 400}, seed=1, keyword_list=KEYWORDS)
     counts = Counter(keyword for clip in corpus["train"] for keyword in clip.keywords)
-    assert min(counts[keyword] for keyword in KEYWORDS.keywords) >= 6
-    assert np.mean([counts[keyword] for keyword in KEYWORDS.keywords]) > 18
-    assert counts["idiot"] > 2 * counts["noob"]  # the first and the last third of one deck
+    assert len(counts) == 6 * 4 + 1  # four of each set of labels, one of which has a single keyword
+    assert min(counts.values()) >= 20
+    assert counts["idiot"] > 2 * counts["loser"]  # the first and the last of one deck
     spoken_in_test = {keyword for clip in corpus["test"] for keyword in clip.keywords}
-    assert len(spoken_in_test) >= 0.95 * len(KEYWORDS)
+    assert spoken_in_test == set(counts)
 
 
 def test_a_dealer_deals_every_keyword_of_its_labels_before_it_repeats_a_rare_one():
     entries = [KeywordEntry(f"w{'abcdefghij'[i]}", ("Other",)) for i in range(10)] + [KeywordEntry("x", ("Racist",))]
     dealer, rng = KeywordDealer(KeywordList(entries)), np.random.default_rng(0)
-    deck = Counter(dealer.deal(("Other",), rng) for _ in range(20))
-    copies = [7, 3, 2, 2, 1, 1, 1, 1, 1, 1]  # 10 / (1.5 * rank) = 6.7, 3.3, 2.2, 1.7, 1.3, 1.1, 0.95, ...
-    assert deck == {f"w{letter}": count for letter, count in zip("abcdefghij", copies, strict=True)}
+    deck = Counter(dealer.deal(("Other",), rng) for _ in range(6))
+    assert deck == {"wa": 3, "wb": 1, "wc": 1, "wd": 1}  # 4 / (1.5 * rank) = 2.7, 1.3, 0.9, 0.7
     assert dealer.weights == {("Other",): 11, ("Racist",): 2}
 
 
