@@ -44,8 +44,8 @@ WORD_GAP_SHARE = 0.2  # of the clips: spoken with pauses between the words
 WORD_GAPS = (1, 8)  # of 10 ms
 SILENCES = (0.0, 0.4)  # seconds, before and after the speech
 MIN_DURATION = 1.0  # seconds
-# Playback rates of the synthesised speech, which shorten or lengthen the vocal tract: many speakers out of the few train
-# voices, while the held-out voices stay as they are.
+# Playback rates of the synthesised speech, which shorten or lengthen the vocal tract: many speakers out of the few
+# train voices, while the held-out voices stay as they are.
 PLAYBACK_RATES = {"train": (0.87, 1.15), "validation": (1.0, 1.0), "test": (1.0, 1.0)}
 # In seconds. The paper trains on clips up to 15 s and evaluates on clips up to 60 s (section 4.2).
 MAX_DURATIONS = {"train": 15.0, "validation": 60.0, "test": 60.0}
