@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_run_mtl_commands_of_the_readme_parse():
     commands = re.findall(r"^python run_mtl.py (.*)$", README, flags=re.MULTILINE)
     assert commands
     for command in commands:
-        parse_arguments([argument if argument != command else "" for argument in command.split()] + ["--use_cpu"])
+        parse_arguments([*shlex.split(command), "--use_cpu"])
 
 
 def test_keyword_list_of_the_readme_loads():

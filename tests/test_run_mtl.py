@@ -238,6 +238,7 @@ def test_same_seed_gives_the_same_results(workplace, tmp_path):
     for name in ("first", "second"):
         run(workplace, tmp_path / name, **fields)
     results = [(tmp_path / name / "results.json").read_bytes() for name in ("first", "second")]
+    assert json.loads(results[0]) == json.loads(results[1])  # says what differs
     assert results[0] == results[1]
     predictions = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("first", "second")]
     assert predictions[0] == predictions[1]
