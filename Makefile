@@ -23,7 +23,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
-demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (about 10 minutes on 2 cores)
+demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (about 11 minutes on 2 cores)
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl runs/demo demo_data/examples/*.ogg
