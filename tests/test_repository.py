@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import RATE, tiny_processor, tiny_speech_model, tone
 
-from modeling_toxmtl import KeywordList
+from datasets_scripts.effects import encode_opus
+from modeling_toxmtl import LABELS, KeywordList
 from modeling_toxmtl.evaluation import markdown_table
 from run_mtl import parse_arguments
 
@@ -53,9 +55,15 @@ def test_keyword_list_of_the_readme_loads():
     assert KeywordList.from_dict(json.loads(block)).labels_of("shut up") == ("Bullying",)
 
 
-def test_python_of_the_readme_compiles():
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_speech_model().save_pretrained("runs/demo")
+    tiny_processor().save_pretrained("runs/demo")
+    Path("clip.ogg").write_bytes(encode_opus(tone(RATE), RATE, 16_000))
+    names = {}
     for block in code_blocks("python"):
-        ast.parse(block)
+        exec(block, names)
+    assert {item["label"] for item in names["verdict"]["labels"]} == set(LABELS)
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "datasets_scripts/README.md"])

@@ -28,9 +28,9 @@ CHANCE = {"hidden_dropout": 0.1, "layerdrop": 0.3, "apply_spec_augment": True, "
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
+def workbench(tmp_path_factory):
     """A tiny checkpoint and a tiny corpus with a broken clip in two of its splits."""
-    folder = tmp_path_factory.mktemp("workplace")
+    folder = tmp_path_factory.mktemp("workbench")
     tiny_checkpoint(folder / "checkpoint")
     write_corpus(folder / "clips")
     for split, where in (("train", 3), ("test", 0)):
@@ -47,10 +47,10 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets_cache")
 
 
-def flags_of(workplace, output_dir, **fields) -> list[str]:
+def flags_of(workbench, output_dir, **fields) -> list[str]:
     fields = {
-        "model_name_or_path": workplace / "checkpoint",
-        "dataset": workplace / "clips",
+        "model_name_or_path": workbench / "checkpoint",
+        "dataset": workbench / "clips",
         "output_dir": output_dir,
         "window_seconds": 1.0,
         "num_train_epochs": 2,
@@ -69,9 +69,9 @@ def flags_of(workplace, output_dir, **fields) -> list[str]:
     return flags
 
 
-def run(workplace, output_dir, *switches: str, **fields) -> dict:
+def run(workbench, output_dir, *switches: str, **fields) -> dict:
     switches = switches or ("--do_train", "--do_eval", "--do_predict")
-    return run_mtl.main(*run_mtl.parse_arguments([*flags_of(workplace, output_dir, **fields), *switches]))
+    return run_mtl.main(*run_mtl.parse_arguments([*flags_of(workbench, output_dir, **fields), *switches]))
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -79,12 +79,12 @@ def read_lines(path: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def trained(workplace, tmp_path_factory):
+def trained(workbench, tmp_path_factory):
     """Output folder of a whole run, and what `main` returned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets_cache")
         folder = tmp_path_factory.mktemp("trained")
-        return folder, run(workplace, folder)
+        return folder, run(workbench, folder)
 
 
 # --- arguments
@@ -164,7 +164,7 @@ def test_experiment_of_the_paper(tmp_path):
 # --- a whole run
 
 
-def test_results(trained, workplace):
+def test_results(trained, workbench):
     folder, returned = trained
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results == json.loads(json.dumps(returned))
@@ -198,7 +198,7 @@ def test_rejected_rows(trained):
     assert all(row["reason"].startswith("unreadable audio") for row in rejected)
 
 
-def test_saved_model_gives_the_predictions(trained, workplace):
+def test_saved_model_gives_the_predictions(trained, workbench):
     folder, _ = trained
     predictions = read_lines(folder / "predictions.jsonl")
     assert [clip["id"] for clip in predictions] == ["test-00", "test-01", "test-02", "test-03"]
@@ -208,7 +208,7 @@ def test_saved_model_gives_the_predictions(trained, workplace):
     model, processor = AutoModelForAudioClassification.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     assert processor.keywords.to_dict() == KeywordList.default().to_dict()
     pipe = ToxicityDetectionPipeline(model=model, processor=processor, window_seconds=1.0)
-    rows = load_clips(str(workplace / "clips"))["test"]
+    rows = load_clips(str(workbench / "clips"))["test"]
     clips = {row["id"]: row["audio"]["bytes"] for row in rows}
     for predicted in predictions:
         verdict = pipe(clips[predicted["id"]], return_keywords=True)
@@ -219,8 +219,8 @@ def test_saved_model_gives_the_predictions(trained, workplace):
         assert all(isinstance(word, str) for word in predicted["words"])
 
 
-def test_training_starts_from_the_checkpoint_and_changes_it(trained, workplace):
-    before = load_file(workplace / "checkpoint" / "model.safetensors")
+def test_training_starts_from_the_checkpoint_and_changes_it(trained, workbench):
+    before = load_file(workbench / "checkpoint" / "model.safetensors")
     after = load_file(trained[0] / "model.safetensors")
     name = "wavlm.encoder.layers.0.attention.q_proj.weight"
     change = (after[name] - before[name]).abs().max()
@@ -233,21 +233,21 @@ def test_training_starts_from_the_checkpoint_and_changes_it(trained, workplace):
 # --- repeatability
 
 
-def test_same_seed_gives_the_same_results(workplace, tmp_path):
+def test_same_seed_gives_the_same_results(workbench, tmp_path):
     fields = {"config_overrides": json.dumps(CHANCE), "max_samples": 6}
     for name in ("first", "second"):
-        run(workplace, tmp_path / name, **fields)
+        run(workbench, tmp_path / name, **fields)
     results = [(tmp_path / name / "results.json").read_bytes() for name in ("first", "second")]
     assert json.loads(results[0]) == json.loads(results[1])  # says what differs
     assert results[0] == results[1]
     predictions = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("first", "second")]
     assert predictions[0] == predictions[1]
-    other = run(workplace, tmp_path / "other", seed=1, **fields)
+    other = run(workbench, tmp_path / "other", seed=1, **fields)
     assert other["test"]["loss"] != json.loads(results[0])["test"]["loss"]
 
 
 @pytest.mark.parametrize("strategy", ["epoch", "steps"])
-def test_resumed_run_ends_as_the_undisturbed_one(workplace, tmp_path, strategy):
+def test_resumed_run_ends_as_the_undisturbed_one(workbench, tmp_path, strategy):
     fields = {
         "config_overrides": json.dumps(CHANCE),
         "num_train_epochs": 3,
@@ -257,25 +257,25 @@ def test_resumed_run_ends_as_the_undisturbed_one(workplace, tmp_path, strategy):
     if strategy == "steps":
         fields |= {"save_strategy": "steps", "eval_strategy": "steps", "save_steps": 5, "eval_steps": 5}
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    expected = run(workplace, whole, **fields)
+    expected = run(workbench, whole, **fields)
     checkpoint = "checkpoint-4" if strategy == "epoch" else "checkpoint-5"
     shutil.copytree(whole / checkpoint, resumed / checkpoint)
-    results = run(workplace, resumed, **fields)
+    results = run(workbench, resumed, **fields)
     for name, tensor in load_file(whole / "model.safetensors").items():
         assert torch.equal(load_file(resumed / "model.safetensors")[name], tensor), name
     assert results["test"] == expected["test"]
 
 
-def test_evaluation_alone_reproduces_the_results(trained, workplace, tmp_path):
+def test_evaluation_alone_reproduces_the_results(trained, workbench, tmp_path):
     folder, results = trained
-    again = run(workplace, tmp_path, "--do_eval", model_name_or_path=folder)
+    again = run(workbench, tmp_path, "--do_eval", model_name_or_path=folder)
     assert again["test"] == pytest.approx(results["test"])
     assert "validation" not in again
     assert set(again["data"]["sha256"]) == {"test"}
     assert again["data"]["sha256"]["test"] == results["data"]["sha256"]["test"]
     assert not (tmp_path / "predictions.jsonl").exists() and not (tmp_path / "model.safetensors").exists()
     first = (tmp_path / "results.json").read_bytes()
-    run(workplace, tmp_path, "--do_eval", model_name_or_path=folder)
+    run(workbench, tmp_path, "--do_eval", model_name_or_path=folder)
     assert (tmp_path / "results.json").read_bytes() == first
 
 
@@ -288,8 +288,8 @@ def test_evaluation_alone_reproduces_the_results(trained, workplace, tmp_path):
         ("MTL + Task Adapter", {"use_task_adapter": True}),
     ],
 )
-def test_other_systems(workplace, tmp_path, name, fields):
-    results = run(workplace, tmp_path / "run", num_train_epochs=1, **fields)
+def test_other_systems(workbench, tmp_path, name, fields):
+    results = run(workbench, tmp_path / "run", num_train_epochs=1, **fields)
     assert (tmp_path / "run" / "results.md").read_text(encoding="utf-8").splitlines()[2].startswith(f"| {name} |")
     assert ("mAP" in results["test"]) == (name != "Audio to Keyword")
     assert ("keyword_tn" in results["test"]) == (name != "Toxicity Classifier")
@@ -297,14 +297,14 @@ def test_other_systems(workplace, tmp_path, name, fields):
     assert (last["scores"] is None) == (name == "Audio to Keyword")
     assert (last["words"] is None) == (name == "Toxicity Classifier")
     # without the flags again: the folder knows what it is
-    again = run(workplace, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "run")
+    again = run(workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "run")
     assert again["test"] == pytest.approx(results["test"])
     assert again["parameters"] == results["parameters"]
 
 
-def test_flags_change_a_trained_system(trained, workplace, tmp_path):
+def test_flags_change_a_trained_system(trained, workbench, tmp_path):
     fields = {"model_name_or_path": trained[0], "tasks": ["classification"], "classification_loss_weight": 0.5}
-    results = run(workplace, tmp_path, "--do_eval", **fields)
+    results = run(workbench, tmp_path, "--do_eval", **fields)
     assert {name: results["model"][name] for name in run_mtl.SYSTEM_FIELDS} == {
         "tasks": ["classification"],
         "use_info_sharing": False,
@@ -317,10 +317,10 @@ def test_flags_change_a_trained_system(trained, workplace, tmp_path):
 # --- labels, keywords, subsets
 
 
-def test_custom_labels_and_keywords(workplace, tmp_path):
+def test_custom_labels_and_keywords(workbench, tmp_path):
     labels = ["NoViolation", "Bullying", "Profanity"]
     KeywordList([KeywordEntry("hello", ("Bullying",)), KeywordEntry("damn", ("Profanity",))]).save(tmp_path / "k.json")
-    results = run(workplace, tmp_path / "run", labels=labels, keywords=tmp_path / "k.json", num_train_epochs=1)
+    results = run(workbench, tmp_path / "run", labels=labels, keywords=tmp_path / "k.json", num_train_epochs=1)
     config = AutoConfig.from_pretrained(tmp_path / "run")
     assert config.id2label == dict(enumerate(labels))
     assert AutoProcessor.from_pretrained(tmp_path / "run").keywords.keywords == ["hello", "damn"]
@@ -330,42 +330,42 @@ def test_custom_labels_and_keywords(workplace, tmp_path):
     assert test["keyword_support"] == 2  # "damn" and "hello"; "shut up" and "crap" are fillers now
 
 
-def test_labels_that_the_model_lacks_are_reported(workplace, tmp_path):
-    results = run(workplace, tmp_path, labels=["NoViolation", "Profanity"], num_train_epochs=1)
+def test_labels_that_the_model_lacks_are_reported(workbench, tmp_path):
+    results = run(workbench, tmp_path, labels=["NoViolation", "Profanity"], num_train_epochs=1)
     assert results["data"]["rejected"] == {"train": 3, "validation": 1, "test": 2}  # and the clips with Bullying
     reasons = {row["id"]: row["reason"] for row in read_lines(tmp_path / "rejected.jsonl")}
     assert reasons["test-02"] == "unknown label Bullying: the model has NoViolation, Profanity"
 
 
-def test_audio_folder_gives_the_same_results(trained, workplace, tmp_path, monkeypatch):
+def test_audio_folder_gives_the_same_results(trained, workbench, tmp_path, monkeypatch):
     folder = tmp_path / "clips" / "test"
     folder.mkdir(parents=True)
     lines = ["file_name,id,labels,transcript"]
-    for row in load_clips(str(workplace / "clips"))["test"]:
+    for row in load_clips(str(workbench / "clips"))["test"]:
         (folder / row["audio"]["path"]).write_bytes(row["audio"]["bytes"])
         lines.append(f"{row['audio']['path']},{row['id']},{'|'.join(row['labels'])},{row['transcript']}")
     (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    results = run(workplace, "run", "--do_eval", dataset="clips", model_name_or_path=trained[0])
+    results = run(workbench, "run", "--do_eval", dataset="clips", model_name_or_path=trained[0])
     assert results["test"] == pytest.approx(trained[1]["test"])
     assert results["data"]["rejected"] == {"test": 1}
 
 
-def test_max_samples_and_max_train_seconds(workplace, tmp_path):
-    results = run(workplace, tmp_path, "--do_train", max_samples=2, num_train_epochs=1, max_train_seconds=1.05)
+def test_max_samples_and_max_train_seconds(workbench, tmp_path):
+    results = run(workbench, tmp_path, "--do_train", max_samples=2, num_train_epochs=1, max_train_seconds=1.05)
     assert results["data"]["rejected"] == {"train": 0, "validation": 0}
     assert "test" not in results
     (table_line,) = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()[2:]
     assert f"{results['validation']['mAP']:.2f}" in table_line  # of the validation set then
     with pytest.raises(ValueError, match="Split 'train' of .* has no usable row"):
-        run(workplace, tmp_path / "short", "--do_train", max_train_seconds=0.5)
+        run(workbench, tmp_path / "short", "--do_train", max_train_seconds=0.5)
     report = read_lines(tmp_path / "short" / "rejected.jsonl")  # the error points to it
     assert report[0]["reason"] == "longer than 0.5 s: 1.00 s"
 
 
-def test_early_stopping(workplace, tmp_path):
+def test_early_stopping(workbench, tmp_path):
     run(
-        workplace,
+        workbench,
         tmp_path,
         "--do_train",
         num_train_epochs=6,
@@ -380,19 +380,19 @@ def test_early_stopping(workplace, tmp_path):
 # --- errors
 
 
-def test_nothing_to_do(workplace, tmp_path):
+def test_nothing_to_do(workbench, tmp_path):
     with pytest.raises(ValueError, match="Nothing to do"):
-        run_mtl.main(*run_mtl.parse_arguments(flags_of(workplace, tmp_path)))
+        run_mtl.main(*run_mtl.parse_arguments(flags_of(workbench, tmp_path)))
 
 
-def test_missing_split_is_named(workplace, tmp_path):
+def test_missing_split_is_named(workbench, tmp_path):
     with pytest.raises(ValueError, match=r"\['test', 'train', 'validation'\], but lacks \['dev'\]"):
-        run(workplace, tmp_path, "--do_train", validation_split="dev")
+        run(workbench, tmp_path, "--do_train", validation_split="dev")
 
 
-def test_missing_data(workplace, tmp_path):
+def test_missing_data(workbench, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        run(workplace, tmp_path, "--do_eval", dataset=tmp_path / "nowhere")
+        run(workbench, tmp_path, "--do_eval", dataset=tmp_path / "nowhere")
 
 
 # --- as a user runs it
@@ -444,13 +444,13 @@ def test_experiment_of_the_paper_runs_at_full_size(tmp_path):
     [(["--cpu"], None), (["--multi_gpu", "--main_process_port", "0"], 2)],
     ids=["cpu", "two"],
 )
-def test_accelerate_launch(workplace, tmp_path, launcher, processes):
-    flags = flags_of(workplace, tmp_path / "run", num_train_epochs=1, per_device_train_batch_size=2)
+def test_accelerate_launch(workbench, tmp_path, launcher, processes):
+    flags = flags_of(workbench, tmp_path / "run", num_train_epochs=1, per_device_train_batch_size=2)
     command = ["-m", "accelerate.commands.launch", "--num_processes", "2", *launcher, "run_mtl.py", *flags]
     run_script([*command, "--do_train", "--do_eval", "--do_predict"], tmp_path / "cache", timeout=600)
     results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
     assert results["training"]["world_size"] == processes or processes is None
-    alone = run(workplace, tmp_path / "one", "--do_eval", "--do_predict", model_name_or_path=tmp_path / "run")
+    alone = run(workbench, tmp_path / "one", "--do_eval", "--do_predict", model_name_or_path=tmp_path / "run")
     expected = {name: pytest.approx(value) for name, value in alone["test"].items() if name != "loss"}
     assert {name: value for name, value in results["test"].items() if name != "loss"} == expected
     predictions = [read_lines(tmp_path / name / "predictions.jsonl") for name in ("run", "one")]
