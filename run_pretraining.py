@@ -25,6 +25,7 @@ from wordfreq import get_frequency_dict
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.effects import add_noise
 from datasets_scripts.espeak import VOICES, synthesize
+from datasets_scripts.make_demo_corpus import PLAYBACK_RATES
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.keywords import KeywordList, normalize_text
@@ -33,7 +34,6 @@ from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_featur
 
 
 NEIGHBOURS = 16
-TRACT_SCALES = (0.87, 1.15)
 
 
 @dataclass
@@ -128,9 +128,8 @@ class EnglishSpeech(IterableDataset):
 
     def __init__(self, args: PretrainingArguments, split: str, seed: int, clips: int | None = None):
         self.args, self.voices, self.seed, self.clips = args, VOICES[split], seed, clips
-        counts = vocabulary(args)
-        self.words = list(counts)
-        self.probabilities = np.array(list(counts.values()))
+        probabilities = vocabulary(args)
+        self.words, self.probabilities = list(probabilities), np.array(list(probabilities.values()))
         self.tokenizer, self.feature_extractor = character_tokenizer(), speech_feature_extractor()
 
     def __iter__(self):
@@ -149,7 +148,7 @@ class EnglishSpeech(IterableDataset):
         prosody = {"rate": rng.integers(120, 230), "pitch": rng.integers(20, 80), "pitch_range": rng.integers(20, 80)}
         samples, sampling_rate = synthesize(text, voice, rng.integers(2**31), **prosody)
         # a vocal tract of another length: there are few voices, and the held-out ones are unlike them
-        samples = resample(samples, round(sampling_rate * rng.uniform(*TRACT_SCALES)), SAMPLING_RATE)
+        samples = resample(samples, round(sampling_rate * rng.uniform(*PLAYBACK_RATES["train"])), SAMPLING_RATE)
         if rng.random() < 0.7:
             samples = add_noise(samples, coloured_noise(len(samples), rng.uniform(0, 1), rng), rng.uniform(5, 35))
         return {

@@ -8,7 +8,6 @@ from transformers import EvalPrediction
 
 from .configuration_toxmtl import TASKS
 from .data import ToxicityDataset, read_labels
-from .keywords import normalize_text
 from .labels import aggregate_windows
 from .metrics import classification_metrics, keyword_metrics
 from .processing_toxmtl import DetectedKeyword
@@ -96,7 +95,8 @@ class ClipEvaluation:
 
     def _decode(self, keyword_logits):
         first = len(self._decoded)
-        lengths = self.dataset.lengths[first : first + len(keyword_logits)]
+        windows = self.dataset.windows[first : first + len(keyword_logits)]
+        lengths = [window.end - window.start for window in windows]
         self._decoded += self.processor.decode_keywords(keyword_logits, self.config, lengths)
 
     def _join_windows(self):
@@ -120,10 +120,7 @@ class ClipEvaluation:
             keywords = []
             for index in indices:
                 offset = self.dataset.windows[index].start / self.dataset.rate
-                keywords += [
-                    keyword._replace(start=keyword.start + offset, end=keyword.end + offset)
-                    for keyword in self._decoded[index].keywords
-                ]
+                keywords += [keyword.shifted(offset) for keyword in self._decoded[index].keywords]
         return ClipPrediction(clip_id, scores, keywords, words)
 
     def _classification_metrics(self):
@@ -139,7 +136,7 @@ class ClipEvaluation:
         for transcript, prediction in zip(self.dataset.rows["transcript"], self.predictions, strict=True):
             if transcript is None:
                 continue
-            references.append(keyword_list.merge(normalize_text(keyword_list.substitute(transcript))))
+            references.append(keyword_list.merge(keyword_list.substitute(transcript).split()))
             hypotheses.append(prediction.words)
             keyword_scores = iter(prediction.keywords)
             scores.append([next(keyword_scores).score if word in keyword_list else 0.0 for word in prediction.words])

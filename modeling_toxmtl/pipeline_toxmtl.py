@@ -58,12 +58,10 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
         Args:
             inputs: path, bytes, waveform at the model's sampling rate `(samples,)`, or a dict with `array` (or `raw`)
-            and
-                `sampling_rate`, or with `bytes` or `path`, as datasets have them; or a list or generator of such.
+                and `sampling_rate`, or with `bytes` or `path`, as datasets have them; or a list or generator of such.
             top_k (`int`, *optional*): how many labels to return; all by default.
             return_keywords (`bool`, *optional*): return a dict with `labels` and `keywords`, each of which has
-            `keyword`,
-                `labels`, `start` and `end` in seconds, and `score`.
+                `keyword`, `labels`, `start` and `end` in seconds, and `score`.
             window_seconds (`float`, *optional*): longer clips are heard in windows of this length; 15 by default.
 
         Returns:
@@ -129,9 +127,8 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
                 continue
             start, end = window["span"][0].tolist()
             logits = window["keyword_logits"].float().numpy()
-            for keyword in self.processor.decode_keywords(logits, self.model.config, [end - start])[0].keywords:
-                offset = start / rate
-                found.append(keyword._replace(start=keyword.start + offset, end=keyword.end + offset)._asdict())
+            clip = self.processor.decode_keywords(logits, self.model.config, [end - start])[0]
+            found += [keyword.shifted(start / rate)._asdict() for keyword in clip.keywords]
         return found
 
 

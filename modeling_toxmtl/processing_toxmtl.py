@@ -46,6 +46,10 @@ class DetectedKeyword(NamedTuple):
     end: float
     score: float
 
+    def shifted(self, seconds: float) -> "DetectedKeyword":
+        """The keyword of a window that starts `seconds` into its clip, in the clip's own time."""
+        return self._replace(start=self.start + seconds, end=self.end + seconds)
+
 
 class DecodedClip(NamedTuple):
     """What the keyword head read of a clip.
