@@ -1,6 +1,6 @@
 """The sentences of the demo corpus, and the labels that follow from their making.
 
-A clip says one or two *pieces* (long clips: many) inside one carrier. A piece is one of
+A clip says one or two *pieces* (long clips: many), some inside a carrier sentence. A piece is one of
 
 - benign: an everyday sentence of voice chat ("benign"), one that borrows the words of the cues in a harmless sense
   ("near-miss"), or one that only quotes a keyword or uses it in another sense ("quote", "sense-trash");
@@ -11,7 +11,7 @@ Design choices:
 - Templates are disjoint between the splits; words and cues are shared. A model can learn what a cue sounds like, not
   the sentence around it: no sentence of one split occurs in another, which `generate_corpus` enforces.
 - Carriers are the same for all labels, so that they say nothing about the label.
-- Neither task can be solved by the other: about 10 % of the clips with a keyword are benign, and 27 % of the violating
+- Neither task can be solved by the other: about 10 % of the clips with a keyword are benign, and 22 % of the violating
   clips have no keyword.
 - The first keywords of each set of labels are spoken, 25 of the 81: three hours of speech cannot teach them all.
 - Keywords are dealt from decks, not drawn, so that a rare one is rare by plan and never missing by chance.
@@ -36,7 +36,7 @@ SPLITS = ("train", "validation", "test")
 NO_VIOLATION_SHARE = 0.38  # of all clips
 BENIGN_KEYWORD_SHARE = 0.13  # of the NoViolation clips: 10 % of the clips with a keyword
 NEAR_MISS_SHARE = 0.1  # of the other benign pieces
-CUE_SHARE = 0.27  # of the violating clips: no keyword in them
+CUE_SHARE = 0.22  # of the violating clips: no keyword in them
 KEYWORD_AGAIN_SHARE = 0.8  # of the second violating pieces of a clip with a keyword: a keyword too, the rest are cues
 SECOND_PIECE_SHARES = {"same labels": 0.4, "other labels": 0.17, "benign": 0.13, None: 0.3}  # of the violating clips
 SECOND_BENIGN_SHARE = 0.45  # of the NoViolation clips, so that length tells nothing about the label
@@ -46,6 +46,7 @@ LONG_CLIP_PIECES = (10, 24)  # of about 2.3 s
 LONG_CLIP_VIOLATION_SHARE = 0.25  # of the pieces of a violating long clip
 OTHER_SENSE_SHARE = 0.5  # of the benign pieces with a keyword that has another sense; the rest quote it
 CUE_WEIGHTS = {"Profanity": 1, "DatingAndSexting": 2, "Racist": 2, "Bullying": 1, "Other": 2}  # evens out the keywords
+CARRIER_SHARE = 0.3  # of the clips that say more than cues; keywords among few other words are learnt sooner
 MAX_WORDINGS = 1000  # of one clip before the grammar counts as exhausted
 
 
@@ -721,8 +722,8 @@ class Piece:
 class ClipText:
     """What a clip says.
 
-    `labels` are in the order of `LABELS`, `pieces` in the order of speaking. `templates` are the ids of the carrier
-    and of every piece but the cues: those are shared by the splits and so are no templates.
+    `labels` are in the order of `LABELS`, `pieces` in the order of speaking. `templates` are the ids of the carrier, if
+    there is one, and of every piece but the cues: those are shared by the splits and so are no templates.
     """
 
     split: str
@@ -878,9 +879,8 @@ class ClipGenerator:
         return Piece("cue", labels=_weighted_pick(self._cue_weights, rng, allowed))
 
     def _word(self, pieces: Sequence[Piece], rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
-        """One wording of the pieces in a carrier, and the ids of its templates."""
-        carrier, identifier = self._pick_template("carrier", rng)
-        content, identifiers = "", [identifier]
+        """One wording of the pieces and the ids of its templates."""
+        content, identifiers = "", []
         for piece in pieces:
             if piece.kind == "cue":
                 text = render(_pick(CUES[piece.labels[0]], rng), rng)
@@ -889,7 +889,11 @@ class ClipGenerator:
                 text = render(template, rng, **_keyword_fills(piece))
                 identifiers.append(identifier)
             content += (_pick(_CONNECTIVES, rng) if content else "") + text
-        return render(carrier, rng, content=content), tuple(identifiers)
+        # cues alone, without a template of the split around them, would soon be used up
+        if identifiers and rng.random() >= CARRIER_SHARE:
+            return content, tuple(identifiers)
+        carrier, identifier = self._pick_template("carrier", rng)
+        return render(carrier, rng, content=content), (identifier, *identifiers)
 
     def _pick_template(self, kind: str, rng: np.random.Generator) -> tuple[str, str]:
         number = int(rng.integers(len(TEMPLATES[kind][self.split])))

@@ -5,6 +5,8 @@ Design choices:
 - A voice is an accent and a variant (the variant changes the vocal tract and the source, so it plays the part of a
   speaker). Variants, not only their combinations with accents, are disjoint between the splits: whatever is trained on
   the train voices has never heard the timbre of a test voice.
+- espeak-ng's own variants are few, and a model learns them by heart. So the train split has made-up ones too, drawn
+  from a seed (`draw_variant`); validation and test are spoken by espeak-ng's own variants alone.
 - Every sentence is spoken by a new copy of the library (half a millisecond), because a copy carries the phase of its
   pitch flutter from one sentence to the next, and draws the noise of breath from two generators, one of them seeded by
   the clock. So the same arguments give the same samples, whatever was said before.
@@ -12,6 +14,9 @@ Design choices:
 
 import _ctypes
 import ctypes
+import functools
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +30,7 @@ except ImportError as error:
 
 class Voice(NamedTuple):
     """An espeak-ng voice: `accent` is a voice file such as `en-us`, `variant` one of espeak-ng's `!v` files such as
-    `m3`."""
+    `m3`, or a made-up one such as `made7`."""
 
     accent: str
     variant: str
@@ -37,41 +42,14 @@ class Voice(NamedTuple):
 
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
 
+MADE_UP_VARIANTS = tuple(f"made{number}" for number in range(400))
+
 VARIANTS = {
     "train": (
-        *(
-            "m1",
-            "m2",
-            "m3",
-            "m4",
-            "m5",
-            "m6",
-            "f1",
-            "f2",
-            "f3",
-            "f4",
-            "Andrea",
-            "Alicia",
-            "Andy",
-            "Mike",
-            "Hugo",
-            "Marco",
-        ),
-        *(
-            "adam",
-            "belinda",
-            "benjamin",
-            "caleb",
-            "david",
-            "edward",
-            "gustave",
-            "iven",
-            "john",
-            "klatt",
-            "klatt3",
-            "linda",
-        ),
-        *("max", "michel", "norbert", "paul", "rob", "robert", "steph", "victor", "zac"),
+        *("m1", "m2", "m3", "m4", "m5", "m6", "f1", "f2", "f3", "f4", "Andrea", "Alicia", "Andy", "Mike", "Hugo"),
+        *("Marco", "adam", "belinda", "benjamin", "caleb", "david", "edward", "gustave", "iven", "john", "klatt"),
+        *("klatt3", "linda", "max", "michel", "norbert", "paul", "rob", "robert", "steph", "victor", "zac"),
+        *MADE_UP_VARIANTS,
     ),
     "validation": ("m8", "Annie", "ian", "steph2"),
     "test": ("m7", "f5", "Alex", "anika", "quincy", "miguel"),
@@ -87,6 +65,51 @@ _CHARACTER_POSITION = 1
 _UTF8 = 1
 _PARAMETERS = {"rate": 1, "pitch": 3, "pitch_range": 4, "word_gap": 7}
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def draw_variant(rng: np.random.Generator) -> str:
+    """The text of a made-up espeak-ng variant file: a vocal tract of another length and other formants, another
+    pitch, spectral tilt, breathiness and stress. The ranges are those of espeak-ng's own variants."""
+    tract, low = rng.uniform(0.85, 1.2), 65 * 3.2 ** rng.random()
+    lines = [f"pitch {low:.0f} {low * rng.uniform(1.1, 1.8):.0f}"]
+    for formant in range(9):
+        frequency = 100 * tract * rng.uniform(0.94, 1.06) if formant else 100 * rng.uniform(0.85, 1.15)
+        height = rng.uniform(50, 130) if formant < 4 else rng.uniform(20, 120)
+        lines.append(f"formant {formant} {frequency:.0f} {height:.0f} {rng.uniform(75, 160):.0f}")
+    lines.append(f"voicing {rng.uniform(40, 150):.0f}")
+    lines.append(f"consonants {rng.uniform(60, 150):.0f} {rng.uniform(60, 130):.0f}")
+    lines.append(f"roughness {rng.integers(0, 3)}")
+    lines.append(f"flutter {rng.integers(0, 7)}")
+    if rng.random() < 0.5:
+        levels = rng.uniform(60, 255, size=3)
+        lines.append(f"tone 500 {levels[0]:.0f} 1300 {levels[1]:.0f} 3000 {levels[2]:.0f}")
+    if rng.random() < 0.3:
+        lines.append("breath 0 " + " ".join(f"{level:.0f}" for level in rng.uniform(2, 8, size=6)) + " 0 6")
+    lines.append("stressAmp " + " ".join(str(level) for level in sorted(rng.integers(14, 28, size=8))))
+    return "\n".join(["language variant", *lines, ""])
+
+
+@functools.cache
+def _data_folder() -> tempfile.TemporaryDirectory:
+    """espeak-ng's data by links, so that a made-up variant can be put beside its own; goes when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="espeak-ng-")
+    source, target = Path(espeakng_loader.get_data_path()), Path(folder.name, "espeak-ng-data")
+    variants = target / "voices" / "!v"
+    variants.mkdir(parents=True)
+    for directory in (".", "voices", "voices/!v"):
+        for entry in (source / directory).iterdir():
+            if not (link := target / directory / entry.name).exists():
+                link.symlink_to(entry)
+    return folder
+
+
+def _select_voice(library: ctypes.CDLL, voice: Voice) -> bool:
+    """Returns whether espeak-ng knows the voice."""
+    if voice.variant not in MADE_UP_VARIANTS:
+        return library.espeak_SetVoiceByName(voice.name.encode()) == 0
+    definition = draw_variant(np.random.default_rng([MADE_UP_VARIANTS.index(voice.variant), 2]))
+    Path(_data_folder().name, "espeak-ng-data", "voices", "!v", "made-up").write_text(definition)
+    return library.espeak_SetVoiceByName(f"{voice.accent}+made-up".encode()) == 0
 
 
 def synthesize(
@@ -117,11 +140,11 @@ def synthesize(
     """
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
-        data_path = espeakng_loader.get_data_path().encode()
+        data_path = _data_folder().name.encode()
         sampling_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, 0)
         if sampling_rate <= 0:
             raise RuntimeError(f"espeak-ng could not start from {data_path.decode()}: reinstall espeakng-loader.")
-        if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+        if not _select_voice(library, voice):
             raise ValueError(f"espeak-ng knows no voice {voice.name!r}: see `ACCENTS` and `VARIANTS`.")
         ctypes.CDLL(None).srand(int(seed))
         library.espeak_ng_SetRandSeed(int(seed))

@@ -34,7 +34,7 @@ from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
 # Raise it when voices or effects change: the hash of the texts does not see them.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NUM_EXAMPLES = 3  # test clips that are written as files too, to be listened to and judged
 
 SPEECH_RATES = (130, 200)  # words a minute, as espeak-ng counts
@@ -98,7 +98,7 @@ keywords meant (not quoted) and of the violating phrases in it.
 | `labels` | Names of the classes; `NoViolation` stands alone |
 | `transcript` | What is said |
 | `speaker` | espeak-ng accent and voice variant |
-| `source` | Ids of the templates, from the carrier sentence to its content |
+| `source` | Ids of the templates, from the carrier sentence, if there is one, to its content |
 | `split` | `train`, `validation` or `test` |
 
 ## Licence
@@ -113,7 +113,7 @@ class DemoCorpusArguments:
     """What to build, and where."""
 
     output_dir: str = field(default="demo_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
-    train_clips: int = field(default=2400, metadata={"help": "Number of training clips."})
+    train_clips: int = field(default=3200, metadata={"help": "Number of training clips."})
     validation_clips: int = field(default=200, metadata={"help": "Number of validation clips."})
     test_clips: int = field(default=400, metadata={"help": "Number of test clips."})
     seed: int = field(default=0, metadata={"help": "The same seed and sizes give the same files."})

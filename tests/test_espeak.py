@@ -1,11 +1,12 @@
 """Speech synthesis: the same arguments give the same samples, and no speaker is in two splits."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 
-from datasets_scripts.espeak import VARIANTS, VOICES, Voice, synthesize
+from datasets_scripts.espeak import MADE_UP_VARIANTS, VARIANTS, VOICES, Voice, draw_variant, synthesize
 
 
 SENTENCE = "are you there"
@@ -44,7 +45,32 @@ def test_no_variant_is_in_two_splits():
 
 
 def test_every_variant_is_a_voice_of_its_own():
-    samples = {v: synthesize(SENTENCE, Voice("en-us", v))[0] for v in itertools.chain(*VARIANTS.values())}
-    for one, other in itertools.combinations(samples, 2):
-        assert not np.array_equal(samples[one], samples[other]), f"{one} sounds like {other}"
-    assert {voice.variant for split in VOICES.values() for voice in split} == set(samples)
+    speakers = {}
+    for variant in itertools.chain(*VARIANTS.values()):
+        samples, _ = synthesize(SENTENCE, Voice("en-us", variant))
+        other = speakers.setdefault(samples.tobytes(), variant)
+        assert other == variant, f"{variant} sounds like {other}"
+    assert {voice.variant for split in VOICES.values() for voice in split} == set(speakers.values())
+
+
+def test_made_up_variants_speak_in_the_train_split_alone():
+    assert set(MADE_UP_VARIANTS) < set(VARIANTS["train"])
+    assert len(set(MADE_UP_VARIANTS)) == len(MADE_UP_VARIANTS)
+
+
+def test_a_made_up_variant_leaves_no_trace_in_the_next_voice():
+    plain, _ = synthesize(SENTENCE, Voice("en-us", "m3"))
+    made, _ = synthesize(SENTENCE, Voice("en-us", "made1"))
+    np.testing.assert_array_equal(synthesize(SENTENCE, Voice("en-us", "m3"))[0], plain)
+    np.testing.assert_array_equal(synthesize(SENTENCE, Voice("en-us", "made1"))[0], made)
+
+
+def test_a_definition_is_drawn_from_the_generator_within_the_ranges():
+    texts = {draw_variant(np.random.default_rng(seed)) for seed in range(50)}
+    assert len(texts) == 50 and draw_variant(np.random.default_rng(0)) in texts
+    for text in texts:
+        fields = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
+        low, high = map(int, fields["pitch"])
+        assert 65 <= low < high <= 65 * 3.2 * 1.8
+        first_formant, *_ = re.search(r"formant 1 (\d+) (\d+) (\d+)", text).groups()
+        assert 100 * 0.85 * 0.94 - 1 <= int(first_formant) <= 100 * 1.2 * 1.06 + 1
