@@ -2,9 +2,10 @@
 
 The paper starts from WavLM Base+ fine-tuned on 100 hours of LibriSpeech; the tiny backbone plays its part where
 minutes on two cores have to do. Sentences are words drawn independently from the commonest of English (wordfreq) and
-from the vocabulary of the demo's train split, spoken by the train voices of espeak-ng and most of them sent through the
-demo's voice-chat channel, made up on the fly: no sentence is heard twice, and none of the demo's is heard at all. The held-out set is spoken by the validation voices; the test
-voices are never heard here. The result is a plain `WavLMForCTC` folder, as published ASR checkpoints are.
+from the vocabulary of the demo's train split, spoken by the train voices of espeak-ng, most of them through the
+demo's voice-chat channel. They are made up on the fly: no sentence is heard twice, and none of the demo's is heard at
+all. The held-out set is spoken by the validation voices; the test voices are never heard here. The result is a plain
+`WavLMForCTC` folder, as published ASR checkpoints are.
 
     python run_pretraining.py --output_dir runs/tiny-wavlm
 """

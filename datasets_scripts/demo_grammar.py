@@ -722,8 +722,8 @@ class Piece:
 class ClipText:
     """What a clip says.
 
-    `labels` are in the order of `LABELS`, `pieces` in the order of speaking. `templates` are the ids of the carrier, if
-    there is one, and of every piece but the cues: those are shared by the splits and so are no templates.
+    `labels` are in the order of `LABELS`, `pieces` in the order of speaking. `templates` are the ids of the carrier,
+    if any, and of every piece but the cues: those are shared by the splits and so are no templates.
     """
 
     split: str
