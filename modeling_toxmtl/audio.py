@@ -18,6 +18,7 @@ except ImportError:  # arrays can be classified without it; `load_audio` says wh
 
 
 SAMPLING_RATE = 16_000
+BLOCK_SIZE = 1 << 20  # samples of a file that are resampled at once
 
 
 def _require_av():
@@ -76,6 +77,18 @@ def split_windows(num_samples: int, window: int, shortest: int) -> list[tuple[in
 def _resample_frames(frames, sampling_rate: int) -> np.ndarray:
     # FFmpeg's own down-mix adds the channels at -3 dB: equal channels would come out 1.41 times as loud, and clip
     resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
-    chunks = [chunk.to_ndarray().mean(0) for frame in frames for chunk in resampler.resample(frame)]
+    chunks = [chunk.to_ndarray().mean(0) for block in _joined(frames) for chunk in resampler.resample(block)]
     chunks += [chunk.to_ndarray().mean(0) for chunk in resampler.resample(None)]  # what the filter still holds
     return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+
+
+def _joined(frames):
+    """Blocks of `BLOCK_SIZE` samples: a codec's frames are short, and Python takes longer over one than FFmpeg."""
+    fifo = av.AudioFifo()
+    for frame in frames:
+        frame.pts = None  # gaps in time are closed
+        fifo.write(frame)
+        while fifo.samples >= BLOCK_SIZE:
+            yield fifo.read(BLOCK_SIZE)
+    if fifo.samples:
+        yield fifo.read()

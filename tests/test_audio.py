@@ -236,3 +236,11 @@ def test_says_what_to_install(monkeypatch):
         resample(np.zeros(10, np.float32), 8_000, SAMPLING_RATE)
     samples = np.zeros(10, np.float32)
     assert resample(samples, SAMPLING_RATE, SAMPLING_RATE) is samples
+
+
+@pytest.mark.parametrize("block_size", [100, 1000])
+def test_blocks_join_without_a_seam(monkeypatch, block_size):
+    content = wav(sine(440, rate=44_100), rate=44_100)
+    whole = load_audio(content)
+    monkeypatch.setattr(audio, "BLOCK_SIZE", block_size)
+    np.testing.assert_array_equal(load_audio(content), whole)
