@@ -35,6 +35,7 @@ logger = logging.get_logger(__name__)
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 BOS, EOS = SPECIAL_WORDS.index("<s>"), SPECIAL_WORDS.index("</s>")
 CHUNK_WORDS = 2**20  # n-grams held before they are counted
+CHUNK_LINES = 2**16  # of an ARPA file
 
 
 class Discounts(NamedTuple):
@@ -140,10 +141,24 @@ def _merge(one, other):
 
 def _sum_equal(ids, counts):
     """Sorts the rows as `NgramCounts` has them, and adds up the counts of equal rows."""
-    order = np.lexsort(ids.T)
+    keys = _sort_keys(ids)
+    order = np.argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys)
     ids = ids[order]
     starts = np.flatnonzero(np.append(True, (ids[1:] != ids[:-1]).any(axis=1)))
     return ids[starts], np.add.reduceat(counts[order], starts)
+
+
+def _sort_keys(ids):
+    """As few integers per row as hold its ids, the least significant first: one for a small vocabulary, for speed."""
+    base, order = int(ids.max()) + 1, ids.shape[1]
+    columns_per_key = max(1, 63 // base.bit_length())
+    keys = []
+    for start in range(0, order, columns_per_key):
+        key = np.zeros(len(ids), dtype=np.int64)
+        for column in reversed(range(start, min(start + columns_per_key, order))):
+            key = key * base + ids[:, column]
+        keys.append(key)
+    return keys
 
 
 def adjusted_counts(counts: NgramCounts) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -261,13 +276,12 @@ def write_arpa(model: NgramModel, path: str | PathLike) -> None:
         file.writelines(f"ngram {n}={len(table.ids)}\n" for n, table in enumerate(model.tables, start=1))
         for n, (ids, probabilities, backoffs) in enumerate(model.tables, start=1):
             file.write(f"\n\\{n}-grams:\n")
-            # rounding may leave a probability just above 1
-            columns = [np.minimum(np.log10(probabilities), 0).tolist(), ids.tolist()]
-            rows = tqdm(zip(*columns, np.log10(backoffs).tolist(), strict=True), f"Writing {n}-grams", len(ids))
-            if n < len(model.tables):
-                file.writelines(f"{p:.8g}\t{' '.join([words[i] for i in row])}\t{b:.8g}\n" for p, row, b in rows)
-            else:
-                file.writelines(f"{p:.8g}\t{' '.join([words[i] for i in row])}\n" for p, row, _ in rows)
+            log_p, log_b = np.minimum(np.log10(probabilities), 0), np.log10(backoffs)  # rounding may exceed P = 1
+            line = "{:.8g}\t{}\t{:.8g}\n" if n < len(model.tables) else "{:.8g}\t{}\n"
+            for start in tqdm(range(0, len(ids), CHUNK_LINES), f"Writing {n}-grams"):
+                rows = slice(start, start + CHUNK_LINES)
+                texts = [" ".join([words[i] for i in row]) for row in ids[rows].tolist()]
+                file.writelines(map(line.format, log_p[rows].tolist(), texts, log_b[rows].tolist()))
         file.write("\n\\end\\\n")
 
 
