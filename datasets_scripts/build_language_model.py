@@ -1,5 +1,5 @@
-"""Estimates the word language model that keyword decoding uses (paper, section 3.2: a 4-gram of the training
-transcripts, in which every word but the keywords is the filler), and writes it as ARPA.
+"""Estimates the word language model that keyword decoding uses, and writes it as ARPA: in the paper, a 4-gram model of
+the training transcripts, in which every word but the keywords is the filler.
 
     python -m datasets_scripts.build_language_model --dataset demo_data --output demo_data/4gram.arpa
     zcat substituted.txt.gz | python -m datasets_scripts.build_language_model --text - --output 4gram.arpa
@@ -73,13 +73,21 @@ class LanguageModelArguments:
 
 
 def read_text(paths: list[str]) -> Iterator[str]:
-    """The lines of UTF-8 files, `-` being standard input. Raises ValueError for a file that is no UTF-8 text."""
+    """The lines of UTF-8 files, `-` being standard input. Raises ValueError for a line that is no UTF-8 text."""
     for path in paths:
-        with open(sys.stdin.fileno() if path == STANDARD_INPUT else path, encoding="utf-8-sig") as file:
-            try:
-                yield from file
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}: not UTF-8 text: {error}") from error
+        if path == STANDARD_INPUT:
+            yield from _decode(sys.stdin.buffer, "standard input")
+        else:
+            with open(path, "rb") as file:
+                yield from _decode(file, path)
+
+
+def _decode(lines, name):
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}, line {number}: not UTF-8: {error}") from error
 
 
 def load_transcripts(name_or_path: str, name: str | None = None) -> Dataset:
