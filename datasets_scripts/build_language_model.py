@@ -7,7 +7,7 @@ the training transcripts, in which every word but the keywords is the filler.
 Design choices:
 - `modeling_toxmtl/ngram.py` estimates it, with no C++ toolchain. A large text goes to `lmplz` of KenLM where that is
   on the PATH: it sorts on disk, and gives the same model.
-- The `kenlm` module of Python cannot write KenLM's binary format; its program `build_binary` makes it of the ARPA file.
+- The `kenlm` module of Python cannot write KenLM's binary format; its program `build_binary` makes it of an ARPA file.
 """
 
 import shutil

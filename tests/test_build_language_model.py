@@ -2,6 +2,7 @@ import io
 import json
 import sys
 
+import datasets
 import pytest
 from helpers import keyword_list, tone, wav
 from transformers import HfArgumentParser
@@ -51,12 +52,14 @@ def lmplz(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_lmplz(monkeypatch, tmp_path):
+def surroundings(monkeypatch, tmp_path):
+    """No lmplz but that of the test, and a cache of its own."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def parse(*argv):
-    return HfArgumentParser(LanguageModelArguments).parse_args_into_dataclasses(argv)[0]
+    return HfArgumentParser(LanguageModelArguments).parse_args_into_dataclasses(list(argv))[0]
 
 
 def arpa_of(lines, order, path):
