@@ -11,7 +11,8 @@ Design choices:
 - The vocabulary of the uniform distribution is the words of the corpus, `</s>` and `<unk>`; `<s>` is never predicted,
   and is written with log-probability 0. An empty line is an empty sentence. All this is as in `lmplz`.
 - The discounts are those of all adjusted counts. `lmplz` (of kenlm 0.3.0) enters the very last n-gram of each lower
-  order into the counts of counts with its occurrences instead; nothing else differs but its single precision.
+  order into the counts of counts with its occurrences instead, which a text of few different n-grams can feel;
+  nothing else differs but its single precision.
 - Nothing is pruned: keyword transcripts have a small vocabulary.
 - N-grams are rows of word ids sorted by their last word, then the last but one, …: n-grams with a common suffix are
   neighbours, and every step is a NumPy operation on whole tables. Memory grows with the number of different n-grams,
