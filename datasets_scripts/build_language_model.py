@@ -5,7 +5,8 @@ the training transcripts, in which every word but the keywords is the filler.
     zcat substituted.txt.gz | python -m datasets_scripts.build_language_model --text - --output 4gram.arpa
 
 Design choices:
-- `modeling_toxmtl/ngram.py` estimates it, with no C++ toolchain. A large text goes to `lmplz` of KenLM where that XX
+- `modeling_toxmtl/ngram.py` estimates it, with no C++ toolchain. A large text goes to `lmplz` of KenLM where that is
+  on the PATH: it sorts on disk, and gives the same model but for a detail of the discounts that `ngram.py` names.
 - The `kenlm` module of Python cannot write KenLM's binary format; its program `build_binary` makes it of an ARPA file.
 """
 
