@@ -94,8 +94,8 @@ class DataArguments:
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use only the first so many rows of each split."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that inspect the clips."})
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after so many evaluations without a better one."}
+    early_stopping_patience: int = field(
+        default=0, metadata={"help": "Stop after so many evaluations without a better one; 0: never."}
     )
 
 
@@ -244,7 +244,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         eval_dataset=datasets.get(data_args.validation_split, datasets.get(data_args.test_split)),
         data_collator=ToxicityDataCollator(processor),
         processing_class=processor,
-        callbacks=[EarlyStoppingCallback(patience)] if patience is not None else [],
+        callbacks=[EarlyStoppingCallback(patience)] if patience else [],
     )
     results = describe_run(model_args, data_args, training_args, model, hashes, rejected)
     if training_args.do_train:
