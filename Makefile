@@ -21,10 +21,13 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	# It declares numpy<2 but runs on numpy 2, which the packages above bring: no dependencies but the one it imports
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pyctcdecode pygtrie
 	@touch $@
 
 demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (about 11 minutes on 2 cores)
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data
+	$(BIN)/python -m datasets_scripts.build_language_model --dataset demo_data --output runs/demo_lm/keywords.arpa
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl runs/demo demo_data/examples/*.ogg
 

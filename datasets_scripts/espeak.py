@@ -15,6 +15,7 @@ Design choices:
 import _ctypes
 import ctypes
 import functools
+import itertools
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,14 @@ class Voice(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.accent}+{self.variant}"
+
+
+class SpokenWord(NamedTuple):
+    """A word of a text with its time in the speech, `start` to `end` in seconds."""
+
+    text: str
+    start: float
+    end: float
 
 
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
@@ -64,7 +73,25 @@ _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: the call returns when the callback has 
 _CHARACTER_POSITION = 1
 _UTF8 = 1
 _PARAMETERS = {"rate": 1, "pitch": 3, "pitch_range": 4, "word_gap": 7}
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_LIST_END, _WORD, _END = 0, 1, 5  # types of events
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # in characters, from 1
+        ("length", ctypes.c_int),  # in characters
+        ("audio_position", ctypes.c_int),  # in milliseconds
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    ]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 def draw_variant(rng: np.random.Generator) -> str:
@@ -138,6 +165,27 @@ def synthesize(
     Raises:
         ValueError: if espeak-ng does not know the voice.
     """
+    settings = {"rate": rate, "pitch": pitch, "pitch_range": pitch_range, "word_gap": word_gap}
+    samples, sampling_rate, _ = _speak(text, voice, seed, settings)
+    return samples, sampling_rate
+
+
+def synthesize_words(text: str, voice: Voice, seed: int = 0, **prosody) -> tuple[np.ndarray, int, list[SpokenWord]]:
+    """As [`synthesize`], and when each word is spoken.
+
+    A word ends where the next one begins: espeak-ng leaves no gap between words unless it is told to.
+    """
+    samples, sampling_rate, events = _speak(text, voice, seed, prosody)
+    events = [event for event in events if event.type in (_WORD, _END)]
+    words = []
+    for event, following in zip(events[:-1], events[1:], strict=True):
+        if event.type == _WORD:
+            spoken = text[event.text_position - 1 : event.text_position - 1 + event.length]
+            words.append(SpokenWord(spoken, event.sample / sampling_rate, following.sample / sampling_rate))
+    return samples, sampling_rate, words
+
+
+def _speak(text: str, voice: Voice, seed: int, settings: dict[str, int]) -> tuple[np.ndarray, int, list["_Event"]]:
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
         data_path = _data_folder().name.encode()
@@ -148,26 +196,27 @@ def synthesize(
             raise ValueError(f"espeak-ng knows no voice {voice.name!r}: see `ACCENTS` and `VARIANTS`.")
         ctypes.CDLL(None).srand(int(seed))
         library.espeak_ng_SetRandSeed(int(seed))
-        settings = {"rate": rate, "pitch": pitch, "pitch_range": pitch_range, "word_gap": word_gap}
         for parameter, value in settings.items():
             library.espeak_SetParameter(_PARAMETERS[parameter], int(value), 0)
-        samples = _collect(library, text)
+        samples, events = _collect(library, text)
     finally:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)
-    return samples.astype(np.float32) / 32768.0, sampling_rate
+    return samples.astype(np.float32) / 32768.0, sampling_rate, events
 
 
-def _collect(library: ctypes.CDLL, text: str) -> np.ndarray:
-    chunks = []
+def _collect(library: ctypes.CDLL, text: str) -> tuple[np.ndarray, list["_Event"]]:
+    chunks, kept = [], []
 
     @_CALLBACK
-    def keep(samples, count, _events):
+    def keep(samples, count, events):
         if samples and count > 0:
             chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        for event in itertools.takewhile(lambda event: event.type != _LIST_END, events):
+            kept.append(_Event.from_buffer_copy(event))
         return 0  # go on
 
     library.espeak_SetSynthCallback(keep)
     encoded = text.encode()
     library.espeak_Synth(encoded, len(encoded) + 1, 0, _CHARACTER_POSITION, 0, _UTF8, None, None)
-    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int16)
+    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int16), kept

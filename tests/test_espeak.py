@@ -6,7 +6,15 @@ import re
 import numpy as np
 import pytest
 
-from datasets_scripts.espeak import MADE_UP_VARIANTS, VARIANTS, VOICES, Voice, draw_variant, synthesize
+from datasets_scripts.espeak import (
+    MADE_UP_VARIANTS,
+    VARIANTS,
+    VOICES,
+    Voice,
+    draw_variant,
+    synthesize,
+    synthesize_words,
+)
 
 
 SENTENCE = "are you there"
@@ -74,3 +82,16 @@ def test_a_definition_is_drawn_from_the_generator_within_the_ranges():
         assert 65 <= low < high <= 65 * 3.2 * 1.8
         first_formant, *_ = re.search(r"formant 1 (\d+) (\d+) (\d+)", text).groups()
         assert 100 * 0.85 * 0.94 - 1 <= int(first_formant) <= 100 * 1.2 * 1.06 + 1
+
+
+def test_words_come_with_their_times():
+    voice = Voice("en-us", "m3")
+    samples, sampling_rate, words = synthesize_words("you are such an idiot", voice)
+    np.testing.assert_array_equal(samples, synthesize("you are such an idiot", voice)[0])
+    assert [word.text for word in words] == ["you", "are", "such", "an", "idiot"]
+    assert words[0].start == 0 and words[-1].end == pytest.approx(len(samples) / sampling_rate, abs=0.05)
+    assert all(word.start < word.end for word in words)
+    assert all(one.end == other.start for one, other in itertools.pairwise(words))
+    # a word alone is about as long as in its sentence
+    alone, _, _ = synthesize_words("idiot", voice)
+    assert words[-1].end - words[-1].start == pytest.approx(len(alone) / sampling_rate, rel=0.2)
