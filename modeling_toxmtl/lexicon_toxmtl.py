@@ -197,60 +197,67 @@ class _Search:
         return self._readings(beam)
 
     def _step(self, beam, frame):
+        """The beam one frame later. One long loop: it is where the time goes, and calls would double it."""
         decoder, num_nodes = self.decoder, self.num_nodes
+        node_children, node_symbol, node_word = decoder.children, decoder.symbol, decoder.word_at
         index, letters, blank, delimiter, any_letter = frame
-        floor, other, best = decoder.floor, any_letter * decoder.other_weight, 0.0
+        floor, other, between_words = decoder.floor, any_letter * decoder.other_weight, blank + delimiter
         probability = dict(letters)
         new: dict[int, list] = {}
-
-        def add(key, in_blank, in_letter, earlier, start, last):
-            nonlocal best
-            mass = in_blank + in_letter
-            state = new.get(key)
-            if state is None:
-                new[key] = [in_blank, in_letter, mass, earlier, start, last]
-            else:
-                state[0] += in_blank
-                state[1] += in_letter
-                if mass > state[2]:
-                    state[2:] = [mass, earlier, start, last]
-                mass = state[0] + state[1]
-            if mass > best:
-                best = mass
+        smallest = 0.0  # what is lighter cannot stay in the beam
 
         for key, (in_blank, in_letter, _, earlier, start, last) in beam.items():
-            total = in_blank + in_letter
-            if total * (blank + delimiter + any_letter) < best * floor:
-                continue  # nothing that it leads to can stay in the beam (a word's weight aside)
-            node = key % num_nodes
+            total, node, end = in_blank + in_letter, key % num_nodes, last
+            # 1. stay in the node
             if node == ROOT:
-                add(key, total * (blank + delimiter), 0.0, earlier, start, last)
-                if total * other > best * floor:
-                    add(key + OTHER, 0.0, total * other, earlier, index, index)
+                in_blank, in_letter = total * between_words, 0.0
             elif node == OTHER:
-                add(key, total * blank, total * any_letter, earlier, start, index if any_letter > blank else last)
+                in_blank, in_letter = total * blank, total * any_letter
+                last = index if any_letter > blank else last
             else:
-                symbol = decoder.symbol[node]
-                repeated = in_letter * probability.get(symbol, 0.0)
-                stays = total * blank
-                if stays + repeated > best * floor:
-                    add(key, stays, repeated, earlier, start, index if repeated > stays else last)
-            children = decoder.children[node]
+                free = in_blank  # only these paths can go on to the same letter again
+                in_blank, in_letter = total * blank, in_letter * probability.get(node_symbol[node], 0.0)
+                last = index if in_letter > in_blank else last
+            mass = in_blank + in_letter
+            if mass > smallest:
+                smallest = max(smallest, mass * floor)
+                if key in new:
+                    _merge(new[key], in_blank, in_letter, earlier, start, last)
+                else:
+                    new[key] = [in_blank, in_letter, mass, earlier, start, last]
+            # 2. go on to a letter
+            children = node_children[node]
             if children:
-                base = key - node
+                first = index if node == ROOT else start
                 for letter, p in letters:
-                    child = children.get(letter)
-                    if child is not None:
-                        mass = (in_blank if letter == decoder.symbol[node] else total) * p
-                        if mass > best * floor:
-                            first = index if node == ROOT else start
-                            add(base + child, 0.0, mass, earlier, first, index)
-            word = decoder.word_at[node]
-            if word is not None and delimiter:
+                    if letter in children:
+                        mass = p * (free if letter == node_symbol[node] else total)
+                        if mass > smallest:
+                            smallest = max(smallest, mass * floor)
+                            child = key - node + children[letter]
+                            if child in new:
+                                _merge(new[child], 0.0, mass, earlier, first, index)
+                            else:
+                                new[child] = [0.0, mass, mass, earlier, first, index]
+            if node == ROOT:
+                mass = total * other
+                if mass > smallest:
+                    if key + OTHER in new:
+                        _merge(new[key + OTHER], 0.0, mass, earlier, index, index)
+                    else:
+                        new[key + OTHER] = [0.0, mass, mass, earlier, index, index]
+            # 3. end the word
+            word = node_word[node]
+            if word is not None:
                 history, weight = self._extend(key // num_nodes, word)
                 mass = total * delimiter * weight
-                if mass > best * floor:
-                    add(history * num_nodes, mass, 0.0, (earlier, start, last), index, index)
+                if mass > smallest:
+                    smallest = max(smallest, mass * floor)
+                    child, earlier = history * num_nodes, (earlier, start, end)
+                    if child in new:
+                        _merge(new[child], mass, 0.0, earlier, index, index)
+                    else:
+                        new[child] = [mass, 0.0, mass, earlier, index, index]
         return new
 
     def _prune(self, beam):
@@ -306,6 +313,15 @@ class _Search:
             words.append(self.decoder.words[self.words[history]])
             history = self.parents[history]
         return tuple(reversed(words))
+
+
+def _merge(state, in_blank, in_letter, earlier, start, last):
+    """More paths that lead to a state."""
+    mass = in_blank + in_letter
+    state[0] += in_blank
+    state[1] += in_letter
+    if mass > state[2]:
+        state[2:] = [mass, earlier, start, last]
 
 
 def _mass(item):

@@ -320,6 +320,7 @@ def test_language_model_of_a_hub_repository(processor, tmp_path, monkeypatch):
     snapshot = tmp_path / "models--org--name" / "snapshots" / ("0" * 40)
     processor.language_model = str(write_arpa(tmp_path / "keywords.arpa", {"good": -0.2}))
     processor.save_pretrained(snapshot)
+    tiny_config().save_pretrained(snapshot)  # transformers asks it for the kind of tokenizer
     (tmp_path / "models--org--name" / "refs").mkdir()
     (tmp_path / "models--org--name" / "refs" / "main").write_text("0" * 40)
     loaded = ToxicityMTLProcessor.from_pretrained("org/name", cache_dir=tmp_path, local_files_only=True)
