@@ -36,7 +36,7 @@ class DecodingSettings:
     alpha: float = 0.5
     beta: float = 0.0
     beam_width: int = 32
-    blank_threshold: float = 0.999
+    blank_threshold: float = 0.98
     other_word_penalty: float = 8.0
     hotword_weight: float = 0.0
 

@@ -5,9 +5,10 @@ Design choices:
   language model's weight of each word. The trie holds the spellings of the list and the filler: nothing else can be
   read, except an *other word*.
 - An other word is whatever the head spells between two delimiters that the list does not hold (a removed keyword, a
-  misspelling of nothing in particular). It is read as the filler. One state stands for all its spellings: it takes
-  every letter and blank, and costs `other_word_penalty` once. So a word must fit the letters better than "anything"
-  does by that many nats, or it is not reported.
+  misspelling of nothing in particular). It is read as the filler. One state stands for it: it takes the likeliest
+  letter or blank of each frame, and costs `other_word_penalty` once. So a word of the list is reported only if it fits
+  the letters as well as the best spelling of all does, but for that many nats. (The sum over all spellings would gain
+  on the list with every frame of an uncertain blank.)
 - Delimiters split words; runs of them, and those at either end of the clip, count as one or none, as in greedy
   decoding.
 - Python floats and dictionaries, in the probability domain, rescaled on the way: after training a handful of readings
@@ -36,14 +37,14 @@ class _Frame(NamedTuple):
     Args:
         index: in the clip.
         letters: `(id, probability)` of the letters worth a look.
-        blank, delimiter, any_letter: probabilities.
+        blank, delimiter, best_letter: probabilities, the last of the likeliest letter.
     """
 
     index: int
     letters: list[tuple[int, float]]
     blank: float
     delimiter: float
-    any_letter: float
+    best_letter: float
 
 
 class LexiconDecoder:
@@ -81,9 +82,9 @@ class LexiconDecoder:
         alpha: float = 0.5,
         beta: float = 0.0,
         beam_width: int = 32,
-        blank_threshold: float = 0.999,
+        blank_threshold: float = 0.98,
         other_word_penalty: float = 8.0,
-        beam_margin: float = 10.0,
+        beam_margin: float = 8.0,
     ):
         self.vocabulary_size, self.blank, self.delimiter = len(vocabulary), blank, delimiter
         self.beta, self.beam_width, self.blank_threshold = beta, beam_width, blank_threshold
@@ -146,13 +147,13 @@ class LexiconDecoder:
         rows, columns = np.nonzero(others > self.floor)
         bounds = np.searchsorted(rows, np.arange(len(kept) + 1)).tolist()
         letters = list(zip(columns.tolist(), others[rows, columns].tolist(), strict=True))
-        any_letter = others.sum(1).tolist()
+        best_letter = others.max(1, initial=0.0).tolist()
         for i, index in enumerate(kept.tolist()):
             if skipped[index]:
                 yield _Frame(index, [], 1.0, 0.0, 0.0)
             else:
                 delimiter = float(probabilities[index, self.delimiter])
-                yield _Frame(index, letters[bounds[i] : bounds[i + 1]], float(blank[index]), delimiter, any_letter[i])
+                yield _Frame(index, letters[bounds[i] : bounds[i + 1]], float(blank[index]), delimiter, best_letter[i])
 
     def weight(self, context: int, word: int) -> tuple[float, int]:
         """The factor of a word after a context of the language model, and the context that follows."""
@@ -200,8 +201,8 @@ class _Search:
         """The beam one frame later. One long loop: it is where the time goes, and calls would double it."""
         decoder, num_nodes = self.decoder, self.num_nodes
         node_children, node_symbol, node_word = decoder.children, decoder.symbol, decoder.word_at
-        index, letters, blank, delimiter, any_letter = frame
-        floor, other, between_words = decoder.floor, any_letter * decoder.other_weight, blank + delimiter
+        index, letters, blank, delimiter, best_letter = frame
+        floor, other, between_words = decoder.floor, best_letter * decoder.other_weight, blank + delimiter
         probability = dict(letters)
         new: dict[int, list] = {}
         smallest = 0.0  # what is lighter cannot stay in the beam
@@ -212,8 +213,8 @@ class _Search:
             if node == ROOT:
                 in_blank, in_letter = total * between_words, 0.0
             elif node == OTHER:
-                in_blank, in_letter = total * blank, total * any_letter
-                last = index if any_letter > blank else last
+                in_blank, in_letter = (total * blank, 0.0) if blank > best_letter else (0.0, total * best_letter)
+                last = index if best_letter > blank else last
             else:
                 free = in_blank  # only these paths can go on to the same letter again
                 in_blank, in_letter = total * blank, in_letter * probability.get(node_symbol[node], 0.0)

@@ -27,15 +27,28 @@ def random_log_probs(frames: int, seed: int = 0, characters: int = len(VOCABULAR
 
 
 def readings_by_enumeration(log_probs: np.ndarray, other_weight: float = 0.0, weigh=lambda words: 1.0) -> dict:
-    """Mass of each word sequence over all paths: repeats collapse, blanks vanish, delimiters split."""
+    """Mass of each word sequence over all paths: repeats collapse, blanks vanish, delimiters split.
+
+    A stretch between delimiters also is an other word if it begins with the likeliest letter of its frame and goes on
+    with the likeliest label that is no delimiter.
+    """
+    letter, label = 2 + log_probs[:, 2:].argmax(1), log_probs[:, [0, 2, 3]].argmax(1)
+    label += label > 0  # index among blank and letters -> label
     masses = {}
     for path in itertools.product(range(len(VOCABULARY)), repeat=len(log_probs)):
         mass = math.exp(sum(log_probs[frame, label] for frame, label in enumerate(path)))
-        text = "".join(VOCABULARY[label] for label, _ in itertools.groupby(path) if label)
         choices = []  # for each word, what it can be read as
-        for spelling in filter(None, text.split("|")):
+        for is_delimiter, stretch in itertools.groupby(range(len(path)), key=[c == 1 for c in path].__getitem__):
+            frames = list(stretch)
+            while frames and path[frames[0]] == 0:
+                del frames[0]
+            if is_delimiter or not frames:
+                continue
+            spelling = "".join(VOCABULARY[key] for key, _ in itertools.groupby(path[frame] for frame in frames) if key)
             known = [(SPELLINGS[spelling], 1.0)] if spelling in SPELLINGS else []
-            choices.append([*known, ("b", other_weight)])
+            first, *rest = frames
+            is_best = path[first] == letter[first] and all(path[frame] == label[frame] for frame in rest)
+            choices.append([*known, ("b", other_weight * is_best)])
         for choice in itertools.product(*choices):
             words = tuple(word for word, _ in choice)
             weight = math.prod(weight for _, weight in choice)
@@ -153,6 +166,17 @@ def test_long_clips_do_not_underflow():
     (best, *_) = decoder().read(log_probs)
     assert math.isfinite(best.log_probability) and best.log_probability < -10_000
     assert len(best.words) > 40
+
+
+def test_uncertain_silence_does_not_swallow_a_word():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    wide = LexiconDecoder(["_", "|", *letters], 0, 1, {"damn": "damn", "good": "good"}, "good", other_word_penalty=8.0)
+    log_probs = np.full((700, 28), math.log(0.1 / 27))
+    log_probs[:, 0] = math.log(0.9)
+    for frame, letter in enumerate("damn"):
+        log_probs[frame] = math.log(0.1 / 27)
+        log_probs[frame, 2 + letters.index(letter)] = math.log(0.9)
+    assert [word.text for word in wide.decode(log_probs)] == ["damn"]
 
 
 def test_a_clip_that_ends_inside_a_word_has_a_reading():
