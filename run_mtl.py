@@ -13,7 +13,7 @@ import logging
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from modeling_toxmtl.data import (
     inspect_rows,
     load_clips,
 )
+from modeling_toxmtl.decoding_toxmtl import DECODERS
 from modeling_toxmtl.evaluation import markdown_table
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
@@ -67,6 +68,13 @@ class ModelArguments:
     labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
     keywords: str | None = field(
         default=None, metadata={"help": "Keyword list, a JSON file; default: the packaged one."}
+    )
+    language_model: str | None = field(
+        default=None,
+        metadata={"help": "Word n-gram model of substituted transcripts, ARPA or kenlm binary, to decode with."},
+    )
+    decoder: str | None = field(
+        default=None, metadata={"help": f"One of {', '.join(DECODERS)}; default: that of the checkpoint, or lexicon."}
     )
     config_overrides: str = field(
         default="{}", metadata={"help": "Other configuration fields, as a JSON object: '{\"layerdrop\": 0.0}'."}
@@ -116,6 +124,10 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
     keywords = KeywordList.from_file(args.keywords) if args.keywords else None
     processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, revision=args.model_revision)
+    if args.language_model:
+        processor.language_model = args.language_model
+    if args.decoder:
+        processor.decoding = replace(processor.decoding, decoder=args.decoder)
     overrides = args.config_overrides  # a JSON file of arguments holds the object itself
     overrides = dict(json.loads(overrides) if isinstance(overrides, str) else overrides)
     overrides |= {name: getattr(args, name) for name in SYSTEM_FIELDS if getattr(args, name) is not None}

@@ -1,12 +1,56 @@
 """From frame-wise character posteriors to words with times and scores.
 
-A decoder is anything with `decode(log_probs) -> list[DecodedWord]`; `GreedyDecoder` is the one without a language
-model.
+A decoder is anything with `decode(log_probs) -> list[DecodedWord]`. Here is the greedy one; the others are in
+`lexicon_toxmtl.py` (the default) and `pyctcdecode_toxmtl.py`.
 """
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+
+DECODERS = ("lexicon", "pyctcdecode", "greedy")
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How keywords are decoded; `python -m modeling_toxmtl.tuning` finds the best on a validation set.
+
+    Args:
+        decoder: "lexicon", "pyctcdecode" or "greedy", to which nothing else applies.
+        alpha: weight of the language model's log probabilities; 0 decodes without.
+        beta: log weight of each word; above 0, more words are read.
+        beam_width: readings that are followed at most.
+        blank_threshold: frames with a blank above it count as blank; 1 turns that off. Lexicon only.
+        other_word_penalty: in nats, of a word spelled otherwise than any in the list. Lexicon only.
+        hotword_weight: bonus in nats of each keyword. pyctcdecode only.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    decoder: str = "lexicon"
+    alpha: float = 0.5
+    beta: float = 0.0
+    beam_width: int = 32
+    blank_threshold: float = 0.98
+    other_word_penalty: float = 8.0
+    hotword_weight: float = 0.0
+
+    def __post_init__(self):
+        if self.decoder not in DECODERS:
+            raise ValueError(f"`decoder` is {self.decoder!r}: choose one of {', '.join(DECODERS)}")
+        if not self.alpha >= 0:
+            raise ValueError(f"`alpha` is {self.alpha}: give a weight of 0 or more")
+        if not self.beam_width >= 1:
+            raise ValueError(f"`beam_width` is {self.beam_width}: give 1 or more")
+        if not 0 < self.blank_threshold <= 1:
+            raise ValueError(f"`blank_threshold` is {self.blank_threshold}: give a probability, 1 to turn it off")
+        if not self.other_word_penalty >= 0:
+            raise ValueError(f"`other_word_penalty` is {self.other_word_penalty}: give 0 nats or more")
 
 
 class DecodedWord(NamedTuple):
@@ -25,10 +69,51 @@ class DecodedWord(NamedTuple):
     score: float
 
 
+class Reading(NamedTuple):
+    """A word sequence that a clip can be read as.
+
+    Args:
+        words: the words.
+        spans: first frame, and one past the last, of the letters of each word.
+        log_probability: up to a constant that all readings of the clip share.
+    """
+
+    words: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    log_probability: float
+
+
+def score_words(readings: Sequence[Reading]) -> list[DecodedWord]:
+    """The words of the first reading; a word's score is the share of all readings' mass that has it where it is.
+
+    Places are the same if their frames overlap. The scores of different words in one place therefore sum to at most 1.
+    """
+    best = readings[0]
+    masses = [math.exp(reading.log_probability - best.log_probability) for reading in readings]
+    words = []
+    for word, (start, end) in zip(best.words, best.spans, strict=True):
+        agreeing = [mass for mass, other in zip(masses, readings, strict=True) if _has_word(other, word, start, end)]
+        words.append(DecodedWord(word, start, end, min(math.fsum(agreeing) / math.fsum(masses), 1.0)))
+    return words
+
+
+def _has_word(reading, word, start, end):
+    return any(w == word and s < end and start < e for w, (s, e) in zip(reading.words, reading.spans, strict=True))
+
+
 class Decoder(Protocol):
     """Reads words from the `(frames, characters)` log posteriors of one clip's valid frames."""
 
     def decode(self, log_probs: np.ndarray) -> list[DecodedWord]: ...
+
+
+def check_alphabet(log_probs: np.ndarray, size: int) -> None:
+    """Raises ValueError if posteriors are not `(frames, size)`."""
+    if log_probs.ndim != 2 or log_probs.shape[1] != size:
+        raise ValueError(
+            f"The keyword logits have {log_probs.shape[-1]} characters, but the tokenizer has {size}: processor and "
+            "model do not belong together."
+        )
 
 
 class GreedyDecoder:
@@ -47,6 +132,7 @@ class GreedyDecoder:
         self.vocabulary, self.blank, self.delimiter = vocabulary, blank, delimiter
 
     def decode(self, log_probs: np.ndarray) -> list[DecodedWord]:
+        check_alphabet(log_probs, len(self.vocabulary))
         words, runs = [], []
         for run in self._runs(log_probs):
             if run[0] != self.delimiter:

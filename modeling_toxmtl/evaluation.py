@@ -1,15 +1,20 @@
 """From the model's outputs on windows to the paper's Table 2, and to one prediction per clip."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 from transformers import EvalPrediction
 
 from .configuration_toxmtl import TASKS
-from .data import ToxicityDataset, read_labels
+from .data import ToxicityDataCollator, ToxicityDataset, read_labels
 from .labels import aggregate_windows
 from .metrics import classification_metrics, keyword_metrics
+from .modeling_toxmtl import WavLMForToxicityMTL
 from .processing_toxmtl import DetectedKeyword
 
 
@@ -144,6 +149,27 @@ class ClipEvaluation:
         return {
             f"keyword_{name.removeprefix('num_').replace('keywords', 'support')}": v for name, v in metrics.items()
         }
+
+
+@torch.inference_mode()
+def predict_batches(model: WavLMForToxicityMTL, dataset: ToxicityDataset, batch_size: int = 8) -> list[EvalPrediction]:
+    """The outputs of a model, for `ClipEvaluation`; kept in memory, so that they can be decoded again and again."""
+    batches = []
+    loader = DataLoader(dataset, batch_size, collate_fn=ToxicityDataCollator(dataset.processor))
+    for inputs in tqdm(loader, desc="Running the model"):
+        audio = {name: inputs[name].to(model.device) for name in ("input_values", "attention_mask")}
+        outputs = model.eval()(**audio)
+        outputs = [outputs.get(name) for name in ("logits", "keyword_logits")]
+        batches.append(EvalPrediction(tuple(output.cpu() for output in outputs if output is not None), label_ids=None))
+    return batches
+
+
+def evaluate_batches(dataset: ToxicityDataset, batches: Sequence[EvalPrediction]) -> dict[str, float]:
+    """The metrics of outputs of `predict_batches`, with the keywords decoded as the dataset's processor says."""
+    evaluation, metrics = ClipEvaluation(dataset), {}
+    for number, batch in enumerate(batches, start=1):
+        metrics = evaluation(batch, compute_result=number == len(batches))
+    return metrics
 
 
 def markdown_table(rows: dict[str, tuple[int, dict[str, float]]]) -> str:

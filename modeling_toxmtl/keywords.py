@@ -7,8 +7,8 @@ A keyword list is one JSON file, editable by hand:
         {"keyword": "shut up", "labels": ["Bullying"]}]}
 
 `keyword` is the word or phrase the model learns to write, `labels` the classes it points to, `variants` (may be left
-out) the inflections and other spellings that it replaces. A *spelling* is a keyword or a variant, written as
-`normalize_text` writes it.
+out) the inflections and other spellings that it replaces, `threshold` (may be left out) the score below which it is
+not reported. A *spelling* is a keyword or a variant, written as `normalize_text` writes it.
 
 Design choices:
 - A target has one word for each word said, all but the keywords being the filler, so that keywords can be placed in
@@ -155,11 +155,13 @@ def _disguise_pattern(token: str) -> re.Pattern:
 
 @dataclass(frozen=True)
 class KeywordEntry:
-    """One keyword: its canonical spelling, the labels it points to, and the spellings that are replaced by it."""
+    """One keyword: its canonical spelling, the labels it points to, the spellings that are replaced by it, and the
+    score, in [0, 1], that it must reach to be reported."""
 
     keyword: str
     labels: tuple[str, ...]
     variants: tuple[str, ...] = ()
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -212,12 +214,16 @@ class KeywordList:
         if not isinstance(data["keywords"], list):
             raise ValueError("`keywords` must be a list of objects, each with a `keyword` and its `labels`")
         for number, entry in enumerate(data["keywords"], start=1):
-            _check_fields(entry, f"entry {number}", required={"keyword", "labels"}, optional={"variants"})
+            _check_fields(entry, f"entry {number}", required={"keyword", "labels"}, optional={"variants", "threshold"})
         return cls([KeywordEntry(**entry) for entry in data["keywords"]], data["filler"], data["language"])
 
     def to_dict(self) -> dict:
-        """The list as plain JSON types."""
-        keywords = [{"keyword": e.keyword, "labels": list(e.labels), "variants": list(e.variants)} for e in self]
+        """The list as plain JSON types; thresholds of 0 are left out."""
+        keywords = [
+            {"keyword": e.keyword, "labels": list(e.labels), "variants": list(e.variants)}
+            | ({"threshold": e.threshold} if e.threshold else {})
+            for e in self
+        ]
         return {"filler": self.filler, "language": self.language, "keywords": keywords}
 
     def save(self, path: str | PathLike) -> None:
@@ -247,13 +253,32 @@ class KeywordList:
         """Every word that a substituted transcript can contain: the filler and the words of the canonical keywords."""
         return frozenset([self.filler, *(word for keyword in self._entries for word in keyword.split())])
 
+    @property
+    def decodable(self) -> dict[str, str]:
+        """Every word that a keyword head may write, and the word to read it as.
+
+        These are `words`, and the variants of one word, read as their keyword if that is one word too. A head writes
+        variants only where it has not learnt not to. Variants of several words are left out: their parts ("god" of
+        "god damn") resemble the filler and would only be taken for it.
+        """
+        words = {word: word for word in sorted(self.words)}
+        for entry in self:
+            for variant in entry.variants:
+                if " " not in variant:
+                    words.setdefault(variant, variant if " " in entry.keyword else entry.keyword)
+        return words
+
+    def threshold_of(self, keyword: str) -> float:
+        """The score that a canonical keyword must reach. Raises KeyError for any other word."""
+        return self._entry(keyword).threshold
+
     def labels_of(self, keyword: str) -> tuple[str, ...]:
         """The labels of a canonical keyword. Raises KeyError for any other word."""
         return self._entry(keyword).labels
 
-    def add(self, keyword: str, labels: Sequence[str], variants: Sequence[str] = ()) -> None:
+    def add(self, keyword: str, labels: Sequence[str], variants: Sequence[str] = (), threshold: float = 0.0) -> None:
         """Appends an entry. Raises ValueError as the constructor does."""
-        self._set_entries([*self, KeywordEntry(keyword, labels, variants)])
+        self._set_entries([*self, KeywordEntry(keyword, labels, variants, threshold)])
 
     def remove(self, keyword: str) -> None:
         """Removes an entry. Raises KeyError if there is none, ValueError if it is the last."""
@@ -265,6 +290,11 @@ class KeywordList:
         old = self._entry(keyword)
         new = replace(old, variants=(*old.variants, variant))
         self._set_entries([new if entry is old else entry for entry in self])
+
+    def set_threshold(self, keyword: str, threshold: float) -> None:
+        """Sets the score in [0, 1] that a canonical keyword must reach. Raises KeyError, ValueError as `alias`."""
+        old = self._entry(keyword)
+        self._set_entries([replace(entry, threshold=threshold) if entry is old else entry for entry in self])
 
     def substitute(self, transcript: str) -> str:
         """The target of the keyword task: spellings become their keyword, every other word the filler (section 3.2).
@@ -363,6 +393,10 @@ def _checked_entry(entry: KeywordEntry, filler: str, where: str) -> KeywordEntry
             raise ValueError(f"{where}: `{name}` must be a list of non-empty strings, not {values!r}")
     if not entry.labels:
         raise ValueError(f"{where}: `labels` is empty; name at least one label that the keyword points to")
+    if isinstance(entry.threshold, bool) or not isinstance(entry.threshold, int | float):
+        raise ValueError(f"{where}: `threshold` must be a number, not {entry.threshold!r}")
+    if not 0 <= entry.threshold <= 1:
+        raise ValueError(f"{where}: `threshold` is {entry.threshold}; give a score from 0 to 1")
     for spelling in (entry.keyword, *entry.variants):
         words = normalize_text(spelling) if isinstance(spelling, str) else []
         if not words:
@@ -371,4 +405,4 @@ def _checked_entry(entry: KeywordEntry, filler: str, where: str) -> KeywordEntry
             raise ValueError(f"{where}: {spelling!r} can never match a normalised word; write {' '.join(words)!r}")
         if filler in words:
             raise ValueError(f"{where}: {spelling!r} contains the filler {filler!r}; remove it or change `filler`")
-    return KeywordEntry(entry.keyword, tuple(entry.labels), tuple(entry.variants))
+    return KeywordEntry(entry.keyword, tuple(entry.labels), tuple(entry.variants), float(entry.threshold))

@@ -3,12 +3,19 @@
 Design choices:
 - The keyword list is part of the processor and is saved in its `processor_config.json`, so a pushed model carries the
   list it obeys.
+- The decoding settings are saved beside it, and the language model as a file in `language_model/`. The processor
+  keeps its path only (a processor is copied and pickled), and reads it when it first decodes.
+- Decoders are made from the list as it is at each call and cached by its content, so edits act at once.
 - The character vocabulary belongs to the tokenizer. A checkpoint's own tokenizer is kept, so that its trained keyword
   head keeps its meaning.
 """
 
 import json
+import shutil
 import tempfile
+from dataclasses import asdict, replace
+from functools import lru_cache
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,16 +23,20 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from transformers.utils import PROCESSOR_NAME
-from transformers.utils.hub import has_file
+from transformers.utils.hub import cached_file, has_file
 
 from .audio import SAMPLING_RATE
 from .configuration_toxmtl import WavLMToxicityMTLConfig
-from .decoding_toxmtl import DecodedWord, GreedyDecoder
+from .decoding_toxmtl import DecodedWord, Decoder, DecodingSettings, GreedyDecoder
 from .keywords import KeywordList
+from .language_model_toxmtl import load_language_model, usable_language_model
+from .lexicon_toxmtl import LexiconDecoder
+from .pyctcdecode_toxmtl import PyctcdecodeDecoder
 
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 WORD_DELIMITER = "|"
+LANGUAGE_MODEL_FOLDER = "language_model"  # in a model folder
 CHARACTERS = (*SPECIAL_TOKENS, WORD_DELIMITER, *"etaonihsrdlumwcfgypbvk'xjqz")
 
 
@@ -37,7 +48,7 @@ class DetectedKeyword(NamedTuple):
         labels: the labels that the list gives it.
         start: in seconds from the start of the clip.
         end: in seconds.
-        score: in [0, 1].
+        score: in [0, 1]; of the lexicon decoder, the posterior probability that it was said there.
     """
 
     keyword: str
@@ -56,7 +67,8 @@ class DecodedClip(NamedTuple):
 
     Args:
         keywords: in order of time.
-        words: the whole word sequence; a keyword, phrases too, is one item in its canonical spelling.
+        words: the whole word sequence; a keyword, phrases too, is one item in its canonical spelling, and the filler
+            where its score is below its threshold.
     """
 
     keywords: list[DetectedKeyword]
@@ -86,9 +98,12 @@ class ToxicityMTLProcessor(ProcessorMixin):
         feature_extractor: of the backbone's checkpoint.
         tokenizer: CTC character tokenizer whose vocabulary is that of the keyword head.
         keywords: the keyword list, or its dictionary form; the packaged English list by default.
+        decoding: how keywords are decoded, or its dictionary form.
+        language_model: path of a word n-gram model of substituted transcripts (ARPA or kenlm binary).
 
     Raises:
-        ValueError: if a keyword or the filler word holds a character that the tokenizer does not know.
+        ValueError: if a keyword or the filler word holds a character that the tokenizer does not know, or a decoding
+            setting is out of range.
     """
 
     def __init__(
@@ -96,11 +111,17 @@ class ToxicityMTLProcessor(ProcessorMixin):
         feature_extractor: Wav2Vec2FeatureExtractor,
         tokenizer: Wav2Vec2CTCTokenizer,
         keywords: KeywordList | dict | None = None,
+        decoding: DecodingSettings | dict | None = None,
+        language_model: str | PathLike | None = None,
     ):
         super().__init__(feature_extractor, tokenizer)
         if isinstance(keywords, dict):
             keywords = KeywordList.from_dict(keywords)
         self.keywords = KeywordList.default() if keywords is None else keywords
+        if isinstance(decoding, dict):
+            decoding = DecodingSettings(**decoding)
+        self.decoding = DecodingSettings() if decoding is None else decoding
+        self.language_model = None if language_model is None else str(language_model)
         vocabulary = tokenizer.get_vocab()
         # some checkpoints know capital letters only
         self._upper_case = "A" in vocabulary and "a" not in vocabulary
@@ -114,7 +135,8 @@ class ToxicityMTLProcessor(ProcessorMixin):
 
         Args:
             name_or_path: folder or Hub id of a WavLM checkpoint, with or without heads, or of a model of this package.
-            keywords: the keyword list; by default that of the checkpoint, or else the packaged one.
+            keywords: the keyword list; by default that of the checkpoint, or else the packaged one. Decoding settings
+                and language model are those of the checkpoint, where it has them.
             revision: branch, tag or commit of a Hub checkpoint.
         """
         parts = []
@@ -126,14 +148,57 @@ class ToxicityMTLProcessor(ProcessorMixin):
                 parts.append(part.from_pretrained(name_or_path, revision=revision))
             except (OSError, TypeError):  # a bare encoder has no tokenizer; transformers raises either
                 parts.append(default())
-        if keywords is None and has_file(name_or_path, PROCESSOR_NAME, revision=revision):
-            keywords = cls.from_pretrained(name_or_path, revision=revision).keywords
-        return cls(*parts, keywords)
+        if not has_file(name_or_path, PROCESSOR_NAME, revision=revision):
+            return cls(*parts, keywords)
+        saved = cls.from_pretrained(name_or_path, revision=revision)
+        return cls(*parts, saved.keywords if keywords is None else keywords, saved.decoding, saved.language_model)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> "ToxicityMTLProcessor":
+        """As [`ProcessorMixin.from_pretrained`]; fetches the language model too, where the checkpoint has one.
+
+        Raises:
+            OSError: also if the language model that the processor names is missing.
+        """
+        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if processor.language_model is not None and "language_model" not in kwargs:
+            hub = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+            try:
+                processor.language_model = cached_file(
+                    pretrained_model_name_or_path,
+                    processor.language_model,
+                    **{name: kwargs[name] for name in hub if name in kwargs},
+                )
+            except OSError as error:
+                raise OSError(
+                    f"{pretrained_model_name_or_path} lacks the language model that its {PROCESSOR_NAME} names, "
+                    f"{processor.language_model}: restore the file, or load with `language_model=None`."
+                ) from error
+        return processor
+
+    def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+        """As [`ProcessorMixin.save_pretrained`]; the language model is copied into the folder."""
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+        files = super().save_pretrained(save_directory, **kwargs)
+        if self.language_model is not None:
+            target = Path(save_directory, self._saved_language_model())
+            target.parent.mkdir(exist_ok=True)
+            if target.resolve() != Path(self.language_model).resolve():
+                shutil.copyfile(self.language_model, target)
+            files.append(str(target))
+        return files
 
     def to_dict(self):
         output = super().to_dict()
         output["keywords"] = self.keywords.to_dict()
+        output["decoding"] = asdict(self.decoding)
+        output["language_model"] = self._saved_language_model()
         return output
+
+    def _saved_language_model(self):
+        """Where the language model lies in a model folder."""
+        return None if self.language_model is None else f"{LANGUAGE_MODEL_FOLDER}/{Path(self.language_model).name}"
 
     def __call__(self, audio, sampling_rate: int | None = None, transcripts: list[str] | None = None, **kwargs):
         """Prepares a batch.
@@ -163,7 +228,11 @@ class ToxicityMTLProcessor(ProcessorMixin):
         return ids or [self.tokenizer.pad_token_id]  # the blank alone: nothing is said
 
     def decode_keywords(
-        self, keyword_logits: np.ndarray, config: WavLMToxicityMTLConfig, num_samples: list[int] | None = None
+        self,
+        keyword_logits: np.ndarray,
+        config: WavLMToxicityMTLConfig,
+        num_samples: list[int] | None = None,
+        decoder: str | None = None,
     ) -> list[DecodedClip]:
         """Reads keywords, with times and scores, from the model's `keyword_logits`.
 
@@ -171,9 +240,16 @@ class ToxicityMTLProcessor(ProcessorMixin):
             keyword_logits: `(clips, frames, characters)`, array or tensor.
             config: of the model: it tells how many samples a frame is.
             num_samples: length of each clip in samples; without it every frame counts.
+            decoder: "lexicon", "pyctcdecode" or "greedy"; by default that of `decoding`.
 
         Returns:
             one `DecodedClip` per clip; its keywords are in order of time and lie inside the clip.
+
+        Raises:
+            ValueError: the logits have another alphabet than the tokenizer, the edited list has characters outside
+                it, or there is no such decoder.
+            FileNotFoundError: the language model is gone.
+            ImportError: pyctcdecode is asked for and not installed.
         """
         if isinstance(keyword_logits, torch.Tensor):
             keyword_logits = keyword_logits.detach().float().cpu()
@@ -183,32 +259,48 @@ class ToxicityMTLProcessor(ProcessorMixin):
             num_frames = [logits.shape[1]] * len(logits)
         else:
             num_frames = [max(int(config.num_frames(int(samples))), 0) for samples in num_samples]
-        decoder = self._decoder()
+        reader = self._decoder(decoder)
         rate = self.feature_extractor.sampling_rate
         clips = []
         for clip_logits, frames, samples in zip(logits, num_frames, num_samples, strict=True):
-            words = decoder.decode(_log_softmax(clip_logits[:frames]))
+            words = reader.decode(_log_softmax(clip_logits[:frames]))
             seconds_per_frame = config.inputs_to_logits_ratio / rate
             clips.append(self._find_keywords(words, seconds_per_frame, duration=int(samples) / rate))
         return clips
 
-    def _decoder(self):
+    def _decoder(self, name: str | None) -> Decoder:
+        self._check_alphabet(self.tokenizer.get_vocab())  # the list may have been edited
         vocabulary = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         if self._upper_case:
             vocabulary = [token.lower() for token in vocabulary]
-        return GreedyDecoder(vocabulary, self.tokenizer.pad_token_id, self.tokenizer.word_delimiter_token_id)
+        settings = self.decoding if name is None else replace(self.decoding, decoder=name)
+        return _build_decoder(
+            settings,
+            tuple(vocabulary),
+            self.tokenizer.pad_token_id,
+            self.tokenizer.word_delimiter_token_id,
+            tuple(self.keywords.decodable.items()),
+            self.keywords.filler,
+            None if name == "greedy" else usable_language_model(self.language_model),
+        )
 
     def _find_keywords(self, words: list[DecodedWord], seconds_per_frame: float, duration: float) -> DecodedClip:
         texts = [word.text for word in words]
-        keywords = []
+        keywords, sequence, position = [], [], 0
         for match in self.keywords.find(texts):
             said = words[match.start : match.end]
+            sequence += texts[position : match.start]
+            position = match.end
+            score = min(word.score for word in said)
+            if score < self.keywords.threshold_of(match.keyword):
+                sequence += [self.keywords.filler] * len(said)
+                continue
             start, end = (
                 min(frame * seconds_per_frame, duration) for frame in (said[0].start_frame, said[-1].end_frame)
             )
-            score = min(word.score for word in said)
             keywords.append(DetectedKeyword(match.keyword, self.keywords.labels_of(match.keyword), start, end, score))
-        return DecodedClip(keywords, self.keywords.merge(texts))
+            sequence.append(match.keyword)
+        return DecodedClip(keywords, sequence + texts[position:])
 
     def _check_alphabet(self, vocabulary):
         for word in sorted(self.keywords.words):
@@ -218,6 +310,38 @@ class ToxicityMTLProcessor(ProcessorMixin):
                     f"The word {word!r} of the keyword list holds {sorted(missing)}, which the tokenizer's vocabulary "
                     "lacks: change the list, or train a keyword head on a vocabulary that has them."
                 )
+
+
+@lru_cache(maxsize=8)
+def _build_decoder(settings, vocabulary, blank, delimiter, spellings, filler, language_model) -> Decoder:
+    """Arguments as of the decoders, but hashable."""
+    vocabulary, spellings = list(vocabulary), dict(spellings)
+    if settings.decoder == "greedy":
+        return GreedyDecoder(vocabulary, blank, delimiter)
+    language_model = None if language_model is None else load_language_model(*language_model)
+    common = {"alpha": settings.alpha, "beta": settings.beta, "beam_width": settings.beam_width}
+    if settings.decoder == "pyctcdecode":
+        return PyctcdecodeDecoder(
+            vocabulary,
+            blank,
+            delimiter,
+            words=spellings,
+            keywords=set(spellings) - {filler},
+            language_model=language_model,
+            hotword_weight=settings.hotword_weight,
+            **common,
+        )
+    return LexiconDecoder(
+        vocabulary,
+        blank,
+        delimiter,
+        spellings,
+        filler,
+        language_model,
+        blank_threshold=settings.blank_threshold,
+        other_word_penalty=settings.other_word_penalty,
+        **common,
+    )
 
 
 def _log_softmax(logits):

@@ -1,11 +1,13 @@
 """Clips, data sets and checkpoints small enough to make in a test."""
 
+import importlib.util
 import io
 import wave
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from conftest import randomize_, tiny_model, tiny_wavlm_config
 from datasets import Dataset, Features, Value
@@ -19,6 +21,7 @@ from modeling_toxmtl.processing_toxmtl import CHARACTERS, character_tokenizer, s
 
 
 RATE = 16_000
+needs_kenlm = pytest.mark.skipif(importlib.util.find_spec("kenlm") is None, reason="kenlm is not installed")
 # WavLM's frame rate with three convolutions: a frame is 320 samples (20 ms) and sees 325; a second has 49
 SPEECH_FRAMES = {"conv_kernel": (10, 8, 8), "conv_stride": (5, 8, 8), "vocab_size": len(CHARACTERS)}
 INSPECTED = Features({**FEATURES, "num_samples": Value("int64"), "sha256": Value("string")})
@@ -86,6 +89,17 @@ def tiny_checkpoint(folder: Path) -> Path:
     character_tokenizer().save_pretrained(folder)
     speech_feature_extractor().save_pretrained(folder)
     return folder
+
+
+def write_arpa(path: Path, unigrams: dict[str, float], bigrams: dict[str, float] | None = None) -> Path:
+    """A word model of order two from log10 probabilities; back-off weights are 0.5 for all words."""
+    bigrams = bigrams or {"<s> good": -0.5}
+    unigrams = {"<unk>": -4.0, "<s>": -99.0, "</s>": -1.0, **unigrams}
+    lines = ["\\data\\", f"ngram 1={len(unigrams)}", f"ngram 2={len(bigrams)}", "", "\\1-grams:"]
+    lines += [f"{value}\t{word}\t-0.30103" for word, value in unigrams.items()]
+    lines += ["", "\\2-grams:", *(f"{value}\t{words}" for words, value in bigrams.items()), "", "\\end\\", ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def spell(text: str, frames: int, confidence: float = 0.9) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modeling_toxmtl.decoding_toxmtl import DecodedWord, GreedyDecoder
+from modeling_toxmtl.decoding_toxmtl import DecodedWord, GreedyDecoder, Reading, score_words
 
 
 VOCABULARY = ["_", "|", "a", "b", "c"]  # blank, delimiter, characters
@@ -85,3 +85,17 @@ def test_texts_are_the_textbook_collapse(decoder):
         collapsed = "".join(c for i, c in enumerate(best) if i == 0 or c != best[i - 1])
         expected = collapsed.replace("_", "").replace("|", " ").split()
         assert [word.text for word in decoder.decode(posteriors(best))] == expected
+
+
+def test_scores_are_shares_of_the_readings_mass():
+    readings = [
+        Reading(("good", "damn"), ((0, 4), (6, 9)), np.log(0.5)),
+        Reading(("good", "dame"), ((0, 4), (6, 9)), np.log(0.3)),
+        Reading(("damn",), ((7, 9),), np.log(0.1)),
+        Reading(("damn", "good"), ((0, 4), (6, 9)), np.log(0.1)),  # both elsewhere
+    ]
+    good, damn = score_words(readings)
+    assert good[:3] == ("good", 0, 4) and good.score == pytest.approx(0.8)
+    assert damn[:3] == ("damn", 6, 9) and damn.score == pytest.approx(0.6)
+    (dame,) = [word for word in score_words([readings[1], *readings]) if word.text == "dame"]
+    assert dame.score == pytest.approx(0.6 / 1.3)

@@ -441,3 +441,40 @@ def test_default_file_is_as_save_writes_it(default, tmp_path):
     default.save(tmp_path / "en.json")
     packaged = Path(keywords.__file__).parent / "keyword_lists" / "en.json"
     assert packaged.read_bytes() == (tmp_path / "en.json").read_bytes()
+
+
+def test_thresholds():
+    keywords = KeywordList(
+        [KeywordEntry("damn", ("Profanity",), threshold=0.25), KeywordEntry("crap", ("Profanity",))]
+    )
+    assert (keywords.threshold_of("damn"), keywords.threshold_of("crap")) == (0.25, 0.0)
+    keywords.set_threshold("crap", 1)
+    assert [entry.get("threshold") for entry in keywords.to_dict()["keywords"]] == [0.25, 1.0]
+    assert KeywordList.from_dict(keywords.to_dict()).threshold_of("crap") == 1.0
+    keywords.set_threshold("damn", 0.0)
+    assert "threshold" not in keywords.to_dict()["keywords"][0]
+    for wrong, message in ((1.5, "0 to 1"), (-0.1, "0 to 1"), ("high", "number"), (True, "number"), (None, "number")):
+        with pytest.raises(ValueError, match=f"entry 1.*`threshold`.*{message}"):
+            keywords.set_threshold("damn", wrong)
+    with pytest.raises(KeyError, match="dammit"):
+        keywords.set_threshold("dammit", 0.5)
+    assert keywords.threshold_of("damn") == 0.0  # a refused edit changes nothing
+
+
+def test_decodable_words():
+    keywords = KeywordList(
+        [
+            KeywordEntry("goddamn", ("Profanity",), ("goddammit", "god damn")),
+            KeywordEntry("shut up", ("Bullying",), ("shutup", "shutting up")),
+            KeywordEntry("hush", ("Bullying",), ("shut",)),
+        ]
+    )
+    assert keywords.decodable == {
+        "good": "good",
+        "goddamn": "goddamn",
+        "goddammit": "goddamn",
+        "shut": "shut",  # a word of a phrase stays itself; `find` reads it
+        "up": "up",
+        "shutup": "shutup",
+        "hush": "hush",
+    }

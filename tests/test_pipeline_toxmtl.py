@@ -190,7 +190,7 @@ def test_keywords_have_times_in_the_clip(pipe):
         *(("damn", 30.2, 30.28), ("shut up", 30.4, 30.54)),
     ]
     assert verdict["keywords"][1]["labels"] == ("Bullying", "Other")
-    assert verdict["keywords"][0]["score"] == pytest.approx(0.9)
+    assert 0.5 < verdict["keywords"][0]["score"] <= 1
 
 
 def test_shortest_window_at_the_end(pipe):

@@ -1,12 +1,15 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_config, tiny_wavlm_config
+from helpers import needs_kenlm, write_arpa
 from transformers import WavLMModel
 
+from modeling_toxmtl.decoding_toxmtl import DECODERS, DecodingSettings
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.processing_toxmtl import (
     CHARACTERS,
@@ -117,7 +120,7 @@ def test_upper_case_checkpoint():
 
 
 def test_decode_keywords_by_hand(processor):
-    (clip,) = processor.decode_keywords(logits_of("go_od damn "), tiny_config())
+    (clip,) = processor.decode_keywords(logits_of("go_od damn "), tiny_config(), decoder="greedy")
     assert clip.words == ["good", "damn"]
     (keyword,) = clip.keywords
     assert (keyword.keyword, keyword.labels) == ("damn", ("Profanity",))
@@ -145,13 +148,15 @@ def test_phrases(processor):
     logits = logits_of("nice shut up up shut")
     logits[0, 10, :] = np.log(0.4 / 31)  # an unsure "u" in "up"
     logits[0, 10, CHARACTERS.index("u")] = np.log(0.6)
-    (clip,) = processor.decode_keywords(logits, tiny_config())
-    (keyword,) = clip.keywords
-    assert (keyword.keyword, keyword.labels) == ("shut up", ("Bullying", "Other"))
-    assert keyword.start == pytest.approx(5 * SECONDS_PER_FRAME)
-    assert keyword.end == pytest.approx(12 * SECONDS_PER_FRAME)
-    assert clip.words == ["nice", "shut up", "up", "shut"]
-    assert keyword.score == pytest.approx((0.6 * 0.9) ** 0.5, abs=1e-6)  # the less sure of its two words
+    for decoder, first in (("greedy", "nice"), ("lexicon", "good")):
+        (clip,) = processor.decode_keywords(logits, tiny_config(), decoder=decoder)
+        (keyword,) = clip.keywords
+        assert (keyword.keyword, keyword.labels) == ("shut up", ("Bullying", "Other"))
+        assert keyword.start == pytest.approx(5 * SECONDS_PER_FRAME)
+        assert keyword.end == pytest.approx(12 * SECONDS_PER_FRAME)
+        assert clip.words == [first, "shut up", "up", "shut"]
+        if decoder == "greedy":
+            assert keyword.score == pytest.approx((0.6 * 0.9) ** 0.5, abs=1e-6)  # the less sure of its two words
 
 
 def test_times_are_in_order_and_inside_the_clip(processor):
@@ -191,11 +196,76 @@ def test_edits_act_at_once(processor):
     assert before.keywords
     processor.keywords.remove("damn")
     (after,) = processor.decode_keywords(logits_of("damn"), tiny_config())
-    assert after == ([], ["damn"])
+    assert after == ([], ["good"])
     assert processor.encode_keywords("damn") == processor.encode_keywords("anything")
     processor.keywords.add("fool", ["Bullying"])
     (added,) = processor.decode_keywords(logits_of("fo_ol"), tiny_config())
     assert added.keywords[0].labels == ("Bullying",)
+    (plain,) = processor.decode_keywords(logits_of("plonk"), tiny_config())
+    processor.keywords.alias("fool", "plonk")
+    (aliased,) = processor.decode_keywords(logits_of("plonk"), tiny_config())
+    assert not plain.keywords
+    assert [keyword.keyword for keyword in aliased.keywords] == ["fool"]
+
+
+def test_threshold_per_keyword(processor):
+    logits = logits_of("damn shut up", confidence=0.6)
+    (before,) = processor.decode_keywords(logits, tiny_config())
+    damn, shut_up = before.keywords
+    assert 0 < damn.score < 1 and 0 < shut_up.score < 1
+    processor.keywords.set_threshold("damn", min(damn.score + 1e-6, 1.0))
+    processor.keywords.set_threshold("shut up", shut_up.score - 1e-6)
+    (after,) = processor.decode_keywords(logits, tiny_config())
+    assert after == ([shut_up], ["good", "shut up"])
+
+
+def test_repeated_and_missing_delimiters(processor):
+    texts = ("damn crap", " damn crap ", "damn  _ crap", "_ _damn_ _ crap_")
+    clips = processor.decode_keywords(logits_of(*texts), tiny_config())
+    assert [clip.words for clip in clips] == [["damn", "crap"]] * 4
+
+
+def test_a_misspelt_keyword_is_still_found(processor):
+    logits = logits_of("go_od damn")
+    logits[0, 7] = np.log(0.6 / 30)
+    logits[0, 7, [CHARACTERS.index("a"), CHARACTERS.index("e")]] = np.log([0.19, 0.21])  # greedy reads "demn"
+    greedy, lexicon = (processor.decode_keywords(logits, tiny_config(), decoder=d)[0] for d in ("greedy", "lexicon"))
+    assert (greedy.keywords, lexicon.words) == ([], ["good", "damn"])
+    assert 0.5 < lexicon.keywords[0].score < 1
+
+
+def test_decoding_errors(processor, tmp_path, monkeypatch):
+    logits, config = logits_of("damn"), tiny_config()
+    for decoder in DECODERS:
+        with pytest.raises(ValueError, match="31 characters.*tokenizer has 32"):
+            processor.decode_keywords(logits[..., :31], config, decoder=decoder)
+    with pytest.raises(ValueError, match="'viterbi'.*lexicon, pyctcdecode, greedy"):
+        processor.decode_keywords(logits, config, decoder="viterbi")
+    monkeypatch.setattr("modeling_toxmtl.pyctcdecode_toxmtl.BeamSearchDecoderCTC", None)
+    processor.decoding = DecodingSettings(decoder="pyctcdecode", beam_width=7)  # not cached
+    with pytest.raises(ImportError, match="pip install"):
+        processor.decode_keywords(logits, config)
+    processor.decoding = DecodingSettings()
+    processor.language_model = str(tmp_path / "gone.arpa")
+    with pytest.raises(FileNotFoundError, match="gone.arpa.*language_model = None"):
+        processor.decode_keywords(logits, config)
+    assert processor.decode_keywords(logits, config, decoder="greedy")[0].words == ["damn"]  # needs none
+    (tmp_path / "gone.arpa").write_text("no model")
+    with pytest.raises(ValueError, match="gone.arpa.*ARPA"):
+        processor.decode_keywords(logits, config)
+    processor.language_model = None
+    processor.keywords.add("année", ["Other"])
+    with pytest.raises(ValueError, match="'année'.*'é'"):
+        processor.decode_keywords(logits, config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("decoder", "beam"), ("alpha", -1), ("beam_width", 0), ("blank_threshold", 0.0), ("other_word_penalty", -0.1)],
+)
+def test_settings_out_of_range(field, value):
+    with pytest.raises(ValueError, match=f"`{field}` is"):
+        DecodingSettings(**{field: value})
 
 
 # --- checkpoints
@@ -220,6 +290,50 @@ def test_save_and_load(processor, tmp_path):
     )
     clip = np.sin(np.arange(100, dtype=np.float32))
     assert np.array_equal(loaded(clip)["input_values"], processor(clip)["input_values"])
+
+
+@needs_kenlm
+def test_language_model_and_settings_travel_with_the_processor(processor, tmp_path):
+    source = write_arpa(tmp_path / "source.arpa", {"good": -0.2, "damn": -3.0, "crap": -0.5, "shut": -2.0, "up": -2.0})
+    processor.language_model = str(source)
+    processor.decoding = DecodingSettings(alpha=2.0, beta=0.5, beam_width=9)
+    logits = logits_of("cramp", confidence=0.5)
+    expected = processor.decode_keywords(logits, tiny_config())
+    processor.save_pretrained(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "processor_config.json").read_text())["language_model"] == (
+        "language_model/source.arpa"
+    )
+    source.unlink()  # the folder has its own copy
+    loaded = ToxicityMTLProcessor.from_pretrained(tmp_path / "model")
+    assert loaded.decoding == processor.decoding
+    assert loaded.decode_keywords(logits, tiny_config()) == expected
+    loaded.save_pretrained(tmp_path / "model")  # onto itself
+    loaded.save_pretrained(tmp_path / "again")
+    for folder in ("model", "again"):
+        again = ToxicityMTLProcessor.from_checkpoint(str(tmp_path / folder), keyword_list())
+        assert again.decode_keywords(logits, tiny_config()) == expected
+    loaded.language_model = None
+    assert loaded.decode_keywords(logits, tiny_config()) != expected  # it did count
+
+
+def test_language_model_of_a_hub_repository(processor, tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--org--name" / "snapshots" / ("0" * 40)
+    processor.language_model = str(write_arpa(tmp_path / "keywords.arpa", {"good": -0.2}))
+    processor.save_pretrained(snapshot)
+    tiny_config().save_pretrained(snapshot)  # transformers asks it for the kind of tokenizer
+    (tmp_path / "models--org--name" / "refs").mkdir()
+    (tmp_path / "models--org--name" / "refs" / "main").write_text("0" * 40)
+    loaded = ToxicityMTLProcessor.from_pretrained("org/name", cache_dir=tmp_path, local_files_only=True)
+    assert Path(loaded.language_model).read_text() == (tmp_path / "keywords.arpa").read_text()
+
+
+def test_missing_language_model_of_a_folder(processor, tmp_path):
+    processor.language_model = str(write_arpa(tmp_path / "keywords.arpa", {"good": -0.2}))
+    processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "language_model" / "keywords.arpa").unlink()
+    with pytest.raises(OSError, match="lacks the language model.*language_model/keywords.arpa.*language_model=None"):
+        ToxicityMTLProcessor.from_pretrained(tmp_path / "model")
+    assert ToxicityMTLProcessor.from_pretrained(tmp_path / "model", language_model=None).language_model is None
 
 
 def test_saving_does_not_change_the_processor(processor, tmp_path):

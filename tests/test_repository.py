@@ -23,7 +23,8 @@ RESULTS = sorted((ROOT / "experiments" / "results").glob("*.json"))
 CARDS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/config.json"))
 # the files that travel to the Hub with a model
 HUB_FILES = [
-    *(f"{name}_toxmtl.py" for name in ("configuration", "backbone", "modeling", "decoding", "processing", "pipeline")),
+    *(f"{name}_toxmtl.py" for name in ("configuration", "backbone", "modeling", "processing", "pipeline")),
+    *(f"{name}_toxmtl.py" for name in ("decoding", "language_model", "lexicon", "pyctcdecode")),
     *("keywords.py", "labels.py", "audio.py"),
 ]
 BASE_PACKAGES = {"torch", "numpy", "transformers", "huggingface_hub"}

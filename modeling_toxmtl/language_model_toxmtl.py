@@ -1,0 +1,85 @@
+"""Word n-gram models, read by kenlm where it is installed."""
+
+import math
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+
+from transformers.utils import logging
+
+
+try:
+    import kenlm
+except ImportError:
+    kenlm = None
+
+logger = logging.get_logger(__name__)
+
+
+class WordLanguageModel:
+    """Natural-log probabilities of an n-gram model (ARPA or kenlm binary) by interned context.
+
+    A word that the model has never seen, such as a keyword added since, is scored as the rarest word of the list that
+    it has: as the unknown word, it could not be found at all in a model that gives that word no probability.
+
+    Args:
+        model: of kenlm.
+        words: that will be asked for.
+    """
+
+    def __init__(self, model: "kenlm.Model", words: list[str]):
+        self._model = model
+        self._states: dict[kenlm.State, int] = {}
+        self._contexts: list[kenlm.State] = []
+        empty, state = kenlm.State(), kenlm.State()
+        self._model.NullContextWrite(empty)
+        known = {word: self._model.BaseScore(empty, word, state) for word in words if word in self._model}
+        rarest = min(known, key=known.get, default="<unk>")
+        self._tokens = {word: word if word in known else rarest for word in words}
+        begin = kenlm.State()
+        self._model.BeginSentenceWrite(begin)
+        self.start = self._intern(begin)
+
+    def score(self, context: int, word: str) -> tuple[float, int]:
+        """Log probability of a word after a context, and the context that follows."""
+        state = kenlm.State()
+        log10 = self._model.BaseScore(self._contexts[context], self._tokens[word], state)
+        return log10 * math.log(10), self._intern(state)
+
+    def end_score(self, context: int) -> float:
+        """Log probability that the transcript ends after a context."""
+        return self._model.BaseScore(self._contexts[context], "</s>", kenlm.State()) * math.log(10)
+
+    def _intern(self, state):
+        if state not in self._states:
+            self._states[state] = len(self._contexts)
+            self._contexts.append(state)
+        return self._states[state]
+
+
+def usable_language_model(path: str | PathLike | None) -> tuple[str, int] | None:
+    """A model file and its version, or None: there is none, or, with a warning, no kenlm to read it with.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"There is no language model at {path}: make one with datasets_scripts/build_language_model.py, or decode "
+            "without one (`processor.language_model = None`)."
+        )
+    if kenlm is None:
+        logger.warning_once(f"Decoding without the language model {path}, which needs kenlm: pip install kenlm")
+        return None
+    return str(path), Path(path).stat().st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def load_language_model(path: str, version: int) -> "kenlm.Model":
+    """A model file of [`usable_language_model`], read once. Raises ValueError if kenlm cannot read it."""
+    try:
+        return kenlm.Model(path)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is no n-gram model that kenlm can read (ARPA or kenlm binary): {error}") from error
