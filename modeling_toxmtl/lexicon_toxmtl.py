@@ -6,7 +6,7 @@ Design choices:
   read, except an *other word*.
 - An other word is whatever the head spells between two delimiters that the list does not hold (a removed keyword, a
   misspelling of nothing in particular). It is read as the filler. One state stands for it: it takes the likeliest
-  letter or blank of each frame, and costs `other_word_penalty` once. So a word of the list is reported only if it fits
+  letter or blank of each frame, and costs `other_word_penalty` once, which pruning overlooks until the word ends. So a word of the list is reported only if it fits
   the letters as well as the best spelling of all does, but for that many nats. (The sum over all spellings would gain
   on the list with every frame of an uncertain blank.)
 - Delimiters split words; runs of them, and those at either end of the clip, count as one or none, as in greedy
@@ -220,7 +220,7 @@ class _Search:
                 in_blank, in_letter = total * blank, in_letter * probability.get(node_symbol[node], 0.0)
                 last = index if in_letter > in_blank else last
             mass = in_blank + in_letter
-            if mass > smallest:
+            if mass > (smallest if node != OTHER else smallest * decoder.other_weight):
                 smallest = max(smallest, mass * floor)
                 if key in new:
                     _merge(new[key], in_blank, in_letter, earlier, start, last)
@@ -242,7 +242,7 @@ class _Search:
                                 new[child] = [0.0, mass, mass, earlier, first, index]
             if node == ROOT:
                 mass = total * other
-                if mass > smallest:
+                if mass > smallest * decoder.other_weight:
                     if key + OTHER in new:
                         _merge(new[key + OTHER], 0.0, mass, earlier, index, index)
                     else:
@@ -268,7 +268,12 @@ class _Search:
         else:
             kept = beam.items()
         smallest = best * self.decoder.floor
-        beam = {key: state for key, state in kept if state[0] + state[1] >= smallest}
+        smallest_other = smallest * self.decoder.other_weight
+        beam = {
+            key: state
+            for key, state in kept
+            if state[0] + state[1] >= (smallest_other if key % self.num_nodes == OTHER else smallest)
+        }
         if 0.0 < best < RESCALE_BELOW:
             self.log_scale += math.log(best)
             for state in beam.values():

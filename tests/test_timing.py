@@ -7,6 +7,7 @@ from helpers import Speller, keyword_list, tiny_processor, tiny_speech_model
 from benchmarks import timing
 from benchmarks.timing import TimingArguments, errors, main, spoken_keywords, summarize
 from datasets_scripts.espeak import SpokenWord
+from modeling_toxmtl import KeywordList
 from modeling_toxmtl.processing_toxmtl import DetectedKeyword
 
 
@@ -37,11 +38,11 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
         @staticmethod
         def from_pretrained(_):
             model = tiny_speech_model().eval()
-            model.lm_head = Speller("good damn good")
+            model.lm_head = Speller("good idiot good")  # the demo's most frequent keyword
             return model
 
     monkeypatch.setattr(timing, "WavLMForToxicityMTL", Model)
-    tiny_processor().save_pretrained(tmp_path)
+    tiny_processor(KeywordList.default()).save_pretrained(tmp_path)
     results = main(TimingArguments(str(tmp_path), num_clips=40, results_file=str(tmp_path / "results.json")))
     assert 0 < results["heard"] <= results["said"]
     assert "median_error_ms" in capsys.readouterr().out
