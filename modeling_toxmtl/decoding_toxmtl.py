@@ -33,11 +33,11 @@ class DecodingSettings:
     """
 
     decoder: str = "lexicon"
-    alpha: float = 0.5
+    alpha: float = 0.25
     beta: float = 0.0
     beam_width: int = 32
     blank_threshold: float = 0.98
-    other_word_penalty: float = 8.0
+    other_word_penalty: float = 12.0
     hotword_weight: float = 0.0
 
     def __post_init__(self):

@@ -6,9 +6,9 @@ Design choices:
   read, except an *other word*.
 - An other word is whatever the head spells between two delimiters that the list does not hold (a removed keyword, a
   misspelling of nothing in particular). It is read as the filler. One state stands for it: it takes the likeliest
-  letter or blank of each frame, and costs `other_word_penalty` once, which pruning overlooks until the word ends. So a word of the list is reported only if it fits
-  the letters as well as the best spelling of all does, but for that many nats. (The sum over all spellings would gain
-  on the list with every frame of an uncertain blank.)
+  letter or blank of each frame, and costs `other_word_penalty` once, which pruning overlooks until the word ends. So a
+  word of the list is reported only if it fits the letters as well as the best spelling of all does, but for that many
+  nats. (The sum over all spellings would gain on the list with every frame of an uncertain blank.)
 - Delimiters split words; runs of them, and those at either end of the clip, count as one or none, as in greedy
   decoding.
 - Python floats and dictionaries, in the probability domain, rescaled on the way: after training a handful of readings
@@ -79,11 +79,11 @@ class LexiconDecoder:
         spellings: Mapping[str, str],
         filler: str,
         language_model: "kenlm.Model | None" = None,
-        alpha: float = 0.5,
+        alpha: float = 0.25,
         beta: float = 0.0,
         beam_width: int = 32,
         blank_threshold: float = 0.98,
-        other_word_penalty: float = 8.0,
+        other_word_penalty: float = 12.0,
         beam_margin: float = 8.0,
     ):
         self.vocabulary_size, self.blank, self.delimiter = len(vocabulary), blank, delimiter

@@ -43,7 +43,7 @@ class PyctcdecodeDecoder:
         words: Collection[str],
         keywords: Collection[str] = (),
         language_model: "kenlm.Model | None" = None,
-        alpha: float = 0.5,
+        alpha: float = 0.25,
         beta: float = 0.0,
         beam_width: int = 32,
         hotword_weight: float = 0.0,

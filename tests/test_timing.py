@@ -38,7 +38,7 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
         @staticmethod
         def from_pretrained(_):
             model = tiny_speech_model().eval()
-            model.lm_head = Speller("good idiot good")  # the demo's most frequent keyword
+            model.lm_head = Speller("go_od idiot go_od")  # the demo's most frequent keyword
             return model
 
     monkeypatch.setattr(timing, "WavLMForToxicityMTL", Model)

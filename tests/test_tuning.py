@@ -68,7 +68,7 @@ def test_the_best_settings_win_and_ties_go_to_the_first(dataset):
     assert [metrics["keyword_f1"] for _, metrics in results[:2]] == [100.0, 100.0]
     assert results[2][1]["keyword_false_reject_rate"] == 100.0
     assert dataset.processor.decoding == dear
-    assert tuning.markdown(results).splitlines()[2].startswith("| lexicon | 32 | 0.5 | 0.0 | 9.0 | 100.00 |")
+    assert tuning.markdown(results).splitlines()[2].startswith("| lexicon | 32 | 0.25 | 0.0 | 9.0 | 100.00 |")
 
 
 @pytest.fixture
