@@ -61,14 +61,20 @@ class Arguments:
     )
     cases: list[str] = field(
         default=None,
-        metadata={"help": "Such as inference:1x15 or train:4x5: mode, clips, seconds. On a CPU, bfloat16 is not trained."},
+        metadata={
+            "help": "Such as inference:1x15 or train:4x5: mode, clips, seconds. On a CPU, bfloat16 is not trained."
+        },
     )
     dtypes: list[str] = field(default=None, metadata={"help": "float32, bfloat16."})
-    variants: list[str] = field(default=None, metadata={"help": "Our attention back ends: sdpa, eager, flex_attention."})
+    variants: list[str] = field(
+        default=None, metadata={"help": "Our attention back ends: sdpa, eager, flex_attention."}
+    )
     compile: bool = field(default=False, metadata={"help": "Run ours through torch.compile."})
     threads: int = field(default=None, metadata={"help": "CPU threads; PyTorch's choice if not given."})
     repeats: int = field(default=5, metadata={"help": "Rounds of each case."})
-    seconds_per_case: float = field(default=15.0, metadata={"help": "After this long, a case starts no further round."})
+    seconds_per_case: float = field(
+        default=15.0, metadata={"help": "After this long, a case starts no further round."}
+    )
     output_dir: str = field(default=str(Path(__file__).parent / "results"), metadata={"help": "Where results go."})
     only_memory: str = field(
         default=None, metadata={"help": "Internal: run this variant of the one case once and print peak memory."}
@@ -255,7 +261,9 @@ def markdown(results: dict) -> str:
     """A table with a line per case and variant; times and memory also relative to transformers in the same number
     format and, for bfloat16, to its float32."""
     about = results["about"]
-    rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in about["operations_per_second"].items())
+    rates = ", ".join(
+        f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in about["operations_per_second"].items()
+    )
     lines = [
         f"{about['machine']}, {about['threads']} threads, matrix product {rates}; torch {about['torch']}, "
         f"transformers {about['transformers']}. Speed and memory are relative to transformers in the same number "

@@ -11,7 +11,7 @@ from modeling_toxmtl.backbone_toxmtl import (
     TaskAdapter,
     WavLMToxicityBackbone,
     length_mask,
-    masked_group_norm,
+
 )
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
