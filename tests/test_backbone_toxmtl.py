@@ -287,55 +287,6 @@ def test_flex_attention_on_a_gpu():
             torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-3, rtol=1e-2, msg=name)
 
 
-# --- torch.compile and torch.export
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_compiles_once_for_all_lengths(norm, attention):
-    """No graph break from the waveform to the last block, and one graph for every later length and batch."""
-    _, ours = reference_and_ours(norm, attention)
-    graphs = []
-    torch._dynamo.reset()
-    compiled = torch.compile(
-        ours, fullgraph=True, dynamic=True, backend=lambda graph, inputs: graphs.append(graph) or graph.forward
-    )
-    for lengths in ((900, 411, 63), (700, 300), (1203, 900, 411, 63)):
-        batch = pad(clips_of(*lengths))
-        with torch.no_grad():
-            torch.testing.assert_close(
-                compiled(**batch).last_hidden_state, ours(**batch).last_hidden_state, atol=1e-5, rtol=0
-            )
-    assert len(graphs) == 1
-
-
-def test_compiled_training(norm):
-    _, ours = reference_and_ours(norm)
-    batch = pad(clips_of(900, 411))
-    ours(**batch).last_hidden_state.square().mean().backward()
-    expected = {name: p.grad.clone() for name, p in ours.named_parameters() if p.grad is not None}
-    ours.zero_grad()
-    torch._dynamo.reset()
-    compiled = torch.compile(ours, fullgraph=True, dynamic=True, backend="aot_eager")
-    compiled(**batch).last_hidden_state.square().mean().backward()
-    for name, parameter in ours.named_parameters():
-        if name in expected:
-            torch.testing.assert_close(parameter.grad, expected.pop(name), atol=1e-5, rtol=1e-3, msg=name)
-    assert not expected
-
-
-def test_exports_with_dynamic_length(norm):
-    _, ours = reference_and_ours(norm)
-    batch = pad(clips_of(900, 411))
-    length = torch.export.Dim("samples", min=200, max=4000)
-    exported = torch.export.export(
-        ours, (batch["input_values"], batch["attention_mask"]), dynamic_shapes=({1: length}, {1: length}), strict=False
-    ).module()
-    other = pad(clips_of(333, 1201))
-    with torch.no_grad():
-        actual = exported(other["input_values"], other["attention_mask"]).last_hidden_state
-        torch.testing.assert_close(actual, ours(**other).last_hidden_state, atol=1e-5, rtol=0)
-
-
 # --- lengths
 
 
