@@ -5,12 +5,15 @@ Design choices:
   kept are transformers' own.
 - Length-exact: transformers normalises the first convolution of WavLM Base over the padded length, so its features of
   a clip depend on the clips beside it. Here mean and variance run over the valid frames alone, and padded frames never
-  reach a valid one.
+  reach a valid one. They follow from the covariance of the waveform's windows, so the norm becomes part of the
+  convolution's weights and costs no pass over its output.
 - The relative position bias depends on the distance alone: it is looked up once per forward for the 2T-1 distances and
   laid out as a Toeplitz matrix, which every layer gates in its own way. Nothing is repeated per batch element except
   the gated bias itself.
-- `attn_implementation`: `"sdpa"` (default) or `"eager"`, which alone can return attention weights (per head, unlike
-  transformers').
+- `attn_implementation`: `"sdpa"` (default), `"eager"`, which alone can return attention weights (per head, unlike
+  transformers'), or `"flex_attention"` (CUDA), which gates the bias inside the kernel.
+- Training keeps little: what an activation, a norm or the attention weights cost to compute again is small beside the
+  matrix products, so these are computed again in the backward pass (`recomputed`), and dropout keeps bytes.
 - Task adapters (paper, section 3.3.2) start as the identity: a fresh adapter changes nothing.
 """
 
@@ -19,6 +22,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
+from torch.utils.checkpoint import checkpoint
 from transformers import initialization as init
 from transformers.models.wavlm.modeling_wavlm import (
     WavLMAttention,
@@ -26,6 +31,7 @@ from transformers.models.wavlm.modeling_wavlm import (
     WavLMEncoderLayerStableLayerNorm,
     WavLMFeatureEncoder,
     WavLMFeatureProjection,
+    WavLMFeedForward,
     WavLMGroupNormConvLayer,
     WavLMLayerNormConvLayer,
     WavLMNoLayerNormConvLayer,
@@ -33,9 +39,15 @@ from transformers.models.wavlm.modeling_wavlm import (
     WavLMPreTrainedModel,
     _compute_mask_indices,
 )
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .configuration_toxmtl import WavLMToxicityMTLConfig
+
+
+logger = logging.get_logger(__name__)
+
+# lazy: nothing is compiled before a CUDA model calls it
+compiled_flex_attention = torch.compile(flex_attention, dynamic=True)
 
 
 @dataclass
@@ -64,40 +76,93 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def masked_group_norm(hidden_states: torch.Tensor, norm: nn.GroupNorm, mask: torch.Tensor) -> torch.Tensor:
-    """Normalises each channel over its valid frames alone (one group per channel, as WavLM Base has it).
+def recomputed(function, *inputs):
+    """`function(*inputs)`, whose intermediate results are computed again in the backward pass instead of kept.
 
-    Args:
-        hidden_states: `(B, C, T)`.
-        norm: the layer whose affine parameters and epsilon are used.
-        mask: `(B, T)` bool, True on valid frames.
-
-    Returns:
-        `(B, C, T)`; statistics are computed in float32.
+    The second computation ends where the last kept tensor is known, so a matrix product at the function's end is not
+    repeated. The function must be deterministic.
     """
-    x = hidden_states.float()
-    mask = mask[:, None, :].to(x.dtype)  # (B, 1, T)
-    count = mask.sum(-1, keepdim=True)
-    mean = (x * mask).sum(-1, keepdim=True) / count  # (B, C, 1)
-    centred = x - mean
-    variance = (centred.square() * mask).sum(-1, keepdim=True) / count
-    x = centred * torch.rsqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]
-    return x.to(hidden_states.dtype)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
+        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return function(*inputs)
+
+
+def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
+    """Bool tensor of the given one's shape, False on what is dropped: a quarter of the memory of what PyTorch keeps on
+    a CPU. None if nothing is dropped."""
+    if not training or probability == 0:
+        return None
+    return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - probability)
+
+
+def apply_dropout(hidden_states: torch.Tensor, mask: torch.Tensor | None, probability: float) -> torch.Tensor:
+    """Zeros where the mask is False; the rest is scaled to the same mean."""
+    return hidden_states if mask is None else hidden_states * mask * (1 / (1 - probability))
+
+
+class ToxicityDropout(nn.Dropout):
+    """Dropout that keeps a mask of bytes."""
+
+    def forward(self, hidden_states):
+        return apply_dropout(hidden_states, dropout_mask(hidden_states, self.p, self.training), self.p)
 
 
 class ToxicityGroupNormConvLayer(WavLMGroupNormConvLayer):
     """First convolution of WavLM Base, normalised over each clip's own length."""
 
-    def forward(self, hidden_states, lengths=None):
-        hidden_states = self.conv(hidden_states)
+    def convolve(self, hidden_states, lengths=None):
+        """Waveforms `(B, 1, samples)` to normalised channels `(B, C, T)`.
+
+        A channel is a weighted sum of the k samples in a window, so its mean and variance over time follow from the
+        mean and the k × k covariance of the windows (in float64: speech is so smooth that the covariance is nearly
+        singular). The convolution's bias cancels out.
+        """
+        size, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        exact = torch.float32 if hidden_states.device.type == "mps" else torch.float64
+        windows = hidden_states[:, 0].to(exact).unfold(-1, size, stride)  # (B, T, k)
         if lengths is None:
-            hidden_states = self.layer_norm(hidden_states)
+            count = windows.shape[1]
+            centred = windows - windows.mean(1, keepdim=True)
+            valid = centred
         else:
-            frames = (lengths - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
-            hidden_states = masked_group_norm(
-                hidden_states, self.layer_norm, length_mask(frames, hidden_states.shape[-1])
-            )
+            frames = (lengths - size) // stride + 1  # (B,)
+            mask = length_mask(frames, windows.shape[1])[:, :, None]
+            count = frames[:, None, None]
+            centred = windows - torch.where(mask, windows, 0).sum(1, keepdim=True) / count
+            valid = torch.where(mask, centred, 0)
+        covariance = valid.mT @ valid / count  # (B, k, k)
+        weight = self.conv.weight[:, 0].to(exact)  # (C, k)
+        variance = ((weight @ covariance) * weight).sum(-1)  # (B, C)
+        scale = self.layer_norm.weight * torch.rsqrt(variance + self.layer_norm.eps)
+        weight = (scale[:, :, None] * weight).to(hidden_states.dtype)  # (B, C, k)
+        bias = self.layer_norm.bias[:, None].to(hidden_states.dtype)
+        return torch.baddbmm(bias, weight, centred.to(hidden_states.dtype).mT)
+
+    def finish(self, hidden_states):
         return self.activation(hidden_states)
+
+    def forward(self, hidden_states, lengths=None):
+        return self.finish(self.convolve(hidden_states, lengths))
+
+
+class ToxicityNoLayerNormConvLayer(WavLMNoLayerNormConvLayer):
+    """Later convolution of WavLM Base, in two steps."""
+
+    def convolve(self, hidden_states, lengths=None):
+        return self.conv(hidden_states)
+
+    def finish(self, hidden_states):
+        return self.activation(hidden_states)
+
+
+class ToxicityLayerNormConvLayer(WavLMLayerNormConvLayer):
+    """Convolution of WavLM Large, in two steps."""
+
+    def convolve(self, hidden_states, lengths=None):
+        return self.conv(hidden_states)
+
+    def finish(self, hidden_states):
+        return self.activation(self.layer_norm(hidden_states.mT).mT)
 
 
 class ToxicityFeatureEncoder(WavLMFeatureEncoder):
@@ -108,69 +173,127 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         nn.Module.__init__(self)
         num_layers = len(config.conv_dim)
         if config.feat_extract_norm == "group":
-            rest = [WavLMNoLayerNormConvLayer(config, layer_id=i) for i in range(1, num_layers)]
+            rest = [ToxicityNoLayerNormConvLayer(config, layer_id=i) for i in range(1, num_layers)]
             layers = [ToxicityGroupNormConvLayer(config, layer_id=0), *rest]
         else:
-            layers = [WavLMLayerNormConvLayer(config, layer_id=i) for i in range(num_layers)]
+            layers = [ToxicityLayerNormConvLayer(config, layer_id=i) for i in range(num_layers)]
         self.conv_layers = nn.ModuleList(layers)
-        self.gradient_checkpointing = False
         self._requires_grad = True
 
     def forward(self, input_values, lengths=None):
-        hidden_states = input_values[:, None]
-        if self.gradient_checkpointing and self.training and self._requires_grad:
-            # reentrant checkpointing gives no gradient to a block whose input has none
-            hidden_states.requires_grad = True
-        for layer in self.conv_layers:
-            hidden_states = (
-                layer(hidden_states, lengths)
-                if isinstance(layer, ToxicityGroupNormConvLayer)
-                else layer(hidden_states)
-            )
-        return hidden_states
+        """Norms and activations are computed again in the backward pass, so gradient checkpointing has nothing to
+        add here."""
+        first, *rest = self.conv_layers
+        hidden_states = first.convolve(input_values[:, None], lengths)
+        below = first
+        for layer in rest:
+            hidden_states = recomputed(_finish_and_convolve, below, layer, hidden_states)
+            below = layer
+        return below.finish(hidden_states)
+
+
+def _finish_and_convolve(below, above, hidden_states):
+    return above.convolve(below.finish(hidden_states))
 
 
 class ToxicityAttention(WavLMAttention):
     """WavLM's gated relative attention on `(B, T, D)`."""
 
-    def forward(self, hidden_states, attention_mask=None, position_bias=None, output_attentions=False, **kwargs):
+    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
+        """`position_bias` is what the method of this name gives; `frame_mask` is `(B, T)`, True on valid frames."""
         query, key, value = (
             self._split_heads(projection(hidden_states)) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )  # (B, H, T, d) each
-        bias = self.gate(hidden_states) * position_bias  # (B, H, T, 1) * (1, H, T, T)
-        if attention_mask is not None:
-            bias = bias.masked_fill(~attention_mask[:, None, None, :], -torch.inf)
-        bias = bias.to(query.dtype)
-        dropout = self.dropout if self.training else 0.0
-        if output_attentions or self.config._attn_implementation == "eager":
-            weights = torch.softmax(query @ key.transpose(-1, -2) * self.scaling + bias, dim=-1)
-            context = F.dropout(weights, dropout, self.training) @ value
+        gate = self.gate(hidden_states).to(query.dtype)  # (B, H, T, 1)
+        probability = self.dropout if self.training else 0.0
+        implementation = self.config._attn_implementation
+        weights = None
+        if implementation == "flex_attention" and position_bias.ndim == 2:
+            context = self._flex(query, key, value, gate, frame_mask, position_bias)
+        elif output_attentions or implementation == "eager":
+            weights = self._weights(query, key, gate, frame_mask, position_bias)
+            context = F.dropout(weights, probability) @ value
+        elif query.device.type == "cpu" and (torch.is_grad_enabled() or query.dtype != torch.float32):
+            # PyTorch's fused kernel has no gradient of the bias here, and is the slower one in half precision
+            kept = dropout_mask(query[..., :1].expand(-1, -1, -1, query.shape[2]), probability, self.training)
+            context = recomputed(self._attend, query, key, value, gate, frame_mask, position_bias, kept)
         else:
-            weights = None
-            context = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=self.scaling)
+            bias = self._gated_bias(gate, frame_mask, position_bias)
+            context = F.scaled_dot_product_attention(query, key, value, bias, probability, scale=self.scaling)
         context = context.transpose(1, 2).flatten(2)  # (B, T, D)
         return self.out_proj(context), weights
 
     def _split_heads(self, hidden_states):
         return hidden_states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
+    def _attend(self, query, key, value, gate, frame_mask, position_bias, kept):
+        weights = self._weights(query, key, gate, frame_mask, position_bias)
+        if kept is None:
+            return weights @ value
+        return (weights * kept) @ value * (1 / (1 - self.dropout))
+
+    def _weights(self, query, key, gate, frame_mask, position_bias):
+        """Attention weights `(B, H, T, T)`."""
+        bias = self._gated_bias(gate, frame_mask, position_bias)
+        scores = torch.baddbmm(
+            bias.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=self.scaling
+        )  # (B * H, T, T)
+        return torch.softmax(scores, dim=-1).unflatten(0, bias.shape[:2])
+
+    def _gated_bias(self, gate, frame_mask, position_bias):
+        """What is added to the scores, `(B, H, T, T)`: minus infinity on padded keys."""
+        bias = gate * position_bias.to(gate.dtype)
+        return bias if frame_mask is None else bias.masked_fill_(~frame_mask[:, None, None, :], -torch.inf)
+
+    def _flex(self, query, key, value, gate, frame_mask, distance_bias):
+        """Scores are gated inside the kernel, from the table of distances."""
+        gate, last = gate.squeeze(-1), query.shape[2] - 1
+
+        def score_mod(score, clip, head, at, other):
+            score = score + gate[clip, head, at] * distance_bias[head, other - at + last]
+            return score if frame_mask is None else torch.where(frame_mask[clip, other], score, -torch.inf)
+
+        use_compiled = query.is_cuda and not torch.compiler.is_compiling()
+        attend = compiled_flex_attention if use_compiled else flex_attention
+        return attend(query, key, value, score_mod=score_mod, scale=self.scaling)
+
     def gate(self, hidden_states):
         """How strongly each query of each head weighs distance, `(B, H, T, 1)`."""
-        projected = self.gru_rel_pos_linear(self._split_heads(hidden_states))  # (B, H, T, 8)
-        gates = torch.sigmoid(projected.unflatten(-1, (2, 4)).sum(-1))  # (B, H, T, 2)
+        # the checkpoint's eight outputs are two sums of four
+        weight = self.gru_rel_pos_linear.weight.unflatten(0, (2, 4)).sum(1)  # (2, d)
+        bias = self.gru_rel_pos_linear.bias.unflatten(0, (2, 4)).sum(1)
+        heads = hidden_states.unflatten(-1, (self.num_heads, self.head_dim))  # (B, T, H, d)
+        gates = torch.sigmoid(F.linear(heads, weight, bias)).transpose(1, 2)  # (B, H, T, 2)
         gate_a, gate_b = gates.chunk(2, dim=-1)
         return gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0
 
+    def distance_bias(self, length: int) -> torch.Tensor:
+        """Bias of every head for each distance from a query to a key, from `1 - length` to `length - 1`, as
+        `(H, 2 * length - 1)`; only the first block owns the table."""
+        distances = torch.arange(1 - length, length, device=self.rel_attn_embed.weight.device)
+        return self.rel_attn_embed(self._relative_positions_bucket(distances)).T
+
     def position_bias(self, length: int) -> torch.Tensor:
-        """Bias of every head for every pair of frames, `(1, H, T, T)`; only the first block owns the table."""
-        distances = torch.arange(length - 1, -length, -1, device=self.rel_attn_embed.weight.device)
-        values = self.rel_attn_embed(self._relative_positions_bucket(distances)).T  # (H, 2T-1), from T-1 down to 1-T
-        windows = values.unfold(-1, length, 1)  # (H, T, T): windows[i, j] = distance T-1-i-j
-        return windows.flip(-1)[None]  # [q, j] = distance j - q
+        """Bias of every head for every pair of frames, `(1, H, T, T)`."""
+        windows = self.distance_bias(length).unfold(-1, length, 1)  # (H, T, T): windows[i, j] = distance j-(T-1-i)
+        return windows.flip(1)[None]
+
+
+class ToxicityFeedForward(WavLMFeedForward):
+    """The block's feed-forward layers, of which training keeps the widest features once."""
+
+    def forward(self, hidden_states):
+        hidden_states = self.intermediate_dense(hidden_states)  # (B, T, intermediate_size)
+        kept = dropout_mask(hidden_states, self.intermediate_dropout.p, self.training)
+        return self.output_dropout(recomputed(self._activate_and_project, hidden_states, kept))
+
+    def _activate_and_project(self, hidden_states, kept):
+        hidden_states = self.intermediate_act_fn(hidden_states)
+        return self.output_dense(apply_dropout(hidden_states, kept, self.intermediate_dropout.p))
 
 
 class _ToxicityLayerMixin:
-    """Puts our attention into transformers' encoder layers; `pre_norm` is WavLM Large's order."""
+    """Puts our attention, feed-forward and dropout into transformers' encoder layers."""
 
     def __init__(self, config, has_relative_position_bias=True):
         super().__init__(config, has_relative_position_bias)
@@ -183,13 +306,16 @@ class _ToxicityLayerMixin:
             has_relative_position_bias=has_relative_position_bias,
         )
         self.attention.config = config
+        self.feed_forward = ToxicityFeedForward(config)
+        self.feed_forward.output_dropout = ToxicityDropout(config.hidden_dropout)
+        self.dropout = ToxicityDropout(config.hidden_dropout)
 
 
 class ToxicityEncoderLayer(_ToxicityLayerMixin, WavLMEncoderLayer):
     """Post-norm block (WavLM Base)."""
 
-    def forward(self, hidden_states, attention_mask=None, position_bias=None, output_attentions=False):
-        context, weights = self.attention(hidden_states, attention_mask, position_bias, output_attentions)
+    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
+        context, weights = self.attention(hidden_states, frame_mask, position_bias, output_attentions)
         hidden_states = self.layer_norm(hidden_states + self.dropout(context))
         hidden_states = self.final_layer_norm(hidden_states + self.feed_forward(hidden_states))
         return hidden_states, weights
@@ -198,10 +324,8 @@ class ToxicityEncoderLayer(_ToxicityLayerMixin, WavLMEncoderLayer):
 class ToxicityEncoderLayerStableLayerNorm(_ToxicityLayerMixin, WavLMEncoderLayerStableLayerNorm):
     """Pre-norm block (WavLM Large)."""
 
-    def forward(self, hidden_states, attention_mask=None, position_bias=None, output_attentions=False):
-        context, weights = self.attention(
-            self.layer_norm(hidden_states), attention_mask, position_bias, output_attentions
-        )
+    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
+        context, weights = self.attention(self.layer_norm(hidden_states), frame_mask, position_bias, output_attentions)
         hidden_states = hidden_states + self.dropout(context)
         hidden_states = hidden_states + self.feed_forward(self.final_layer_norm(hidden_states))
         return hidden_states, weights
@@ -250,6 +374,17 @@ class TaskAdapter(nn.Module):
         return self.out_proj(context.transpose(1, 2).flatten(2))
 
 
+def _flex_obstacle(config, device_type: str, training: bool) -> str | None:
+    """Why FlexAttention cannot run, if it cannot."""
+    if device_type != "cuda":
+        return f"it needs a CUDA device, but the model is on {device_type!r}"
+    if training and config.attention_dropout > 0:
+        return (
+            f"it has no dropout, but `attention_dropout` is {config.attention_dropout}; set it to 0 to train with it"
+        )
+    return None
+
+
 class ToxicityEncoder(nn.Module):
     """Positional convolution, blocks, and the task adapters beside them."""
 
@@ -258,7 +393,7 @@ class ToxicityEncoder(nn.Module):
         self.config = config
         self.pos_conv_embed = WavLMPositionalConvEmbedding(config)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = ToxicityDropout(config.hidden_dropout)
         layer_class = ToxicityEncoderLayerStableLayerNorm if config.do_stable_layer_norm else ToxicityEncoderLayer
         self.layers = nn.ModuleList(layer_class(config, i == 0) for i in range(config.num_hidden_layers))
         self.task_adapters = nn.ModuleDict()
@@ -278,7 +413,7 @@ class ToxicityEncoder(nn.Module):
         hidden_states = hidden_states + self.pos_conv_embed(hidden_states)
         hidden_states = self.dropout(hidden_states if pre_norm else self.layer_norm(hidden_states))
 
-        position_bias = self.layers[0].attention.position_bias(hidden_states.shape[1])
+        position_bias = self._position_bias(hidden_states, output_attentions)
         features = self._adapt(0, hidden_states, {}, frame_mask)
         all_hidden_states, all_attentions = [hidden_states], []
         for place, layer in enumerate(self.layers, start=1):
@@ -302,6 +437,16 @@ class ToxicityEncoder(nn.Module):
             attentions=tuple(all_attentions) if output_attentions else None,
         )
 
+    def _position_bias(self, hidden_states, output_attentions):
+        """Shared by all blocks: one value per distance for FlexAttention, else one per pair of frames."""
+        attention, length = self.layers[0].attention, hidden_states.shape[1]
+        if self.config._attn_implementation == "flex_attention" and not output_attentions:
+            obstacle = _flex_obstacle(self.config, hidden_states.device.type, self.training)
+            if obstacle is None:
+                return attention.distance_bias(length)
+            logger.warning_once(f"`flex_attention` falls back to `sdpa`: {obstacle}.")
+        return attention.position_bias(length)
+
     def _adapt(self, place, shared, previous, frame_mask):
         return {
             task: adapters[place](shared, previous.get(task), frame_mask)
@@ -315,6 +460,7 @@ class ToxicityPreTrainedModel(WavLMPreTrainedModel):
     config_class = WavLMToxicityMTLConfig
     base_model_prefix = "wavlm"
     _supports_sdpa = True
+    _supports_flex_attn = True
     _no_split_modules = ["ToxicityEncoderLayer", "ToxicityEncoderLayerStableLayerNorm", "TaskAdapter"]
 
     def _initialize_weights(self, module, is_custom_code=False):

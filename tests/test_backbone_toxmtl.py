@@ -5,13 +5,17 @@ import torch
 from conftest import NORMS, clips_of, pad, randomize_, tiny_config, tiny_wavlm_config
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import WavLMForCTC, WavLMForSequenceClassification, WavLMModel
 
+from modeling_toxmtl import backbone_toxmtl
 from modeling_toxmtl.backbone_toxmtl import (
     TaskAdapter,
+    ToxicityDropout,
+    ToxicityGroupNormConvLayer,
     WavLMToxicityBackbone,
     length_mask,
-    masked_group_norm,
+    recomputed,
 )
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
@@ -67,9 +71,11 @@ def test_equals_transformers_with_padding(attention):
 
 def test_position_bias_is_transformers(norm):
     reference, ours = reference_and_ours(norm)
+    attention = ours.encoder.layers[0].attention
     for length in (1, 2, 40):
         expected = reference.encoder.layers[0].attention.compute_bias(length, length)
-        assert torch.equal(ours.encoder.layers[0].attention.position_bias(length), expected[None])
+        assert torch.equal(attention.position_bias(length), expected[None])
+        assert torch.equal(attention.distance_bias(length)[:, length - 1 :], expected[:, 0])  # keys from the first on
     assert not any(name.endswith("rel_attn_embed.weight") for name, _ in ours.encoder.layers[1].named_parameters())
 
 
@@ -116,6 +122,171 @@ def test_attention_dropout_only_in_training():
         assert not torch.allclose(model(**batch).last_hidden_state, model(**batch).last_hidden_state)
 
 
+# --- training memory and speed
+
+
+def test_training_equals_transformers(norm):
+    """Recomputed activations give transformers' gradients."""
+    reference, ours = reference_and_ours(norm)
+    input_values = torch.stack(clips_of(900, 900))
+    reference(input_values).last_hidden_state.square().mean().backward()
+    ours(input_values).last_hidden_state.square().mean().backward()
+    expected = {name: p.grad for name, p in reference.named_parameters() if p.grad is not None}
+    for name, parameter in ours.named_parameters():
+        if name != "masked_spec_embed":
+            torch.testing.assert_close(parameter.grad, expected.pop(name), atol=1e-5, rtol=1e-3, msg=name)
+    assert not expected
+
+
+def test_recomputation_repeats_no_matrix_product_at_the_end():
+    weight = torch.randn(5, 5, requires_grad=True)
+    hidden_states = torch.randn(3, 5, requires_grad=True)
+
+    def count(run):
+        with FlopCounterMode(display=False) as counter:
+            run(lambda x: nn.functional.gelu(x) @ weight, hidden_states).sum().backward()
+        return counter.get_total_flops()
+
+    assert count(recomputed) == count(lambda function, x: function(x)) == 3 * 2 * 3 * 5 * 5
+
+
+def saved_bytes(model, input_values):
+    """What the forward pass keeps for the backward pass, parameters aside."""
+    kept = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor keeps its address from being used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        states = model(input_values).last_hidden_state
+    assert states.requires_grad
+    return sum(size for size, _ in kept.values())
+
+
+def test_training_keeps_at_most_half_of_what_transformers_keeps(norm):
+    """Wide enough that features, not parameters, count; dropout as by default."""
+    fields = {"hidden_size": 64, "intermediate_size": 256, "conv_dim": (64, 64, 64), "num_attention_heads": 4}
+    fields |= dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout"), 0.1)
+    config = tiny_wavlm_config(**norm, **fields)
+    input_values = torch.stack(clips_of(4000, 4000))
+    ours = saved_bytes(WavLMToxicityBackbone(WavLMToxicityMTLConfig.from_wavlm(config)).train(), input_values)
+    theirs = saved_bytes(WavLMModel(config).train(), input_values)
+    assert ours < 0.5 * theirs, (ours, theirs)
+
+
+def test_dropout():
+    torch.manual_seed(0)
+    dropout = ToxicityDropout(0.25)
+    ones = torch.ones(100_000, requires_grad=True)
+    dropped = dropout(ones)
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
+    dropped.sum().backward()
+    assert torch.equal(ones.grad, dropped)
+    assert dropout.eval()(ones) is ones
+    assert torch.equal(ToxicityDropout(0.0).train()(ones), ones)
+
+
+def test_gradients_with_dropout_belong_to_the_forward_pass():
+    """The recomputation drops what the forward pass dropped: the loss falls as the gradient says."""
+    fields = {"attention_dropout": 0.3, "activation_dropout": 0.3, "hidden_dropout": 0.3}
+    model = randomize_(WavLMToxicityBackbone(tiny_config(**fields))).double().train()
+    clip = torch.stack(clips_of(400, 400)).double()
+
+    def loss():
+        torch.manual_seed(3)
+        return model(clip).last_hidden_state.square().mean()
+
+    loss().backward()
+    layer = model.encoder.layers[0]
+    parameters = (layer.attention.v_proj.weight, layer.attention.q_proj.weight, layer.feed_forward.output_dense.weight)
+    for parameter in (*parameters, layer.feed_forward.intermediate_dense.weight):
+        direction = parameter.grad / parameter.grad.norm()
+        with torch.no_grad():
+            parameter += 1e-5 * direction
+            above = loss()
+            parameter -= 2e-5 * direction
+            slope = (above - loss()) / 2e-5
+            parameter += 1e-5 * direction
+        torch.testing.assert_close(slope, parameter.grad.norm(), atol=1e-7, rtol=1e-4)
+
+
+# --- FlexAttention
+
+
+@pytest.fixture
+def flex_on_cpu(monkeypatch):
+    """FlexAttention's formula without its kernel."""
+    monkeypatch.setattr(backbone_toxmtl, "_flex_obstacle", lambda *args: None)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_equals_sdpa(flex_on_cpu, norm):
+    _, flex = reference_and_ours(norm, "flex_attention")
+    _, sdpa = reference_and_ours(norm, "sdpa")
+    sdpa.load_state_dict(flex.state_dict())
+    assert flex.config._attn_implementation == "flex_attention"
+    batch = pad(clips_of(900, 411, 63))
+    with torch.no_grad():
+        actual, expected = flex(**batch), sdpa(**batch)
+        valid = expected.frame_mask
+        torch.testing.assert_close(
+            actual.last_hidden_state[valid], expected.last_hidden_state[valid], atol=1e-5, rtol=0
+        )
+        clip = batch["input_values"][:1]
+        torch.testing.assert_close(flex(clip).last_hidden_state, sdpa(clip).last_hidden_state, atol=1e-5, rtol=0)
+        assert flex(clip, output_attentions=True).attentions[0].shape == (1, 2, 44, 44)
+
+
+def test_flex_attention_falls_back_with_a_message(norm, caplog):
+    _, flex = reference_and_ours(norm, "flex_attention")
+    _, sdpa = reference_and_ours(norm, "sdpa")
+    sdpa.load_state_dict(flex.state_dict())
+    clip = torch.stack(clips_of(300))
+    backbone_toxmtl.logger.warning_once.cache_clear()
+    with caplog.at_level(logging.WARNING), torch.no_grad():
+        assert torch.equal(flex(clip).last_hidden_state, sdpa(clip).last_hidden_state)
+    assert "`flex_attention` falls back to `sdpa`: it needs a CUDA device, but the model is on 'cpu'" in caplog.text
+
+
+def test_flex_attention_needs_attention_dropout_off_in_training():
+    obstacle = backbone_toxmtl._flex_obstacle
+    assert "`attention_dropout` is 0.1; set it to 0" in obstacle(tiny_config(attention_dropout=0.1), "cuda", True)
+    assert obstacle(tiny_config(attention_dropout=0.1), "cuda", False) is None
+    assert obstacle(tiny_config(), "cuda", True) is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_flex_attention_on_a_gpu():
+    """Values and gradients, compiled once for all lengths."""
+    fields = {"hidden_size": 32, "num_buckets": 320, "max_bucket_distance": 800}  # heads of 16, the least flex takes
+    config = tiny_config(**fields)
+    sdpa = randomize_(WavLMToxicityBackbone(config)).cuda()
+    flex = WavLMToxicityBackbone._from_config(tiny_config(**fields), attn_implementation="flex_attention").cuda()
+    flex.load_state_dict(sdpa.state_dict())
+    for lengths in ((900, 411, 63), (5000, 4000)):
+        batch = {name: tensor.cuda() for name, tensor in pad(clips_of(*lengths)).items()}
+        outputs = []
+        for model in (flex, sdpa):
+            model.zero_grad()
+            encoded = model(**batch)
+            encoded.last_hidden_state[encoded.frame_mask].square().mean().backward()
+            outputs.append((encoded, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+        (actual, gradients), (expected, expected_gradients) = outputs
+        valid = expected.frame_mask
+        torch.testing.assert_close(
+            actual.last_hidden_state[valid], expected.last_hidden_state[valid], atol=1e-3, rtol=0
+        )
+        assert set(gradients) == set(expected_gradients)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-3, rtol=1e-2, msg=name)
+
+
 # --- lengths
 
 
@@ -123,19 +294,53 @@ def test_length_mask():
     assert length_mask(torch.tensor([0, 2, 3]), 3).tolist() == [[False] * 3, [True, True, False], [True] * 3]
 
 
-def test_masked_group_norm_by_hand():
-    norm = nn.GroupNorm(1, 1, eps=0.0)
-    nn.init.constant_(norm.weight, 2.0)
-    nn.init.constant_(norm.bias, 0.5)
-    x = torch.tensor([[[1.0, 3.0, 100.0]]])  # mean 2 and deviation 1 over the first two
-    y = masked_group_norm(x, norm, torch.tensor([[True, True, False]]))
-    assert y[0, 0, :2].tolist() == [-1.5, 2.5]
+def first_layer(**fields):
+    return randomize_(ToxicityGroupNormConvLayer(tiny_config(**fields), layer_id=0))
 
 
-def test_masked_group_norm_of_full_clips_is_group_norm():
-    norm = randomize_(nn.GroupNorm(4, 4))
-    x = torch.randn(3, 4, 11)
-    torch.testing.assert_close(masked_group_norm(x, norm, torch.ones(3, 11, dtype=torch.bool)), norm(x))
+def test_first_layer_by_hand():
+    layer = first_layer(conv_dim=(1, 8, 8), conv_kernel=(1, 3, 2), conv_stride=(1, 2, 2))
+    layer.layer_norm.eps = 0.0
+    with torch.no_grad():
+        layer.conv.weight.fill_(7.0)  # any scale is normalised away
+        layer.layer_norm.weight.fill_(2.0)
+        layer.layer_norm.bias.fill_(0.5)
+    samples = torch.tensor([[[1.0, 3.0, 100.0]]])  # mean 2 and deviation 1 over the first two
+    torch.testing.assert_close(layer.convolve(samples, torch.tensor([2]))[0, 0, :2], torch.tensor([-1.5, 2.5]))
+
+
+@pytest.mark.parametrize("conv_bias", [False, True])
+def test_first_layer_is_convolution_and_group_norm(conv_bias):
+    """Values and gradients, alone and beside longer clips."""
+    layer = first_layer(conv_bias=conv_bias)
+    clips = clips_of(200, 95, 17)  # 39, 18 and 2 frames
+    batch = pad(clips, extra=9, value=50.0)
+    ours = layer(batch["input_values"][:, None], batch["attention_mask"].sum(-1))
+    assert ours.shape == (3, 8, 40)
+    reference = [layer.activation(layer.layer_norm(layer.conv(clip[None, None])))[0] for clip in clips]
+    parameters = (layer.conv.weight, *layer.layer_norm.parameters())
+    for row, expected in enumerate(reference):
+        actual = ours[row, :, : expected.shape[-1]]
+        torch.testing.assert_close(actual, expected, atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(layer(clips[row][None, None])[0], expected, atol=2e-5, rtol=2e-5)
+        gradients = torch.autograd.grad(actual.square().mean(), parameters, retain_graph=True)
+        expected_gradients = torch.autograd.grad(expected.square().mean(), parameters, retain_graph=True)
+        for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+            torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_first_layer_on_a_slow_wave_with_an_offset():
+    """The windows' covariance is nearly singular: float32 would lose the variance of a filter of fast waves."""
+    layer = first_layer()
+    with torch.no_grad():  # a third difference
+        layer.conv.weight.copy_(torch.tensor([1.0, -3.0, 3.0, -1.0, 0, 0, 0, 0, 0, 0]).expand(8, 1, 10))
+    layer.layer_norm.eps = 0.0
+    wave = (0.5 + 0.4 * torch.sin(torch.arange(8000, dtype=torch.float64) / 40))[None, None]
+    exact = nn.functional.conv1d(wave, layer.conv.weight.double(), stride=5)
+    exact = (exact - exact.mean(-1, keepdim=True)) / exact.var(-1, correction=0, keepdim=True).sqrt()
+    exact = exact * layer.layer_norm.weight.double()[:, None] + layer.layer_norm.bias.double()[:, None]
+    # the samples themselves are rounded to float32, 3e-8 of a signal of which this filter leaves 1e-5
+    torch.testing.assert_close(layer.convolve(wave.float()).double(), exact, atol=0.1, rtol=0)
 
 
 def test_too_short_clip_is_named(norm):
@@ -173,15 +378,56 @@ def test_loads_a_ctc_checkpoint(tmp_path, norm):
     assert set(loaded) - set(source.state_dict()) == new
 
 
-def test_loads_a_classifier_checkpoint(tmp_path):
-    source = WavLMForSequenceClassification(tiny_wavlm_config(id2label={0: "calm", 1: "angry", 2: "sad"}))
+# the layout of Roblox/voice-safety-classifier v1 and v2, on a tiny backbone
+VOICE_SAFETY = {
+    "id2label": dict(enumerate(["Profanity", "DatingAndSexting", "Racist", "Bullying", "Other", "NoViolation"])),
+    "problem_type": "multi_label_classification",
+    "classifier_proj_size": 256,
+    "architectures": ["WavLMForSequenceClassification"],
+    "mask_feature_prob": 0.0,
+    "final_dropout": 0.1,
+}
+
+
+@pytest.mark.parametrize("fields", [VOICE_SAFETY, {"id2label": {0: "calm", 1: "angry", 2: "sad"}}])
+def test_loads_a_classifier_checkpoint(tmp_path, fields, norm):
+    """The Toxicity Classifier is transformers' classifier: same logits on clips without padding, names of labels from
+    the checkpoint."""
+    source = WavLMForSequenceClassification(tiny_wavlm_config(**fields, **norm))
     randomize_(source).save_pretrained(tmp_path)
     config = WavLMToxicityMTLConfig.from_wavlm(source.config, tasks=["classification"])
+    assert config.id2label == fields["id2label"]
     model, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert model.projector.out_features == config.classifier_proj_size
     source.eval(), model.eval()
-    clip = torch.stack(clips_of(300))
-    torch.testing.assert_close(model(clip).logits, source(clip).logits, atol=1e-5, rtol=0)
+    clips = torch.stack(clips_of(300, 300))
+    with torch.no_grad():
+        torch.testing.assert_close(model(clips).logits, source(clips).logits, atol=1e-5, rtol=0)
+
+
+def test_reports_keys_of_another_task(tmp_path):
+    """A classifier's heads are of no use to a transcriber, and the report says so."""
+    source = randomize_(WavLMForSequenceClassification(tiny_wavlm_config(**VOICE_SAFETY)))
+    source.save_pretrained(tmp_path)
+    config = WavLMToxicityMTLConfig.from_wavlm(source.config, tasks=["keyword"])
+    _, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
+    assert set(info["missing_keys"]) == {"lm_head.weight", "lm_head.bias"}
+    heads = ("projector", "classifier")
+    assert set(info["unexpected_keys"]) == {f"{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+
+
+def test_keyword_head_of_another_vocabulary_starts_anew(tmp_path):
+    source = randomize_(WavLMForCTC(tiny_wavlm_config(vocab_size=7)))
+    source.save_pretrained(tmp_path)
+    config = WavLMToxicityMTLConfig.from_wavlm(source.config, vocab_size=10)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        WavLMForToxicityMTL.from_pretrained(tmp_path, config=config)
+    model, info = WavLMForToxicityMTL.from_pretrained(
+        tmp_path, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert {key[0] for key in info["mismatched_keys"]} == {"lm_head.weight", "lm_head.bias"}
+    assert model.lm_head.weight.shape == (10, 16) and model.lm_head.weight.isfinite().all()
 
 
 def test_loads_a_bare_checkpoint(tmp_path):

@@ -136,6 +136,29 @@ def test_length_exact(system, norm, order, extra):
                 )
 
 
+@pytest.mark.slow
+def test_length_exact_at_full_width(system):
+    """WavLM Base+ width, three blocks, clips of 15, 6.3, 2.1 and 0.5 s."""
+    torch.manual_seed(0)
+    model = WavLMForToxicityMTL(WavLMToxicityMTLConfig(num_hidden_layers=3, **system)).eval()
+    nn.init.normal_(model.wavlm.encoder.layers[0].attention.rel_attn_embed.weight)
+    for adapters in model.wavlm.encoder.task_adapters.values():
+        for adapter in adapters:
+            nn.init.normal_(adapter.up_proj.weight, std=0.05)
+    clips = clips_of(*(int(seconds * 16_000) for seconds in (6.3, 0.5, 15, 2.1)))
+    with torch.no_grad():
+        together = model(**pad(clips))
+        for row, clip in enumerate(clips):
+            single = model(clip[None])
+            if together.logits is not None:
+                torch.testing.assert_close(together.logits[row], single.logits[0], atol=1e-4, rtol=0)
+            if together.keyword_logits is not None:
+                frames = model.config.num_frames(len(clip))
+                torch.testing.assert_close(
+                    together.keyword_logits[row, :frames], single.keyword_logits[0], atol=1e-4, rtol=0
+                )
+
+
 def test_length_exact_eager():
     model = WavLMForToxicityMTL._from_config(tiny_config(use_task_adapter=True), attn_implementation="eager")
     randomize_(model).eval()
@@ -630,3 +653,61 @@ def test_save_and_load(system, norm, tmp_path):
     output, expected = loaded(**batch), model(**batch)
     for name in expected:
         assert torch.equal(output[name], expected[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_save_and_load_half_precision(system, norm, dtype, tmp_path):
+    model = tiny_model(**system, **norm).to(dtype)
+    model.save_pretrained(tmp_path)
+    loaded = WavLMForToxicityMTL.from_pretrained(tmp_path, dtype="auto")
+    for name, value in model.state_dict().items():
+        assert loaded.state_dict()[name].dtype == dtype
+        assert torch.equal(loaded.state_dict()[name], value), name
+    full = WavLMForToxicityMTL.from_pretrained(tmp_path, dtype=torch.float32)
+    assert {parameter.dtype for parameter in full.parameters()} == {torch.float32}
+
+
+def test_save_and_load_in_shards(tmp_path):
+    model = tiny_model(use_task_adapter=True)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    loaded = WavLMForToxicityMTL.from_pretrained(tmp_path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_device_map(system, tmp_path):
+    pytest.importorskip("accelerate")
+    model = tiny_model(**system)
+    model.save_pretrained(tmp_path)
+    batch = pad(clips_of(300, 95))
+    for device_map in ("cpu", {"": "cpu"}, {name: "cpu" for name, _ in model.named_children()}):
+        loaded = WavLMForToxicityMTL.from_pretrained(tmp_path, device_map=device_map)
+        for name, expected in model(**batch).items():
+            torch.testing.assert_close(loaded(**batch)[name], expected)
+
+
+def test_new_number_of_labels(tmp_path):
+    """The heads' sizes follow the configuration; only the resized head starts anew."""
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    loaded, info = WavLMForToxicityMTL.from_pretrained(
+        tmp_path, num_labels=3, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert {key[0] for key in info["mismatched_keys"]} == {"classifier.weight", "classifier.bias"}
+    output = loaded(**pad(clips_of(300, 95)))
+    assert output.logits.shape == (2, 3)
+    assert torch.equal(output.keyword_logits, model(**pad(clips_of(300, 95))).keyword_logits)
+
+
+def test_what_does_not_apply():
+    """Of transformers' common tests: a waveform has no token embeddings to resize or to tie, and WavLM never had head
+    masks or a key-value cache."""
+    model = tiny_model()
+    with pytest.raises(NotImplementedError):
+        model.get_input_embeddings()
+    assert model.get_output_embeddings() is None
+    storages = [parameter.data_ptr() for parameter in model.parameters()]
+    assert len(set(storages)) == len(storages)  # nothing is tied
+    with pytest.raises(TypeError):
+        model(**pad(clips_of(100)), head_mask=torch.ones(2, 2))
+    assert not model.can_generate()

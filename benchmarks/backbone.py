@@ -1,0 +1,322 @@
+"""Our backbone against transformers' `WavLMModel`: time, peak memory, difference of outputs, distance to the floor.
+
+    python benchmarks/backbone.py
+    python benchmarks/backbone.py --cases inference:1x15 train:4x5 --dtypes float32 --threads 1
+
+Writes `backbone-<device>.json` (every measurement, versions, machine) and the same as a Markdown table.
+
+Design choices:
+- Both models have the same random weights at WavLM Base+ size. LayerDrop and SpecAugment are off, so that both do the
+  same work; dropout is as the configuration has it in training.
+- A case measures its variants in turn, round by round, so that a change in the machine's speed meets all of them; the
+  median counts. A long case stops early once its time is spent, never before each variant ran once.
+- Peak memory of a CPU case is the highest resident size of a process that runs one variant alone, libraries and
+  weights included; on a GPU it is the allocator's.
+- The floor is the time in which the machine would do the model's floating-point operations (counted in transformers'
+  forward and backward pass) at the rate of a large matrix product, measured in the same run.
+- The difference is the largest one between the last hidden states and those of transformers in float32.
+"""
+
+import gc
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+from transformers import HfArgumentParser, WavLMConfig, WavLMModel
+
+from modeling_toxmtl.backbone_toxmtl import WavLMToxicityBackbone
+from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+
+
+RATE = 16_000
+REFERENCE = "transformers"
+CASES = {
+    "cpu": [
+        *("inference:1x15", "train:4x5"),
+        *("inference:1x2", "inference:1x5", "inference:8x2", "inference:8x5", "inference:8x15"),
+        *("train:1x2", "train:1x5", "train:1x15", "train:8x2", "train:8x5"),
+    ],
+    "cuda": [f"{mode}:{size}" for mode in ("inference", "train") for size in ("1x15", "8x2", "8x5", "8x15", "32x15")],
+}
+DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
+VARIANTS = {"cpu": ["sdpa"], "cuda": ["sdpa", "flex_attention"]}
+
+
+@dataclass
+class Arguments:
+    """Lists that are not given are those of the device."""
+
+    device: str = field(
+        default="cuda" if torch.cuda.is_available() else "cpu", metadata={"help": "cpu or cuda; cuda if there is one."}
+    )
+    cases: list[str] = field(
+        default=None,
+        metadata={
+            "help": "Such as inference:1x15 or train:4x5: mode, clips, seconds. On a CPU, bfloat16 is not trained."
+        },
+    )
+    dtypes: list[str] = field(default=None, metadata={"help": "float32, bfloat16."})
+    variants: list[str] = field(
+        default=None, metadata={"help": "Our attention back ends: sdpa, eager, flex_attention."}
+    )
+    compile: bool = field(default=False, metadata={"help": "Run ours through torch.compile."})
+    threads: int = field(default=None, metadata={"help": "CPU threads; PyTorch's choice if not given."})
+    repeats: int = field(default=5, metadata={"help": "Rounds of each case."})
+    seconds_per_case: float = field(
+        default=15.0, metadata={"help": "After this long, a case starts no further round."}
+    )
+    output_dir: str = field(default=str(Path(__file__).parent / "results"), metadata={"help": "Where results go."})
+    only_memory: str = field(
+        default=None, metadata={"help": "Internal: run this variant of the one case once and print peak memory."}
+    )
+
+    def __post_init__(self):
+        self.cases = self.cases or CASES[self.device]
+        self.dtypes = self.dtypes or DTYPES[self.device]
+        self.variants = self.variants or VARIANTS[self.device]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one row of the table measures."""
+
+    mode: str
+    batch: int
+    seconds: float
+    dtype: str
+
+    @classmethod
+    def parse(cls, text: str, dtype: str) -> "Case":
+        try:
+            mode, size = text.split(":")
+            batch, seconds = size.split("x")
+            case = cls(mode, int(batch), float(seconds), dtype)
+        except ValueError:
+            case = None
+        if case is None or case.mode not in ("inference", "train"):
+            raise SystemExit(f"--cases: {text!r} is no case such as inference:1x15 or train:4x5")
+        return case
+
+    def __str__(self):
+        return f"{self.mode}:{self.batch}x{self.seconds:g}"
+
+
+def build(variant: str, compiled: bool = False) -> torch.nn.Module:
+    """Base+ size; every call gives the same weights."""
+    torch.manual_seed(0)
+    config = WavLMConfig(layerdrop=0.0, apply_spec_augment=False)
+    reference = WavLMModel(config)
+    if variant == REFERENCE:
+        return reference
+    config = WavLMToxicityMTLConfig.from_wavlm(config)
+    ours = WavLMToxicityBackbone._from_config(config, attn_implementation=variant)
+    ours.load_state_dict(reference.state_dict())
+    return torch.compile(ours, dynamic=True) if compiled else ours
+
+
+def waveforms(case: Case, device: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    samples = torch.randn(case.batch, int(case.seconds * RATE), generator=generator)
+    return samples.to(device, getattr(torch, case.dtype))
+
+
+def run(model: torch.nn.Module, samples: torch.Tensor, mode: str) -> torch.Tensor:
+    """The last hidden states of one inference or training step."""
+    if mode == "inference":
+        with torch.no_grad():
+            return model(samples).last_hidden_state
+    model.zero_grad()
+    states = model(samples).last_hidden_state
+    states.float().square().mean().backward()
+    return states.detach()
+
+
+def synchronize(device: str):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(function, device: str) -> tuple[float, float]:
+    """Seconds of the wall clock and of this process on the CPU."""
+    synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    synchronize(device)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
+    """Floating-point operations per second of a square matrix product, the best of some."""
+    size = size * 4 if device == "cuda" else size
+    matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
+    return 2 * size**3 / min(timed(lambda: matrix @ matrix, device)[0] for _ in range(8))
+
+
+def count_operations(case: Case) -> int:
+    """Floating-point operations of transformers' model, without running it."""
+    model = build(REFERENCE).to("meta").train(case.mode == "train")
+    samples = torch.empty(case.batch, int(case.seconds * RATE), device="meta")
+    with FlopCounterMode(display=False) as counter:
+        run(model, samples, case.mode)
+    return counter.get_total_flops()
+
+
+def peak_memory(case: Case, variant: str, arguments: Arguments) -> int:
+    """Peak memory of the variant in bytes, measured in a process of its own."""
+    command = [sys.executable, __file__, "--device", arguments.device, "--cases", str(case), "--dtypes", case.dtype]
+    command += ["--only_memory", variant]
+    command += ["--threads", str(arguments.threads)] if arguments.threads else []
+    command += ["--compile"] if arguments.compile else []
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{variant}, {case}, {case.dtype}: the process that measures memory failed\n{result.stderr}")
+    return int(result.stdout.split()[-1])
+
+
+def print_peak_memory(arguments: Arguments):
+    """What `peak_memory` starts: weights of one model only, and one step."""
+    case = Case.parse(arguments.cases[0], arguments.dtypes[0])
+    model = build(arguments.only_memory, arguments.compile).to(arguments.device, getattr(torch, case.dtype))
+    model.train(case.mode == "train")
+    gc.collect()
+    run(model, waveforms(case, arguments.device), case.mode)
+    if arguments.device == "cuda":
+        print(torch.cuda.max_memory_allocated())
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # KiB on Linux
+
+
+def differences(models: dict[str, torch.nn.Module], case: Case, device: str) -> dict[str, float]:
+    """Largest difference of each model's last hidden states from those of transformers in float32."""
+    samples = waveforms(case, device)
+    expected = run(build(REFERENCE).to(device).eval(), samples.float(), "inference")
+    return {
+        name: (run(model.eval(), samples, "inference").float() - expected).abs().max().item()
+        for name, model in models.items()
+    }
+
+
+def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments, rate: float) -> list[dict]:
+    """One record per variant."""
+    samples = waveforms(case, arguments.device)
+    difference = differences(models, case, arguments.device)
+    for model in models.values():
+        model.train(case.mode == "train")
+        run(model, samples, case.mode)  # warm-up
+    times = {name: [] for name in models}
+    start = time.perf_counter()
+    for _ in range(arguments.repeats):
+        for name, model in models.items():
+            times[name].append(timed(lambda model=model: run(model, samples, case.mode), arguments.device))
+        if time.perf_counter() - start > arguments.seconds_per_case:
+            break
+    for model in models.values():
+        model.zero_grad()  # the gradients' memory is the next case's
+    operations = count_operations(case)
+    return [
+        {
+            "case": str(case),
+            "dtype": case.dtype,
+            "variant": name,
+            "seconds": statistics.median(wall for wall, _ in times[name]),
+            "cpu_seconds": statistics.median(cpu for _, cpu in times[name]),
+            "rounds": len(times[name]),
+            "peak_memory": peak_memory(case, name, arguments),
+            "difference": difference[name],
+            "operations": operations,
+            "floor_seconds": operations / rate,
+        }
+        for name in models
+    ]
+
+
+def machine(arguments: Arguments, rates: dict[str, float]) -> dict:
+    name = platform.processor() or platform.machine()
+    if arguments.device == "cuda":
+        name = torch.cuda.get_device_name()
+    elif Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    return {
+        "machine": name,
+        "threads": torch.get_num_threads(),
+        "operations_per_second": rates,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "command": " ".join(["python", "benchmarks/backbone.py", *sys.argv[1:]]),
+    }
+
+
+def markdown(results: dict) -> str:
+    """A table with a line per case and variant; times and memory also relative to transformers in the same number
+    format and, for bfloat16, to its float32."""
+    about = results["about"]
+    rates = ", ".join(
+        f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in about["operations_per_second"].items()
+    )
+    lines = [
+        f"{about['machine']}, {about['threads']} threads, matrix product {rates}; torch {about['torch']}, "
+        f"transformers {about['transformers']}. Speed and memory are relative to transformers in the same number "
+        "format; in brackets to transformers in float32.",
+        "",
+        "| case | dtype | variant | seconds | speed | times the floor | peak memory | ratio | difference |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    records = {(r["case"], r["dtype"], r["variant"]): r for r in results["records"]}
+    for (case, dtype, variant), record in records.items():
+        same = records[case, dtype, REFERENCE]
+        full = records.get((case, "float32", REFERENCE))
+        speed = f"{same['seconds'] / record['seconds']:.2f}"
+        if full and full is not same:
+            speed += f" ({full['seconds'] / record['seconds']:.2f})"
+        lines.append(
+            f"| {case} | {dtype} | {variant} | {record['seconds']:.3f} | {speed} "
+            f"| {record['seconds'] / record['floor_seconds']:.2f} | {record['peak_memory'] / 2**30:.2f} GiB "
+            f"| {record['peak_memory'] / same['peak_memory']:.2f} | {record['difference']:.1e} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(results: dict, arguments: Arguments):
+    folder = Path(arguments.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"backbone-{arguments.device}"
+    path.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+
+
+def main(arguments: Arguments):
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.only_memory:
+        return print_peak_memory(arguments)
+    results = {"about": None, "records": []}
+    rates = {}
+    for dtype in arguments.dtypes:
+        rates[dtype] = matrix_rate(dtype, arguments.device)
+        results["about"] = machine(arguments, rates)
+        cases = [Case.parse(text, dtype) for text in arguments.cases]
+        if arguments.device == "cpu" and dtype == "bfloat16":
+            cases = [case for case in cases if case.mode == "inference"]
+        models = {
+            name: build(name, arguments.compile).to(arguments.device, getattr(torch, dtype))
+            for name in (REFERENCE, *arguments.variants)
+        }
+        for case in tqdm(cases, desc=dtype):
+            results["records"] += measure(case, models, arguments, rates[dtype])
+            write(results, arguments)
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main(HfArgumentParser(Arguments).parse_args_into_dataclasses()[0])
