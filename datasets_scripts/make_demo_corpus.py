@@ -24,13 +24,14 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
+from datasets_scripts.balance import hours_by_label, render_hours
 from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
 from datasets_scripts.effects import draw_channel, encode_opus, transmit
 from datasets_scripts.espeak import VOICES, Voice, synthesize
 from datasets_scripts.schema import Row, split_path, write_split
 from modeling_toxmtl.audio import resample
 from modeling_toxmtl.keywords import KeywordList
-from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+from modeling_toxmtl.labels import NO_VIOLATION
 
 
 # Raise it when voices or effects change: the hash of the texts does not see them.
@@ -294,13 +295,9 @@ def summarize(texts: Sequence[ClipText], durations: Sequence[float]) -> dict:
     """Figures of one split: hours by label, as in Table 1 of the paper, and how labels and keywords go together."""
     violating = [text for text in texts if text.labels != (NO_VIOLATION,)]
     with_keyword = [text for text in texts if text.keywords]
-    hours = {
-        label: sum(duration for text, duration in zip(texts, durations, strict=True) if label in text.labels) / 3600
-        for label in LABELS
-    }
     return {
         "clips": len(texts),
-        "hours": hours | {"Total": sum(durations) / 3600},
+        "hours": hours_by_label((text.labels, seconds) for text, seconds in zip(texts, durations, strict=True)),
         "longest_seconds": max(durations),
         "keywords": len({keyword for text in texts for keyword in text.keywords}),
         "clips_with_several_labels": sum(len(text.labels) > 1 for text in texts),
@@ -309,16 +306,6 @@ def summarize(texts: Sequence[ClipText], durations: Sequence[float]) -> dict:
         "clips_with_keyword": len(with_keyword),
         "benign_clips_with_keyword": sum(text.labels == (NO_VIOLATION,) for text in with_keyword),
     }
-
-
-def render_hours(statistics: dict[str, dict]) -> str:
-    """Hours by split and label, the paper's Table 1. A clip of several labels counts for each, once in the total."""
-    names = (*LABELS, "Total")
-    lines = [f"| Split | Clips | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for split, figures in statistics.items():
-        hours = " | ".join(f"{figures['hours'][name]:.3f}" for name in names)
-        lines.append(f"| {split} | {figures['clips']} | {hours} |")
-    return "\n".join(lines)
 
 
 def render_card(seed: int, statistics: dict[str, dict]) -> str:

@@ -9,10 +9,11 @@ Design choices:
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +32,26 @@ FEATURES = Features(
         "speaker": Value("string"),
         "source": Value("string"),
         "split": Value("string"),
+    }
+)
+# What the data pipeline adds: how a row came about
+TRACED_FEATURES = Features(
+    {
+        **FEATURES,
+        "keywords": List(
+            {"keyword": Value("string"), "start": Value("float32"), "end": Value("float32"), "score": Value("float32")}
+        ),
+        "asr_transcript": Value("string"),
+        "language": Value("string"),
+        "confidence": Value("float32"),
+        "label_scores": List({"label": Value("string"), "score": Value("float32"), "given_by": List(Value("string"))}),
+        "source_sha256": Value("string"),
+        "track": Value("int32"),
+        "start": Value("float64"),
+        "end": Value("float64"),
+        "asr": Value("string"),
+        "text_filter": Value("string"),
+        "config": Value("string"),
     }
 )
 ROW_GROUP_SIZE = 100  # rows, about 1 MB of Opus speech
@@ -62,23 +83,53 @@ class Row:
     split: str
     extension: str = "ogg"
 
+    features: ClassVar[Features] = FEATURES
+
     def to_record(self) -> dict:
-        """The row with the columns of `FEATURES`. Raises ValueError, naming the clip, if its labels are not valid."""
+        """The row with the columns of its features. Raises ValueError, naming the clip, if its labels are not valid."""
         if not self.labels or not set(self.labels) <= set(LABELS):
             raise ValueError(f"Clip {self.id!r}: `labels` are {self.labels}, expected one or more of {LABELS}.")
-        record = {name: getattr(self, name) for name in FEATURES}
+        record = {name: getattr(self, name) for name in self.features}
         record["audio"] = {"bytes": self.audio, "path": f"{self.id}.{self.extension}"}
         record["labels"] = list(self.labels)
         return record
 
 
-def split_path(output_dir: str | PathLike, split: str) -> Path:
-    """The Parquet file of a split."""
-    return Path(output_dir) / "data" / f"{split}-00000-of-00001.parquet"
+@dataclass(frozen=True)
+class TracedRow(Row):
+    """A clip that the data pipeline made; from the hash of the recording to that of the settings, see the README."""
+
+    keywords: Sequence[dict] = ()
+    asr_transcript: str = ""
+    language: str = ""
+    confidence: float = 0.0
+    label_scores: Sequence[dict] = ()
+    source_sha256: str = ""
+    track: int = 0
+    start: float = 0.0
+    end: float = 0.0
+    asr: str = ""
+    text_filter: str = ""
+    config: str = ""
+
+    features: ClassVar[Features] = TRACED_FEATURES
 
 
-def write_split(rows: Iterable[Row], output_dir: str | PathLike, split: str) -> Path:
-    """Writes one split, holding no more than a row group in memory; a file appears only when it is complete.
+def split_path(output_dir: str | PathLike, split: str, number: int = 0, count: int = 1) -> Path:
+    """A Parquet file of a split, the only one or one of several."""
+    return Path(output_dir) / "data" / f"{split}-{number:05d}-of-{count:05d}.parquet"
+
+
+def write_split(rows: Iterable[Row], output_dir: str | PathLike, split: str, number: int = 0, count: int = 1) -> Path:
+    """Writes a split, or one of several files of it, holding no more than a row group in memory; a file appears only
+    when it is complete.
+
+    Args:
+        rows: all of the same class; none makes a file of plain `Row`s.
+        output_dir: folder of the data set.
+        split: of all rows.
+        number: of this file, from 0.
+        count: of the split's files.
 
     Returns:
         The path of the Parquet file, see `split_path`.
@@ -86,11 +137,13 @@ def write_split(rows: Iterable[Row], output_dir: str | PathLike, split: str) -> 
     Raises:
         ValueError: if a row belongs to another split or its labels are not valid; the message names the clip.
     """
-    path = split_path(output_dir, split)
+    path = split_path(output_dir, split, number, count)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    schema = FEATURES.arrow_schema
     rows = iter(rows)
+    first = next(rows, None)
+    schema = (FEATURES if first is None else first.features).arrow_schema
+    rows = rows if first is None else itertools.chain([first], rows)
     with pq.ParquetWriter(unfinished, schema) as writer:
         while records := [_checked_record(row, split) for row in itertools.islice(rows, ROW_GROUP_SIZE)]:
             writer.write_table(pa.Table.from_pylist(records, schema))

@@ -6,7 +6,9 @@ needed.
 """
 
 import io
+import itertools
 import os
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -74,11 +76,17 @@ def split_windows(num_samples: int, window: int, shortest: int) -> list[tuple[in
     return list(zip(starts, [*starts[1:], num_samples], strict=True))
 
 
-def _resample_frames(frames, sampling_rate: int) -> np.ndarray:
+def resampled_blocks(frames: Iterable, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Turns PyAV's audio frames into float32 mono samples, block by block; the channels are averaged."""
     # FFmpeg's own down-mix adds the channels at -3 dB: equal channels would come out 1.41 times as loud, and clip
     resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
-    chunks = [chunk.to_ndarray().mean(0) for block in _joined(frames) for chunk in resampler.resample(block)]
-    chunks += [chunk.to_ndarray().mean(0) for chunk in resampler.resample(None)]  # what the filter still holds
+    for block in itertools.chain(_joined(frames), [None]):  # None: what the filter still holds
+        for chunk in resampler.resample(block):
+            yield chunk.to_ndarray().mean(0)
+
+
+def _resample_frames(frames, sampling_rate: int) -> np.ndarray:
+    chunks = list(resampled_blocks(frames, sampling_rate))
     return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
 
 

@@ -98,7 +98,7 @@ def _load_audio_folder(folder, metadata):
     splits: dict[str, list[dict]] = {}
     for path in metadata:
         default = "train" if path.parent == folder else path.parent.name
-        for row in _read_table(path):
+        for row in read_table(path):
             if not row.get("file_name"):
                 raise ValueError(f"{path}: a line has no `file_name`: name the clip's file, relative to this folder.")
             row["audio"] = {"bytes": None, "path": str((path.parent / row.pop("file_name")).resolve())}
@@ -110,7 +110,12 @@ def _load_audio_folder(folder, metadata):
     return datasets
 
 
-def _read_table(path):
+def read_table(path: Path) -> list[dict]:
+    """The rows of a table with a header, `.csv`, or of JSON lines, `.jsonl`. An empty cell is None.
+
+    Raises:
+        ValueError: if a line has more cells than the header; the message names file and line.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in file if line.strip()]

@@ -1,0 +1,297 @@
+"""Stage 5: the data set: splits that share no speaker and no source, Parquet, card, Table 1 and Figure 3 of the paper.
+
+    python -m datasets_scripts.build --work_dir work --output_dir my_clips
+
+Design choices:
+- Speakers and sources that occur together are one group (connected components), and a group goes to one split as a
+  whole. The largest groups are dealt first, each to the split that lacks most of its share of hours.
+- Splits that the recordings' table gives are kept; a group that has two is an error, not a choice.
+- Rows are joined shard by shard and written as they come: audio is never held but for a row group.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from tqdm import tqdm
+from transformers import HfArgumentParser
+
+from datasets_scripts.balance import hours_by_label, plot_durations, render_hours
+from datasets_scripts.schema import TracedRow, write_split
+from datasets_scripts.stages import (
+    QUARANTINE,
+    Manifest,
+    Rejected,
+    Shard,
+    WorkArguments,
+    content_hash,
+    read_manifest,
+    read_rows,
+    write_text_whole,
+    written_whole,
+)
+
+
+SPLITS = ("train", "validation", "test")
+STAGES = ("chunk", "transcribe", "label", "annotate")
+BYTES_PER_FILE = 500_000_000  # of audio in a Parquet file
+SETTINGS, FIGURE, CARD_FILE = "pipeline.json", "durations.png", "README.md"
+
+CARD = """\
+---
+license: other
+pretty_name: {name}
+task_categories:
+- audio-classification
+configs:
+- config_name: default
+  data_files:
+{data_files}
+---
+
+# {name}
+
+Chunks of voice chat with toxicity labels and keywords, labelled by a text filter on automatic transcripts, not by
+people. Made by the data pipeline of modeling-toxmtl with the settings in `{settings_file}` (configuration `{config}`).
+
+- Recogniser: {asr}
+- Text filter: {text_filter}
+- Not used: {rejected} recordings, tracks or chunks, listed with their reason in `{quarantine}`
+
+## Hours by label
+
+A clip with several labels counts for each of them, and once in the total.
+
+{hours}
+
+![Durations]({figure})
+
+No speaker and no source is in two splits. Every row names the recording's hash, track and span, the recogniser, the
+text filter with the score of each label, and the configuration.
+"""
+
+
+@dataclass
+class BuildArguments:
+    """What the data set is to be, and where."""
+
+    output_dir: str = field(default="pipeline_data", metadata={"help": "Folder of the data set."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the hours, of recordings without split."}
+    )
+    test_share: float = field(default=0.1, metadata={"help": "Share of the hours, of recordings without split."})
+    push_to_hub: str | None = field(
+        default=None, metadata={"help": "Hub data set to upload to, such as my-team/voice-chat; it is made private."}
+    )
+
+    def __post_init__(self):
+        if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:
+            raise ValueError(
+                f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares of 0 or "
+                "more that leave some for training."
+            )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the splits are made from: a row without its content."""
+
+    id: str
+    speaker: str
+    source: str
+    split: str
+    labels: tuple[str, ...]
+    duration: float
+
+
+def read_entries(manifest: Manifest) -> tuple[list[Entry], list[Rejected]]:
+    """The rows of a stage without their content, and those that occur twice: the same recording under two names."""
+    entries: dict[str, Entry] = {}
+    rejected = []
+    for shard in manifest.shards:
+        for row in read_rows(shard.path, ["id", "speaker", "source", "split", "labels", "duration"]):
+            if row["id"] in entries:
+                rejected.append(Rejected(f"{row['id']} ({row['source']})", "the same recording as another file"))
+            else:
+                entries[row["id"]] = Entry(**row | {"labels": tuple(row["labels"])})
+    return list(entries.values()), rejected
+
+
+def group_entries(entries: list[Entry]) -> list[list[Entry]]:
+    """Connected components: entries that share a speaker or a source, however many steps apart, are one group."""
+    parents: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node):
+        while parents.setdefault(node, node) != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
+
+    for entry in entries:
+        parents[root(("speaker", entry.speaker))] = root(("source", entry.source))
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(root(("source", entry.source)), []).append(entry)
+    return list(groups.values())
+
+
+def assign_splits(entries: list[Entry], shares: dict[str, float]) -> dict[str, str]:
+    """Split by id; `shares` of the hours go to each split, as nearly as groups allow.
+
+    Raises:
+        ValueError: if a group has two splits already; the message names speakers and sources.
+    """
+    splits, hours, open_groups = {}, dict.fromkeys(shares, 0.0), []
+    for group in group_entries(entries):
+        given = {entry.split for entry in group if entry.split}
+        if len(given) > 1:
+            speakers, sources = ({getattr(entry, name) for entry in group} for name in ("speaker", "source"))
+            raise ValueError(
+                f"The recordings' table puts into {sorted(given)} what belongs together: the speakers "
+                f"{sorted(speakers)[:5]} and sources {sorted(sources)[:5]}. Give them one split."
+            )
+        if given:
+            splits |= dict.fromkeys((entry.id for entry in group), given.pop())
+        else:
+            open_groups.append(group)
+    total = sum(entry.duration for group in open_groups for entry in group)
+    for group in sorted(open_groups, key=_largest_first):
+        seconds = sum(entry.duration for entry in group)
+        split = max(shares, key=lambda name: shares[name] * total - hours[name])
+        hours[split] += seconds
+        splits |= dict.fromkeys((entry.id for entry in group), split)
+    return splits
+
+
+def _largest_first(group):
+    """Equally large groups come in an order that says nothing about them, and is the same every time."""
+    first = min(entry.id for entry in group)
+    return -sum(entry.duration for entry in group), hashlib.sha256(first.encode()).hexdigest()
+
+
+def joined_rows(work_dir: str, split: str, splits: dict[str, str], config: str) -> Iterator[TracedRow]:
+    """The rows of a split, with their audio."""
+    audio_shards = {shard.name: shard for shard in read_manifest(work_dir, "chunk").shards}
+    seen = set()
+    for shard in read_manifest(work_dir, "annotate").shards:
+        for row, audio in _with_audio(shard, audio_shards[shard.name]):
+            if splits[row["id"]] == split and row["id"] not in seen:
+                seen.add(row["id"])
+                yield _traced_row(row, audio, split, config)
+
+
+def _with_audio(shard: Shard, audio_shard: Shard):
+    """Both are in the order of the chunks; some chunks have been left out on the way."""
+    chunks = read_rows(audio_shard.path, ["id", "audio"])
+    for row in read_rows(shard.path):
+        yield row, next(chunk["audio"] for chunk in chunks if chunk["id"] == row["id"])
+
+
+def _traced_row(row, audio, split, config):
+    fields = {name: row[name] for name in TracedRow.features if name in row}
+    fields |= {"audio": audio["bytes"], "extension": Path(audio["path"]).suffix[1:]}
+    return TracedRow(**fields | {"labels": tuple(row["labels"]), "split": split, "config": config})
+
+
+def num_files(work_dir: str, splits: dict[str, str], entries: list[Entry]) -> dict[str, int]:
+    """Parquet files of each split, so that none has much more than `BYTES_PER_FILE` of audio."""
+    size = sum(Path(shard.path).stat().st_size for shard in read_manifest(work_dir, "chunk").shards)
+    counts = {split: sum(splits[entry.id] == split for entry in entries) for split in dict.fromkeys(splits.values())}
+    return {split: 1 + int(size * count / len(entries)) // BYTES_PER_FILE for split, count in counts.items()}
+
+
+def pipeline_settings(work_dir: str) -> dict:
+    """The settings of all stages."""
+    return {stage: read_manifest(work_dir, stage).settings for stage in STAGES}
+
+
+def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
+    """Writes the data set; returns `clips` and `hours` of each split.
+
+    Raises:
+        ValueError: if there are no rows, or splits are given that share speakers or sources.
+    """
+    annotated = read_manifest(work.work_dir, "annotate")
+    entries, rejected = read_entries(annotated)
+    if not entries:
+        raise ValueError(f"No chunk is left: {work.work_dir}/*/{QUARANTINE} say why.")
+    shares = {"validation": args.validation_share, "test": args.test_share}
+    shares = {"train": 1 - sum(shares.values()), **{split: share for split, share in shares.items() if share}}
+    splits = assign_splits(entries, shares)
+    settings = pipeline_settings(work.work_dir)
+    config = content_hash(settings)
+    output_dir = Path(args.output_dir)
+    _remove_data(output_dir)
+    files = num_files(work.work_dir, splits, entries)
+    for split, count in sorted(files.items()):
+        total = sum(splits[entry.id] == split for entry in entries)
+        rows = tqdm(joined_rows(work.work_dir, split, splits, config), f"build {split}", total, unit="clip")
+        _write_files(rows, output_dir, split, count, total)
+    statistics = {
+        split: _statistics([entry for entry in entries if splits[entry.id] == split])
+        for split in SPLITS
+        if split in files
+    }
+    for stage in STAGES:
+        rejected += read_manifest(work.work_dir, stage).rejected
+    lines = [json.dumps({"id": row.id, "reason": row.reason}, ensure_ascii=False) + "\n" for row in rejected]
+    write_text_whole(output_dir / QUARANTINE, "".join(lines))
+    write_text_whole(output_dir / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
+    durations = {split: [entry.duration for entry in entries if splits[entry.id] == split] for split in statistics}
+    with written_whole(output_dir / FIGURE) as path:
+        plot_durations(durations, path)
+    first = next(read_rows(next(shard.path for shard in annotated.shards if shard.num_rows)))
+    card = CARD.format(
+        name=output_dir.name,
+        data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in statistics),
+        config=config,
+        asr=first["asr"],
+        text_filter=first["text_filter"],
+        rejected=len(rejected),
+        hours=render_hours(statistics),
+        settings_file=SETTINGS,
+        quarantine=QUARANTINE,
+        figure=FIGURE,
+    )
+    write_text_whole(output_dir / CARD_FILE, card)
+    if args.push_to_hub:
+        push(output_dir, args.push_to_hub)
+    return statistics
+
+
+def _remove_data(output_dir):
+    """Files of an earlier build, so that none is taken for a part of this one."""
+    for path in (output_dir / "data").glob("*.parquet"):
+        path.unlink()
+
+
+def _write_files(rows, output_dir, split, count, total):
+    rows = iter(rows)
+    for number in range(count):
+        size = total * (number + 1) // count - total * number // count
+        write_split(itertools.islice(rows, size), output_dir, split, number, count)
+    next(rows, None)  # lets the progress bar end
+
+
+def _statistics(entries):
+    return {"clips": len(entries), "hours": hours_by_label((entry.labels, entry.duration) for entry in entries)}
+
+
+def push(folder: Path, repository: str) -> None:
+    """Uploads the data set; a repository that is made for it is private."""
+    api = HfApi()
+    api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+    api.upload_folder(repo_id=repository, repo_type="dataset", folder_path=folder)
+
+
+def main(args: BuildArguments, work: WorkArguments) -> None:
+    statistics = run(args, work)
+    print(f"Wrote {args.output_dir}, hours by label:\n{render_hours(statistics)}")
+
+
+if __name__ == "__main__":
+    main(*HfArgumentParser((BuildArguments, WorkArguments), description=__doc__).parse_args_into_dataclasses())

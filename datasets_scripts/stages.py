@@ -1,0 +1,384 @@
+"""What all stages of the data pipeline share: shards, restarts, quarantine, and where the work is done.
+
+A stage is a pure function over rows: an iterator of dictionaries in, an iterator of dictionaries out, a `Rejected` in
+the place of a row that cannot be used. Rows travel in *shards*, Parquet files of some hundred rows:
+
+    work/chunk/00007-3f9c….parquet         the rows
+    work/chunk/00007-3f9c….parquet.json    its manifest: content hash, number of rows, what was rejected and why
+    work/chunk/manifest.json               the settings of the stage and its shards, once all are done
+    work/chunk/quarantine.jsonl            what was rejected in all of them
+
+Design choices:
+- A shard's file name has a hash of the content of the shard that it was made from and of the stage's settings. So a
+  shard that exists need not be made again, and one that was made otherwise is never taken for it: change a setting, and
+  the shards from that stage on are made anew; run the same command again, and nothing is.
+- A shard counts as done when its manifest is there, which is written after the rows. Both are written to a temporary
+  file in the same folder, flushed to disk and renamed: whenever a process is killed, a file is there in full or not.
+- Workers get shards, not rows, and write them themselves. It does not matter which process of which machine makes a
+  shard, how often, or in which order; the folder must be seen by all.
+"""
+
+import dataclasses
+import errno
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features
+from tqdm import tqdm
+
+
+# Raise it when a stage's code changes so that equal settings give other rows.
+FORMAT_VERSION = 1
+ROWS_AT_ONCE = 64  # rows that a worker holds in memory
+MANIFEST = "manifest.json"
+QUARANTINE = "quarantine.jsonl"
+ENGINES = ("local", "ray")
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that is not used, and why."""
+
+    id: str
+    reason: str
+
+
+class Stage(Protocol):
+    """A pure function over rows. `name` is the stage's folder, `features` are the columns of its rows."""
+
+    name: str
+    features: Features
+
+    def settings(self) -> dict:
+        """All that the rows depend on beside their input, as JSON types: contents of files and revisions of models,
+        not their paths."""
+
+    def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        """Rows in the order of the input."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of rows. `sha256` is of its content, `name` is the same through all stages."""
+
+    name: str
+    path: str
+    sha256: str
+    num_rows: int
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage made: its settings, and its shards in order."""
+
+    stage: str
+    settings: dict
+    shards: tuple[Shard, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(shard.num_rows for shard in self.shards)
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        return [rejected for shard in self.shards for rejected in shard.rejected]
+
+
+@dataclass
+class WorkArguments:
+    """Where the stages keep their rows, and who does the work."""
+
+    work_dir: str = field(
+        default="pipeline_work", metadata={"help": "Folder for the rows of all stages; the same folder goes on."}
+    )
+    engine: str = field(
+        default="local", metadata={"help": "local: processes of this machine; ray: Ray Data.", "choices": ENGINES}
+    )
+    num_proc: int | None = field(
+        default=None, metadata={"help": "Number of workers; default: one for each core, one for a GPU's model."}
+    )
+
+    def __post_init__(self):
+        if self.num_proc is not None and self.num_proc < 1:
+            raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
+
+
+def content_hash(value: object) -> str:
+    """16 hexadecimal digits for JSON types or bytes; equal values have equal hashes."""
+    if not isinstance(value, bytes):
+        value = json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+    return hashlib.sha256(value).hexdigest()[:16]
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives the path of a temporary file, which becomes `path` when the block ends well and goes away when not.
+
+    Raises:
+        OSError: if the folder cannot be written; the message names it and says what to do.
+    """
+    unfinished = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        if error.errno not in WRITE_ERRORS:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path.parent} cannot be written ({error.strerror or error}): free space or choose another folder, and "
+            "run again: what is finished is kept",
+        ) from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Writes a file that is there in full or not at all."""
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, name: str, rows: Iterable[dict | Rejected], features: Features) -> Shard:
+    """Writes a shard and then its manifest, with `ROWS_AT_ONCE` rows in memory."""
+    schema, rejected, num_rows = features.arrow_schema, [], 0
+    with written_whole(path) as unfinished:
+        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+            for group in batched(_without_rejected(rows, rejected), ROWS_AT_ONCE):
+                writer.write_table(pa.Table.from_pylist(group, schema))
+                num_rows += len(group)
+        sha256 = file_hash(unfinished)
+    shard = Shard(name, str(path), sha256, num_rows, tuple(rejected))
+    record = {"sha256": sha256, "rows": num_rows, "bytes": path.stat().st_size}
+    record["rejected"] = [dataclasses.asdict(row) for row in rejected]
+    write_text_whole(_manifest_path(path), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    return shard
+
+
+def _without_rejected(rows, rejected):
+    for row in rows:
+        if isinstance(row, Rejected):
+            rejected.append(row)
+        else:
+            yield row
+
+
+def _manifest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def finished_shard(path: Path, name: str) -> Shard | None:
+    """The shard at `path` if it is there in full."""
+    try:
+        record = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
+        is_whole = path.stat().st_size == record["bytes"]
+    except FileNotFoundError:
+        return None
+    rejected = tuple(Rejected(**row) for row in record["rejected"])
+    return Shard(name, str(path), record["sha256"], record["rows"], rejected) if is_whole else None
+
+
+def read_rows(path: str | os.PathLike, columns: list[str] | None = None) -> Iterator[dict]:
+    """The rows of a shard, with `ROWS_AT_ONCE` of them in memory."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
+            yield from batch.to_pylist()
+
+
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last one shorter."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments, processes: int | None = None) -> Manifest:
+    """Makes the shards of a stage that are not there yet, and writes its manifest and quarantine list.
+
+    Args:
+        stage: what to do.
+        inputs: shards of the stage before.
+        args: where, and by whom.
+        processes: workers, if the user does not say; default: one for each core.
+
+    Raises:
+        RuntimeError: if a worker dies, as it does when memory runs out.
+        OSError: if the folder cannot be written.
+    """
+    folder, settings = Path(args.work_dir, stage.name), stage.settings()
+    _remove_unfinished(folder)
+    tasks, shards = [], {}
+    for shard in inputs:
+        key = content_hash([FORMAT_VERSION, stage.name, settings, shard.sha256])
+        path = folder / f"{shard.name}-{key}.parquet"
+        if finished := finished_shard(path, shard.name):
+            shards[shard.name] = finished
+        else:
+            tasks.append((shard.name, shard.path, str(path)))
+    num_proc = min(args.num_proc or processes or num_cores(), max(1, len(tasks)))
+    with tqdm(total=len(inputs), initial=len(shards), desc=stage.name, unit="shard") as progress:
+        for shard in ENGINE_FUNCTIONS[args.engine](stage, tasks, num_proc):
+            shards[shard.name] = shard
+            progress.update()
+    manifest = Manifest(stage.name, settings, tuple(shards[shard.name] for shard in inputs))
+    write_manifest(manifest, folder)
+    return manifest
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def model_processes() -> int:
+    """Workers for a stage with a model: as many as GPUs, or one, whose model uses all cores."""
+    import torch  # the stages without a model do not load it
+
+    return max(1, torch.cuda.device_count())
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for path in folder.glob(".*.unfinished"):
+        path.unlink()
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Writes what a stage made, for the next one and for the reader."""
+    shards = [
+        {"name": shard.name, "file": Path(shard.path).name, "sha256": shard.sha256, "rows": shard.num_rows}
+        for shard in manifest.shards
+    ]
+    record = {
+        "stage": manifest.stage,
+        "settings": manifest.settings,
+        "settings_hash": content_hash(manifest.settings),
+        "rows": manifest.num_rows,
+        "rejected": len(manifest.rejected),
+        "shards": shards,
+    }
+    lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
+    write_text_whole(folder / QUARANTINE, "".join(lines))
+    write_text_whole(folder / MANIFEST, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_manifest(work_dir: str | os.PathLike, stage: str) -> Manifest:
+    """What a stage made.
+
+    Raises:
+        FileNotFoundError: if it is not finished; the message says what to run.
+    """
+    path = Path(work_dir, stage, MANIFEST)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}: run `python -m datasets_scripts.{stage} --work_dir {work_dir}`.")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    shards = []
+    for entry in record["shards"]:
+        shard = finished_shard(path.parent / entry["file"], entry["name"])
+        if shard is None or shard.sha256 != entry["sha256"]:
+            raise FileNotFoundError(f"{path} lists {entry['file']}, which is not whole: run the stage {stage} again.")
+        shards.append(shard)
+    return Manifest(stage, record["settings"], tuple(shards))
+
+
+# Engines: each makes shards of (name, input path, output path) and gives them as they are finished, in any order.
+
+
+def _make_shard(stage: Stage, task: tuple[str, str, str]) -> Shard:
+    name, input_path, output_path = task
+    return write_rows(Path(output_path), name, stage(read_rows(input_path)), stage.features)
+
+
+def _run_locally(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
+    if num_proc == 1:
+        yield from (_make_shard(stage, task) for task in tasks)
+        return
+    # Not forked: torch, PyAV and pyarrow have threads of their own. An executor, and not a pool, which would wait for
+    # ever for the shard of a worker that was killed.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_proc, context, _start_worker, (stage, num_proc)) as executor:
+        try:
+            for future in as_completed([executor.submit(_make_shard_in_worker, task) for task in tasks]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"A worker of the stage {stage.name} was killed (out of memory?): run again to go on, with fewer "
+                "--num_proc if it was."
+            ) from error
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _start_worker(stage: Stage, num_proc: int) -> None:
+    global _make_shard_in_this_worker
+    _share_machine(num_proc)
+    _make_shard_in_this_worker = functools.partial(_make_shard, stage)
+
+
+def _share_machine(num_proc: int) -> None:
+    if torch := sys.modules.get("torch"):  # the stages without a model do not load it
+        torch.set_num_threads(max(1, num_cores() // num_proc))
+        if torch.cuda.is_available():
+            worker = multiprocessing.current_process()._identity[-1]
+            torch.cuda.set_device(worker % torch.cuda.device_count())
+
+
+def _make_shard_in_worker(task: tuple[str, str, str]) -> Shard:
+    return _make_shard_in_this_worker(task)
+
+
+_make_shard_in_this_worker: Callable  # set in each worker: a stage loads its model once, not once a shard
+
+
+def _run_on_ray(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
+    from datasets_scripts.ray_engine import run_on_ray
+
+    return run_on_ray(stage, tasks, num_proc, _make_shard)
+
+
+ENGINE_FUNCTIONS = {"local": _run_locally, "ray": _run_on_ray}
+
+
+@functools.cache
+def model_revision(name_or_path: str, revision: str | None = None) -> str:
+    """Which version of a model is used: the commit of a Hub model, a hash of the files of a folder."""
+    if Path(name_or_path).is_dir():
+        files = sorted(path for path in Path(name_or_path).iterdir() if path.suffix in (".json", ".safetensors"))
+        return content_hash([[path.name, file_hash(path)] for path in files])
+    from transformers import AutoConfig
+
+    commit = getattr(AutoConfig.from_pretrained(name_or_path, revision=revision), "_commit_hash", None)
+    return commit or revision or "main"
