@@ -1,10 +1,10 @@
-"""Stage 4: keywords with times, for the chunks that the text filter calls toxic (paper, section 2: "chunks that the Text
-Filter classifies as toxic are annotated with keywords from the ASR transcription").
+"""Stage 4: keywords with times, for the chunks that the text filter calls toxic (paper, section 2: "chunks that the
+Text Filter classifies as toxic are annotated with keywords from the ASR transcription").
 
     python -m datasets_scripts.annotate --work_dir work
 
-In the transcript of a chunk that is not toxic, keywords become the filler word, since a keyword target derives from the
-transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords_everywhere` annotates every chunk.
+In the transcript of a chunk that is not toxic, keywords become the filler word, since a keyword target derives from
+the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords_everywhere` annotates every chunk.
 """
 
 from collections.abc import Iterator
@@ -47,6 +47,7 @@ class AnnotateStage:
     """Adds `keywords` and `asr_transcript`, and makes `transcript` what a model is to learn from."""
 
     name = "annotate"
+    uses_model = False
     features = Features(
         {**LabelStage.features, "asr_transcript": Value("string"), "keywords": TRACED_FEATURES["keywords"]}
     )

@@ -22,7 +22,7 @@ def hours_by_label(clips: Iterable[tuple[Sequence[str], float]]) -> dict[str, fl
 
 
 def render_hours(statistics: Mapping[str, dict]) -> str:
-    """Hours by split and label as Markdown, the paper's Table 1. `statistics` has `clips` and `hours` of each split."""
+    """Hours by split and label as Markdown, the paper's Table 1; `statistics` has `clips` and `hours` of each."""
     names = (*LABELS, "Total")
     lines = [f"| Split | Clips | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for split, figures in statistics.items():

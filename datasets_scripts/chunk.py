@@ -3,8 +3,8 @@
     python -m datasets_scripts.chunk --recordings raw_audio --work_dir work
 
 Reads whatever PyAV opens. Each audio track of a file is taken for one speaker. Opus is cut without decoding: the
-packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so that it sounds as in the
-recording. Other codecs are decoded, cut by their energy and kept as 16 kHz FLAC, which loses nothing more.
+packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so that it sounds as in
+the recording. Other codecs are decoded, cut by their energy and kept as 16 kHz FLAC, which loses nothing more.
 
 What cannot be used goes to the quarantine list with the reason: unreadable, empty, truncated or mislabelled files, and
 tracks of more than two channels, which can hold more than one speaker.
@@ -117,6 +117,7 @@ class ChunkStage:
     )
 
     name = "chunk"
+    uses_model = False
     features = Features(
         {
             "id": Value("string"),
@@ -194,6 +195,8 @@ def check_file(path: str) -> None:
             raise Unusable(f"mislabelled: named {Path(path).suffix}, but its format is {container.format.name}")
         if container.format.name == "ogg" and not _ends_with_a_page(path):
             raise Unusable("truncated: its last Ogg page is not whole, or not the last of its stream")
+        if container.format.name == "wav" and _wav_lacks_bytes(path):
+            raise Unusable("truncated: it has fewer samples than its header says")
 
 
 def _ends_with_a_page(path):
@@ -205,6 +208,19 @@ def _ends_with_a_page(path):
         return False
     is_last_of_stream = page[5] & 4
     return bool(is_last_of_stream) and len(page) == 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def _wav_lacks_bytes(path):
+    """FFmpeg believes the file's size, not its header."""
+    with open(path, "rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                is_stream = size == 0xFFFFFFFF  # written without knowing the end
+                return not is_stream and file.tell() + size > os.path.getsize(path)
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return False
 
 
 def count_tracks(path: str) -> int:

@@ -34,8 +34,7 @@ from datasets_scripts.stages import (
     WorkArguments,
     batched,
     content_hash,
-    model_processes,
-    model_revision,
+    model_version,
     read_manifest,
     run_stage,
 )
@@ -226,6 +225,7 @@ class LabelStage:
     )
 
     def __init__(self, args: LabelArguments, keywords: KeywordArguments):
+        self.uses_model = args.text_classifier is not None
         if not (args.use_keywords or args.rules or args.text_classifier):
             raise ValueError(
                 "The text filter has no member: give --rules or --text_classifier, or leave --use_keywords."
@@ -235,14 +235,14 @@ class LabelStage:
         self.rules = json.loads(Path(args.rules).read_text(encoding="utf-8")) if args.rules else None
         mapping = args.label_mapping
         self.mapping = json.loads(Path(mapping).read_text(encoding="utf-8")) if mapping else None
-        self.revision = None
+        self.classifier = None
         if args.text_classifier:
-            self.revision = model_revision(args.text_classifier, args.text_classifier_revision)
+            self.classifier = model_version(args.text_classifier, args.text_classifier_revision)
 
     def settings(self) -> dict:
         paths = ("rules", "label_mapping", "text_classifier")  # their contents count
         arguments = {name: value for name, value in asdict(self.args).items() if name not in paths}
-        contents = {"rules": self.rules, "label_mapping": self.mapping, "classifier": self.revision}
+        contents = {"rules": self.rules, "label_mapping": self.mapping, "classifier": self.classifier}
         return arguments | contents | {"keywords": self.keywords.to_dict() if self.args.use_keywords else None}
 
     @functools.cached_property
@@ -252,7 +252,7 @@ class LabelStage:
         if self.rules is not None:
             versions["rules"] = content_hash(self.rules)
         if self.args.text_classifier:
-            versions["classifier"] = f"{self.args.text_classifier}@{self.revision}"
+            versions["classifier"] = self.classifier
         members = ", ".join(f"{name} {version}" for name, version in versions.items())
         return f"{self.args.combine} >= {self.args.threshold:g} of {members}"
 
@@ -298,8 +298,7 @@ class LabelStage:
 
 def run(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -> Manifest:
     """Runs the stage; returns what it made."""
-    processes = model_processes() if args.text_classifier else None
-    return run_stage(LabelStage(args, keywords), read_manifest(work.work_dir, "transcribe").shards, work, processes)
+    return run_stage(LabelStage(args, keywords), read_manifest(work.work_dir, "transcribe").shards, work)
 
 
 def main(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -> None:

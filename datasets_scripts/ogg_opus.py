@@ -1,11 +1,11 @@
-"""Opus packets: encoding with discontinuous transmission (DTX), what a packet says of itself, and Ogg files of packets.
+"""Opus packets: encoding with discontinuous transmission (DTX), what a packet says of itself, and Ogg files.
 
 Design choices:
 - FFmpeg's libopus wrapper does not switch DTX on, so the encoder is libopus itself, through ctypes: the very library
   that the PyAV wheel carries, or else the system's.
-- The Ogg writer is a page of code (RFC 3533, RFC 7845) and not FFmpeg's muxer, because pre-skip and end are the point:
-  packets cut out of a longer recording need earlier packets to start the decoder with, unheard (RFC 7845, section 4.6),
-  and so come out as the same samples as in the recording, without a second coding.
+- The Ogg writer is a page of code (RFC 3533, RFC 7845) and not FFmpeg's muxer, since pre-skip and end matter: packets
+  cut out of a longer recording need earlier packets to start the decoder with, unheard (RFC 7845, section 4.6),
+  and so sound as in the recording, without a second coding.
 - Serial numbers are the track's number: equal packets give equal bytes.
 """
 

@@ -1,6 +1,6 @@
 """The whole data pipeline: recordings in, data set out (paper, section 2).
 
-    python -m datasets_scripts.run_pipeline --recordings raw_audio --asr_model openai/whisper-small --output_dir my_clips
+    python -m datasets_scripts.run_pipeline --recordings raw_audio --output_dir my_clips
 
 The same command goes on where it was stopped; a changed setting repeats the stages from the changed one on.
 """

@@ -86,7 +86,7 @@ class Row:
     features: ClassVar[Features] = FEATURES
 
     def to_record(self) -> dict:
-        """The row with the columns of its features. Raises ValueError, naming the clip, if its labels are not valid."""
+        """The row with the columns of its features. Raises ValueError, naming the clip, if its labels are wrong."""
         if not self.labels or not set(self.labels) <= set(LABELS):
             raise ValueError(f"Clip {self.id!r}: `labels` are {self.labels}, expected one or more of {LABELS}.")
         record = {name: getattr(self, name) for name in self.features}

@@ -1,16 +1,16 @@
 """Where speech is in a recording, and how it is divided into chunks (paper, section 2: "chunk splitting determined by
 the Opus codec's DTX extension").
 
-A recording is seen as frames of some 20 ms, each active or not. For Opus the sender has already judged: packets without
-content (DTX) and gaps between time stamps are silence, so the packets are read and none is decoded. For other codecs
-the energy of the decoded samples decides.
+A recording is seen as frames of some 20 ms, each active or not. For Opus the sender has judged already: packets with
+no content (DTX) and gaps between time stamps are silence, so that none need be decoded. For other codecs the energy of
+the decoded samples decides.
 
 Design choices:
 - libopus keeps sending for 0.2 s after speech has ended; an active run's last 0.2 s are therefore no speech, and a run
   no longer than that (an update of the background noise, the start of a recording) has none.
 - Everything is an iterator: memory does not grow with the recording.
-- The energy rule is numpy and not one of the voice-activity packages: those carry a model or a compiler, and the error
-  that counts here is lost speech. It errs on the other side: what is loud but no speech is found out by the recogniser.
+- The energy rule is numpy and no voice-activity package: those bring a model or need a compiler, and the error
+  that counts here is lost speech. It errs on the other side: loud noise is found out by the recogniser.
 """
 
 from collections.abc import Iterable, Iterator
@@ -57,7 +57,9 @@ def find_speech(frames: Iterable[Frame], hangover: float, shortest: float, max_s
     """
     run: list[Frame] = []
     for frame in frames:
-        if run and (not frame.is_active or frame.start - run[-1].end > GAP):
+        # a single frame before a gap is an update of the background
+        gap = GAP if len(run) > 1 else 0.5 * FRAME
+        if run and (not frame.is_active or frame.start - run[-1].end > gap):
             yield from _speech_of(run, hangover, shortest)
             run = []
         if frame.is_active:

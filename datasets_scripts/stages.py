@@ -10,8 +10,8 @@ the place of a row that cannot be used. Rows travel in *shards*, Parquet files o
 
 Design choices:
 - A shard's file name has a hash of the content of the shard that it was made from and of the stage's settings. So a
-  shard that exists need not be made again, and one that was made otherwise is never taken for it: change a setting, and
-  the shards from that stage on are made anew; run the same command again, and nothing is.
+  shard that exists need not be made again, and one that was made otherwise is never taken for it. Change a setting,
+  and the shards from that stage on are made anew; run the same command again, and nothing is.
 - A shard counts as done when its manifest is there, which is written after the rows. Both are written to a temporary
   file in the same folder, flushed to disk and renamed: whenever a process is killed, a file is there in full or not.
 - Workers get shards, not rows, and write them themselves. It does not matter which process of which machine makes a
@@ -59,10 +59,12 @@ class Rejected:
 
 
 class Stage(Protocol):
-    """A pure function over rows. `name` is the stage's folder, `features` are the columns of its rows."""
+    """A pure function over rows. `name` is the stage's folder, `features` are the columns of its rows, `uses_model`
+    says whether it should get a GPU."""
 
     name: str
     features: Features
+    uses_model: bool
 
     def settings(self) -> dict:
         """All that the rows depend on beside their input, as JSON types: contents of files and revisions of models,
@@ -226,14 +228,13 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
-def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments, processes: int | None = None) -> Manifest:
+def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments) -> Manifest:
     """Makes the shards of a stage that are not there yet, and writes its manifest and quarantine list.
 
     Args:
         stage: what to do.
         inputs: shards of the stage before.
         args: where, and by whom.
-        processes: workers, if the user does not say; default: one for each core.
 
     Raises:
         RuntimeError: if a worker dies, as it does when memory runs out.
@@ -249,7 +250,8 @@ def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments, proces
             shards[shard.name] = finished
         else:
             tasks.append((shard.name, shard.path, str(path)))
-    num_proc = min(args.num_proc or processes or num_cores(), max(1, len(tasks)))
+    workers = args.num_proc or (model_processes() if stage.uses_model else num_cores())
+    num_proc = min(workers, max(1, len(tasks)))
     with tqdm(total=len(inputs), initial=len(shards), desc=stage.name, unit="shard") as progress:
         for shard in ENGINE_FUNCTIONS[args.engine](stage, tasks, num_proc):
             shards[shard.name] = shard
@@ -373,12 +375,13 @@ ENGINE_FUNCTIONS = {"local": _run_locally, "ray": _run_on_ray}
 
 
 @functools.cache
-def model_revision(name_or_path: str, revision: str | None = None) -> str:
-    """Which version of a model is used: the commit of a Hub model, a hash of the files of a folder."""
-    if Path(name_or_path).is_dir():
-        files = sorted(path for path in Path(name_or_path).iterdir() if path.suffix in (".json", ".safetensors"))
-        return content_hash([[path.name, file_hash(path)] for path in files])
+def model_version(name_or_path: str, revision: str | None = None) -> str:
+    """Which model is used, as name@version: the commit of a Hub model, a hash of the files of a folder."""
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+        return f"{folder.resolve().name}@{content_hash([[path.name, file_hash(path)] for path in files])}"
     from transformers import AutoConfig
 
     commit = getattr(AutoConfig.from_pretrained(name_or_path, revision=revision), "_commit_hash", None)
-    return commit or revision or "main"
+    return f"{name_or_path}@{commit or revision or 'main'}"

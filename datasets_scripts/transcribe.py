@@ -4,8 +4,8 @@
     python -m datasets_scripts.transcribe --transcripts words.jsonl --work_dir work
 
 Any CTC or Whisper model of transformers, faster-whisper (`--asr_model faster-whisper:small`, extra `faster-whisper`),
-or transcripts that exist already. Chunks in which no word is recognised go to the quarantine list: nobody knows what is
-in them.
+or transcripts that exist already. Chunks in which no word is recognised go to the quarantine list: nobody knows what
+is in them.
 
 Design choices:
 - Batches never reach beyond a shard, so a shard's rows do not depend on who makes it and after which others.
@@ -40,8 +40,7 @@ from datasets_scripts.stages import (
     WorkArguments,
     batched,
     file_hash,
-    model_processes,
-    model_revision,
+    model_version,
     read_manifest,
     run_stage,
 )
@@ -274,6 +273,10 @@ class TranscribeStage:
         }
     )
 
+    @property
+    def uses_model(self) -> bool:
+        return self.transcripts is None
+
     @functools.cached_property
     def asr(self) -> str:
         """The recogniser and its revision."""
@@ -281,11 +284,11 @@ class TranscribeStage:
             return f"transcripts@{file_hash(self.transcripts)[:16]}"
         if self.asr_model.startswith(FASTER_WHISPER):
             return self.asr_model
-        return f"{self.asr_model}@{model_revision(self.asr_model, self.asr_revision)}"
+        return model_version(self.asr_model, self.asr_revision)
 
     def settings(self) -> dict:
         arguments = {name: value for name, value in asdict(self).items() if name not in ("transcripts", "asr_model")}
-        return arguments | {"asr": self.asr}
+        return arguments | {"asr": self.asr}  # names and contents, not paths
 
     @functools.cached_property
     def _recognizer(self) -> Recognizer:
@@ -342,7 +345,7 @@ class TranscribeStage:
 
 def run(stage: TranscribeStage, work: WorkArguments) -> Manifest:
     """Runs the stage; returns what it made."""
-    return run_stage(stage, read_manifest(work.work_dir, "chunk").shards, work, model_processes())
+    return run_stage(stage, read_manifest(work.work_dir, "chunk").shards, work)
 
 
 def main(stage: TranscribeStage, work: WorkArguments) -> None:

@@ -1,0 +1,182 @@
+import io
+import json
+import wave
+
+import av
+import numpy as np
+import pytest
+from helpers import wav
+from pipeline_helpers import dtx_file, speech_with_pauses
+
+from datasets_scripts.chunk import (
+    ChunkStage,
+    RecordingsArguments,
+    cut_chunks,
+    find_chunks,
+    list_recordings,
+    run,
+)
+from datasets_scripts.ogg_opus import OpusTrack, encode_dtx, ogg_file
+from datasets_scripts.stages import WorkArguments, read_rows
+from modeling_toxmtl.audio import load_audio
+
+
+SPANS = [(1.0, 2.2), (4.0, 5.5), (6.6, 7.0)]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recordings") / "call.ogg"
+    path.write_bytes(dtx_file(SPANS, 9.0))
+    return path
+
+
+def webm_without_silence(recording, path):
+    """The same packets in WebM, as a recorder stores what arrives: nothing during silence."""
+    with av.open(str(recording)) as source, av.open(str(path), "w", format="webm") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size > 2:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+def test_boundaries_are_within_60_ms_and_no_speech_is_lost(recording):
+    chunks = list(find_chunks(str(recording), 0, ChunkStage()))
+    assert len(chunks) == len(SPANS)
+    for chunk, (start, end) in zip(chunks, SPANS, strict=True):
+        assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.06
+
+
+def test_gaps_between_time_stamps_cut_as_dtx_does(recording, tmp_path):
+    webm = webm_without_silence(recording, tmp_path / "call.webm")
+    for chunk, (start, end) in zip(find_chunks(str(webm), 0, ChunkStage()), SPANS, strict=True):
+        assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.06
+
+
+@pytest.mark.parametrize("max_pause", [0.6, 3.0])  # chunks of one span, and one chunk with the silence in it
+def test_chunks_sound_as_in_the_recording(recording, max_pause):
+    whole = load_audio(recording, 48_000)
+    spans = list(find_chunks(str(recording), 0, ChunkStage(max_pause=max_pause)))
+    assert len(spans) == (3 if max_pause < 1 else 1)
+    for chunk in cut_chunks(str(recording), 0, spans):
+        samples = load_audio(chunk.audio, 48_000)
+        start = round(chunk.start * 48_000)
+        assert len(samples) == pytest.approx((chunk.end - chunk.start) * 48_000, abs=1)
+        np.testing.assert_allclose(samples, whole[start : start + len(samples)], atol=1e-4)
+
+
+def test_silence_that_was_not_sent_is_filled_in(recording, tmp_path):
+    webm = webm_without_silence(recording, tmp_path / "call.webm")
+    spans = list(find_chunks(str(webm), 0, ChunkStage(max_pause=3.0)))
+    (chunk,) = cut_chunks(str(webm), 0, spans)
+    samples, whole = load_audio(chunk.audio), load_audio(recording)
+    assert len(samples) / 16_000 == pytest.approx(SPANS[-1][1] - SPANS[0][0], abs=0.12)
+    start = round(chunk.start * 16_000)
+    loud = np.abs(whole[start : start + len(samples)]) > 0.05
+    assert np.abs(samples[loud]).mean() > 5 * np.abs(samples[~loud]).mean()  # in its place
+
+
+def test_other_codecs_are_cut_by_energy_and_lose_nothing(tmp_path):
+    samples = speech_with_pauses(SPANS, 9.0)
+    (tmp_path / "call.wav").write_bytes(wav(samples))
+    decoded = load_audio(tmp_path / "call.wav")
+    spans = list(find_chunks(str(tmp_path / "call.wav"), 0, ChunkStage()))
+    assert len(spans) == 3
+    for chunk, (start, end) in zip(cut_chunks(str(tmp_path / "call.wav"), 0, spans), SPANS, strict=True):
+        assert chunk.start <= start and end <= chunk.end and chunk.extension == "flac"
+        first = round(chunk.start * 16_000)
+        piece = load_audio(chunk.audio)
+        np.testing.assert_array_equal(piece, decoded[first : first + len(piece)])
+
+
+def test_long_speech_gives_chunks_of_the_longest_length_allowed(tmp_path):
+    path = tmp_path / "monologue.ogg"
+    path.write_bytes(dtx_file([(0.5, 9.5)], 10.0))
+    chunks = list(find_chunks(str(path), 0, ChunkStage(max_seconds=3.0)))
+    assert all(chunk.end - chunk.start <= 3.0 + 1e-9 for chunk in chunks)
+    assert sum(chunk.end - chunk.start for chunk in chunks) == pytest.approx(9.0, abs=0.12)
+    assert all(a.end == pytest.approx(b.start) for a, b in zip(chunks, chunks[1:], strict=False))
+
+
+def eight_channels():
+    file = io.BytesIO()
+    with wave.open(file, "wb") as output:
+        output.setnchannels(8)
+        output.setsampwidth(2)
+        output.setframerate(16_000)
+        output.writeframes(bytes(16 * 1000))
+    return file.getvalue()
+
+
+def picture():
+    file = io.BytesIO()
+    with av.open(file, "w", format="image2pipe") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width = stream.height = 8
+        stream.pix_fmt = "rgb24"
+        for packet in stream.encode(av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24")):
+            container.mux(packet)
+    return file.getvalue()
+
+
+FAULTS = {
+    "noise.ogg": (lambda good: np.random.default_rng(0).bytes(5000), "Invalid data"),
+    "empty.ogg": (lambda good: b"", "empty file"),
+    "zero-length.wav": (lambda good: wav(np.zeros(0)), "zero length"),
+    "channels.wav": (lambda good: eight_channels(), "8 channels"),
+    "truncated.ogg": (lambda good: good[: len(good) // 2], "truncated"),
+    "truncated.wav": (lambda good: wav(speech_with_pauses(SPANS, 9.0))[:90_000], "truncated"),
+    "mislabelled.ogg": (lambda good: wav(speech_with_pauses(SPANS, 9.0)), "mislabelled: named .ogg, but"),
+    "picture.wav": (lambda good: picture(), "no audio stream"),
+    "silence.ogg": (lambda good: dtx_file([], 2.0), "no speech in it"),
+}
+
+
+def test_what_cannot_be_used_is_quarantined_and_the_rest_completes(recording, tmp_path):
+    good = recording.read_bytes()
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name, (make, _) in FAULTS.items():
+        (folder / name).write_bytes(make(good))
+    (folder / "call.ogg").write_bytes(good)
+    work = WorkArguments(str(tmp_path / "work"), num_proc=1)
+    manifest = run(RecordingsArguments(str(folder), files_per_shard=4), ChunkStage(), work)
+    rows = [row for shard in manifest.shards for row in read_rows(shard.path)]
+    assert [row["source"] for row in rows] == ["call.ogg"] * 3
+    lines = (tmp_path / "work" / "chunk" / "quarantine.jsonl").read_text().splitlines()
+    reasons = {json.loads(line)["id"].rpartition("/")[2]: json.loads(line)["reason"] for line in lines}
+    assert set(reasons) == set(FAULTS)
+    for name, (_, reason) in FAULTS.items():
+        assert reason in reasons[name], reasons[name]
+
+
+def test_each_track_is_a_speaker(tmp_path):
+    tracks = [encode_dtx(speech_with_pauses([span], 4.0), 16_000, 24_000) for span in ((0.5, 1.5), (2.0, 3.0))]
+    (tmp_path / "call.ogg").write_bytes(ogg_file(*tracks))
+    rows = list(ChunkStage()([{"path": str(tmp_path / "call.ogg"), "speaker": "call", "source": "call", "split": ""}]))
+    assert [(row["speaker"], row["track"]) for row in rows] == [("call#0", 0), ("call#1", 1)]
+    assert [row["start"] for row in rows] == [pytest.approx(0.5, abs=0.06), pytest.approx(2.0, abs=0.06)]
+
+
+def test_the_end_of_the_recording_ends_the_last_chunk(tmp_path):
+    track = encode_dtx(speech_with_pauses([(0.5, 2.0)], 2.0), 16_000, 24_000)
+    (tmp_path / "a.ogg").write_bytes(ogg_file(OpusTrack(track.packets, track.pre_skip, track.num_samples)))
+    (row,) = ChunkStage()([{"path": str(tmp_path / "a.ogg"), "speaker": "a", "source": "a", "split": ""}])
+    assert len(load_audio(row["audio"]["bytes"])) / 16_000 == pytest.approx(row["duration"], abs=1e-3)
+    assert row["end"] == pytest.approx(2.0, abs=0.02)
+
+
+def test_recordings_come_from_a_table(tmp_path, recording):
+    (tmp_path / "calls.csv").write_text("path,speaker,source,split\nraw/a.ogg,ann,game 1,test\nraw/b.ogg,,,\n")
+    first, second = list_recordings(str(tmp_path / "calls.csv"))
+    assert (first["path"], first["speaker"]) == (str(tmp_path / "raw" / "a.ogg"), "ann")
+    assert (first["source"], first["split"]) == ("game 1", "test")
+    assert second["speaker"] == second["source"] == "raw/b.ogg"
+    for missing in ("nowhere", "calls.txt"):
+        with pytest.raises(FileNotFoundError, match="--recordings"):
+            list_recordings(str(tmp_path / missing))
+    (tmp_path / "empty.csv").write_text("speaker\nann\n")
+    with pytest.raises(ValueError, match="without `path`"):
+        list_recordings(str(tmp_path / "empty.csv"))
