@@ -10,10 +10,10 @@ PRECISION ?= $(shell nvidia-smi >/dev/null 2>&1 && echo --bf16 \
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo pipeline-demo test lint format clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed ## Set up the environment in .venv
 
@@ -31,6 +31,11 @@ demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a cl
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl runs/demo demo_data/examples/*.ogg
 
+pipeline-demo: install ## Make a data set of recordings whose truth is known, report what labelling costs, train on it
+	HF_HUB_OFFLINE=1 $(BIN)/python -m datasets_scripts.pipeline_demo --output_dir pipeline_demo
+	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
+		--dataset pipeline_demo/data/recogniser --output_dir runs/pipeline_demo --max_steps 20
+
 test: install ## Run all tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
@@ -43,4 +48,4 @@ format: install ## Apply style
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment, the demo corpus and runs
-	rm -rf $(VENV) demo_data runs
+	rm -rf $(VENV) demo_data pipeline_demo runs

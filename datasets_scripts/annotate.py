@@ -14,16 +14,23 @@ from datasets import Features, Value
 from transformers import HfArgumentParser
 
 from datasets_scripts.label import KeywordArguments, LabelStage
+from datasets_scripts.review import read_corrections
 from datasets_scripts.schema import TRACED_FEATURES
 from datasets_scripts.stages import Manifest, Rejected, WorkArguments, read_manifest, run_stage
 from modeling_toxmtl.keywords import KeywordList, normalize_text
-from modeling_toxmtl.labels import NO_VIOLATION
+from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+
+
+REVIEWER = "human"
 
 
 @dataclass
 class AnnotateArguments:
     """Which chunks get keywords."""
 
+    corrections: str | None = field(
+        default=None, metadata={"help": "corrections.jsonl of a review: labels that people gave, by id."}
+    )
     keywords_everywhere: bool = field(
         default=False, metadata={"help": "Annotate keywords in chunks without violation too."}
     )
@@ -54,12 +61,16 @@ class AnnotateStage:
 
     def __init__(self, args: AnnotateArguments, keywords: KeywordArguments):
         self.args, self.keywords = args, keywords.load()
+        self.corrections = read_corrections(args.corrections)
 
     def settings(self) -> dict:
-        return asdict(self.args) | {"keywords": self.keywords.to_dict()}
+        contents = {"keywords": self.keywords.to_dict(), "corrections": self.corrections}
+        return asdict(self.args) | contents
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
         for row in rows:
+            if row["id"] in self.corrections:
+                row = row | _corrected(self.corrections[row["id"]])
             found, positions = find_keywords(row["words"], self.keywords)
             words = [word["word"] for word in row["words"]]
             if row["labels"] == [NO_VIOLATION] and not self.args.keywords_everywhere:
@@ -67,6 +78,15 @@ class AnnotateStage:
                 for position in positions:
                     words[position] = self.keywords.filler
             yield row | {"asr_transcript": row["transcript"], "transcript": " ".join(words), "keywords": found}
+
+
+def _corrected(labels):
+    """What a person says is certain, and so is what they do not say."""
+    scores = [
+        {"label": label, "score": float(label in labels), "given_by": [REVIEWER] * (label in labels)}
+        for label in LABELS
+    ]
+    return {"labels": labels, "label_scores": scores}
 
 
 def run(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> Manifest:

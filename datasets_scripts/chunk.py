@@ -180,7 +180,9 @@ class Chunk(NamedTuple):
 
 
 def _reason(error):
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, Unusable):
+        return str(error)
+    return f"unreadable: {getattr(error, 'strerror', None) or error}"  # without the path that FFmpeg adds
 
 
 def check_file(path: str) -> None:

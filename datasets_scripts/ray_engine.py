@@ -28,8 +28,8 @@ class ShardActor:
 def run_on_ray(
     stage: Stage, tasks: list[tuple[str, str, str]], num_proc: int, make_shard: Callable
 ) -> Iterator[Shard]:
-    """Makes the shards of `tasks`, (name, input path, output path), with `num_proc` actors; one with a model gets a GPU, if
-    there are any. Ray starts on this machine unless `RAY_ADDRESS` names a cluster."""
+    """Makes the shards of `tasks`, (name, input path, output path), with `num_proc` actors, which get a GPU
+    each if the stage has a model and there are any. Ray starts here unless `RAY_ADDRESS` names a cluster."""
     if not tasks:
         return
     ray.init(ignore_reinit_error=True, log_to_driver=False)

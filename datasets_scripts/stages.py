@@ -203,7 +203,7 @@ def finished_shard(path: Path, name: str) -> Shard | None:
     try:
         record = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
         is_whole = path.stat().st_size == record["bytes"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     rejected = tuple(Rejected(**row) for row in record["rejected"])
     return Shard(name, str(path), record["sha256"], record["rows"], rejected) if is_whole else None

@@ -122,7 +122,7 @@ def picture():
 
 
 FAULTS = {
-    "noise.ogg": (lambda good: np.random.default_rng(0).bytes(5000), "Invalid data"),
+    "noise.ogg": (lambda good: np.random.default_rng(0).bytes(5000), "unreadable: "),
     "empty.ogg": (lambda good: b"", "empty file"),
     "zero-length.wav": (lambda good: wav(np.zeros(0)), "zero length"),
     "channels.wav": (lambda good: eight_channels(), "8 channels"),

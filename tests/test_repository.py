@@ -40,7 +40,7 @@ def test_the_first_two_commands_are_demo_and_test_and_ci_calls_the_second():
 
 
 def test_make_targets_of_the_readme_exist():
-    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+    for target in re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 

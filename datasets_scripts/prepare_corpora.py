@@ -1,0 +1,322 @@
+"""Public corpora in our schema: downloads, cuts and maps labels.
+
+    python -m datasets_scripts.prepare_corpora --format mutox --metadata mutox.tsv --output_dir mutox_data
+    python -m datasets_scripts.prepare_corpora --format folder --metadata LibriSpeech/dev-clean --output_dir libri_data
+
+Formats:
+- `mutox`: the published table of MuTox (Costa-jussà et al., 2024): `id, lang, partition, public_url_segment`
+  (URL, start and end in milliseconds), `audio_file_transcript, contains_toxicity, toxicity_types, ...`.
+- `table`: a table (.csv, .tsv, .jsonl) of clips with `url` or `path`, and where known `start`, `end` (seconds),
+  `labels`, `transcript`, `speaker`, `split`: annotations as DeToxy's, whose files point into other corpora.
+- `folder`: a LibriSpeech folder (`*.trans.txt`) or a Common Voice folder (`validated.tsv`, `clips/`). Its sentences
+  are read from books and wikis and count as `NoViolation`.
+
+Design choices:
+- A file is downloaded once, to a cache, with retries; a download that broke off goes on where it stopped. A dead link
+  is a line in `quarantine.jsonl`, and the next run tries it again.
+- It is a stage like the others: shards, restarts and workers as in `stages.py`.
+- Labels are mapped by a JSON file, `{"hate speech": ["Racist"]}`; what it lacks goes to the quarantine, and is not
+  guessed. The defaults for MuTox are in `MUTOX_LABELS`.
+"""
+
+import csv
+import hashlib
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from datasets import Audio, Features, List, Value
+from transformers import HfArgumentParser
+
+from datasets_scripts.balance import hours_by_label, render_hours
+from datasets_scripts.build import SPLITS, Entry, assign_splits
+from datasets_scripts.chunk import encode_flac
+from datasets_scripts.schema import Row, write_split
+from datasets_scripts.stages import (
+    QUARANTINE,
+    Manifest,
+    Rejected,
+    WorkArguments,
+    batched,
+    content_hash,
+    read_rows,
+    run_stage,
+    write_rows,
+    write_text_whole,
+)
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
+from modeling_toxmtl.data import read_labels, read_table
+from modeling_toxmtl.labels import NO_VIOLATION
+
+
+FORMATS = ("mutox", "table", "folder")
+MUTOX_LABELS = {
+    "profanities": ["Profanity"],
+    "hate speech": ["Racist"],
+    "pornographic language": ["DatingAndSexting"],
+    "physical violence or bullying language": ["Bullying"],
+    "other": ["Other"],
+}
+ATTEMPTS, TIMEOUT, BLOCK = 4, 30, 1 << 20  # times, seconds, bytes
+ROWS_PER_SHARD = 200
+CLIPS = Features(
+    {
+        **{
+            name: Value("string") for name in ("id", "location", "transcript", "speaker", "source", "split", "problem")
+        },
+        "start": Value("float64"),
+        "end": Value("float64"),
+        "labels": List(Value("string")),
+    }
+)
+
+
+@dataclass
+class PrepareArguments:
+    """What to prepare, and where."""
+
+    metadata: str = field(metadata={"help": "The corpus' table, or its folder."})
+    format: str = field(metadata={"help": "Layout of the metadata.", "choices": FORMATS})
+    output_dir: str = field(default="prepared_data", metadata={"help": "Folder of the data set."})
+    language: str | None = field(default=None, metadata={"help": "MuTox: only clips of this language, such as eng."})
+    label_mapping: str | None = field(
+        default=None, metadata={"help": "JSON file from the corpus' labels to lists of ours."}
+    )
+    validation_share: float = field(default=0.05, metadata={"help": "Share of the hours, of clips without split."})
+    test_share: float = field(default=0.1, metadata={"help": "Share of the hours, of clips without split."})
+
+
+def fetch(url: str, cache: Path, attempts: int = ATTEMPTS, pause: float = 1.0) -> Path:
+    """Downloads a file to the cache unless it is there; goes on with a download that broke off.
+
+    Raises:
+        OSError: if it cannot be had after so many attempts; the message says why.
+    """
+    path = cache / (hashlib.sha256(url.encode()).hexdigest()[:32] + Path(url.partition("?")[0]).suffix[:8])
+    part = path.with_name(path.name + ".part")
+    cache.mkdir(parents=True, exist_ok=True)
+    for attempt in range(attempts):
+        if path.exists():
+            return path
+        try:
+            _download(url, part)
+            part.replace(path)
+        except (OSError, urllib.error.URLError, ValueError) as error:
+            is_gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
+            if is_gone or isinstance(error, ValueError) or attempt == attempts - 1:
+                raise OSError(f"dead link: {url}: {error}") from error
+            time.sleep(pause * 2**attempt)
+    return path
+
+
+def _download(url, part):
+    """Appends what `part` lacks; starts anew if the server does not send from there."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # no bytes from there on
+            raise
+        part.unlink()
+        raise ConnectionError("the file has changed") from error
+    with response, open(part, "ab" if response.status == 206 else "wb") as file:
+        expected = response.headers.get("Content-Length")
+        received = 0
+        while block := response.read(BLOCK):
+            file.write(block)
+            received += len(block)
+    if expected is not None and received < int(expected):
+        raise ConnectionError(f"it broke off after {received} of {expected} bytes")
+
+
+@dataclass
+class PrepareStage:
+    """Gets and cuts clips."""
+
+    cache: str
+
+    name = "prepare"
+    uses_model = False
+    features = Features({**CLIPS, "audio": Audio(decode=False), "duration": Value("float32")})
+
+    def settings(self) -> dict:
+        return {}  # all is in the rows
+
+    def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        for row in rows:
+            if row["problem"]:
+                yield Rejected(row["id"], row["problem"])
+                continue
+            try:
+                audio, extension, duration = self._clip(row)
+            except (OSError, ValueError) as error:
+                yield Rejected(row["id"], str(error))
+                continue
+            yield row | {"audio": {"bytes": audio, "path": f"clip.{extension}"}, "duration": duration}
+
+    def _clip(self, row):
+        location = row["location"]
+        path = fetch(location, Path(self.cache)) if "://" in location else Path(location)
+        samples = load_audio(path)
+        if row["end"] is None:
+            return path.read_bytes(), path.suffix[1:], len(samples) / SAMPLING_RATE
+        start, end = (round(row[name] * SAMPLING_RATE) for name in ("start", "end"))
+        if end > len(samples) + SAMPLING_RATE or end <= start:
+            seconds = len(samples) / SAMPLING_RATE
+            raise ValueError(f"its span {row['start']} to {row['end']} s is not in the file of {seconds:.2f} s")
+        samples = samples[start:end]
+        return encode_flac(samples), "flac", len(samples) / SAMPLING_RATE
+
+
+def map_labels(names: list[str], mapping: dict[str, list[str]] | None) -> tuple[list[str], str]:
+    """Our labels for the corpus' names, and what is wrong with them (empty if nothing is)."""
+    if mapping is None:
+        return names, ""
+    if unknown := sorted({name for name in names if name.lower() not in mapping}):
+        return [], f"labels without mapping: {', '.join(unknown)}"
+    return sorted({label for name in names for label in mapping[name.lower()]}) or [NO_VIOLATION], ""
+
+
+def read_mutox(path: Path, language: str | None, mapping: dict | None) -> Iterator[dict]:
+    """Rows of `CLIPS` from MuTox' table. Clips whose toxicity nobody could tell have a problem."""
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if language is not None and row["lang"] != language:
+                continue
+            url, start, end = row["public_url_segment"].rsplit(" ", 2)
+            toxic = (row["contains_toxicity"] or "").strip().lower()
+            types = [name.strip() for name in (row["toxicity_types"] or "").replace(";", ",").split(",")]
+            labels, problem = map_labels([name for name in types if name], mapping or MUTOX_LABELS)
+            if toxic == "no":
+                labels, problem = [NO_VIOLATION], ""
+            elif toxic != "yes":
+                problem = f"contains_toxicity is {row['contains_toxicity']!r}"
+            elif labels == [NO_VIOLATION]:
+                problem = "toxic, but of no type"
+            yield {
+                "id": row["id"],
+                "location": url,
+                "start": int(start) / 1000,
+                "end": int(end) / 1000,
+                "transcript": row["audio_file_transcript"],
+                "labels": labels,
+                "problem": problem,
+                "speaker": url,  # unknown; at least no recording is in two splits
+                "source": url,
+                "split": "",  # MuTox' partitions may share recordings
+            }
+
+
+def read_clip_table(path: Path, mapping: dict | None) -> Iterator[dict]:
+    """Rows of `CLIPS` from a table of clips."""
+    if path.suffix == ".tsv":
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    else:
+        rows = read_table(path)
+    for number, row in enumerate(rows):
+        location = row.get("url") or row.get("path")
+        if not location:
+            raise ValueError(f"{path}, row {number + 1}: give `url` or `path`.")
+        labels, problem = map_labels(read_labels(row.get("labels")) or [], mapping)
+        has_span = row.get("end") not in (None, "")
+        yield {
+            "id": row.get("id") or f"{path.stem}-{number:06d}",
+            "location": location if "://" in location else str(path.parent / location),
+            "start": float(row.get("start") or 0) if has_span else None,
+            "end": float(row["end"]) if has_span else None,
+            "transcript": row.get("transcript") or "",
+            "labels": labels,
+            "problem": problem or ("" if labels else "no labels"),
+            "speaker": row.get("speaker") or location,
+            "source": location,
+            "split": row.get("split") or "",
+        }
+
+
+def read_speech_folder(path: Path) -> Iterator[dict]:
+    """Rows of `CLIPS` from a LibriSpeech or Common Voice folder: read speech, no violations."""
+    for table in sorted(path.rglob("*.trans.txt")):
+        for line in table.read_text(encoding="utf-8").splitlines():
+            id, _, text = line.partition(" ")
+            yield _read_sentence(id, table.parent / f"{id}.flac", text.lower(), speaker=id.split("-")[0])
+    for table in sorted(path.rglob("validated.tsv")):
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                clip = table.parent / "clips" / row["path"]
+                yield _read_sentence(clip.stem, clip, row["sentence"], speaker=row["client_id"])
+
+
+def _read_sentence(id, path, text, speaker):
+    row = {"id": id, "location": str(path), "start": None, "end": None, "transcript": text, "problem": ""}
+    return row | {"labels": [NO_VIOLATION], "speaker": speaker, "source": f"speaker:{speaker}", "split": ""}
+
+
+def read_clips(args: PrepareArguments) -> list[dict]:
+    """Rows of `CLIPS` for any of the formats.
+
+    Raises:
+        ValueError: if there are none; the message names the file.
+    """
+    path = Path(args.metadata)
+    mapping = json.loads(Path(args.label_mapping).read_text(encoding="utf-8")) if args.label_mapping else None
+    readers = {
+        "mutox": lambda: read_mutox(path, args.language, mapping),
+        "table": lambda: read_clip_table(path, mapping),
+        "folder": lambda: read_speech_folder(path),
+    }
+    clips = list(readers[args.format]())
+    if not clips:
+        raise ValueError(f"--metadata {path} has no clips in the format {args.format}.")
+    return clips
+
+
+def run(args: PrepareArguments, work: WorkArguments) -> Manifest:
+    """Gets all clips; what failed in an earlier run is tried again."""
+    shards = []
+    for number, rows in enumerate(batched(read_clips(args), ROWS_PER_SHARD)):
+        path = Path(work.work_dir, "clips", f"{number:05d}-{content_hash(rows)}.parquet")
+        shards.append(write_rows(path, f"{number:05d}", rows, CLIPS))
+    for manifest in Path(work.work_dir, PrepareStage.name).glob("*.parquet.json"):
+        if json.loads(manifest.read_text(encoding="utf-8"))["rejected"]:
+            manifest.unlink()
+    return run_stage(PrepareStage(str(Path(work.work_dir, "downloads"))), shards, work)
+
+
+def main(args: PrepareArguments, work: WorkArguments) -> dict[str, dict]:
+    """Writes the data set; returns `clips` and `hours` of each split."""
+    manifest = run(args, work)
+    columns = ("id", "speaker", "source", "split", "labels", "duration")
+    rows = (row for shard in manifest.shards for row in read_rows(shard.path, list(columns)))
+    entries = [Entry(**row | {"labels": tuple(row["labels"])}) for row in rows]
+    shares = {"validation": args.validation_share, "test": args.test_share}
+    splits = assign_splits(entries, {"train": 1 - sum(shares.values()), **shares})
+    statistics = {}
+    for split in (name for name in SPLITS if name in splits.values()):
+        chosen = [entry for entry in entries if splits[entry.id] == split]
+        write_split(_rows(manifest, splits, split), args.output_dir, split)
+        hours = hours_by_label((entry.labels, entry.duration) for entry in chosen)
+        statistics[split] = {"clips": len(chosen), "hours": hours}
+    lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
+    write_text_whole(Path(args.output_dir, QUARANTINE), "".join(lines))
+    print(f"{render_hours(statistics)}\n{len(lines)} clips in {args.output_dir}/{QUARANTINE}")
+    return statistics
+
+
+def _rows(manifest, splits, split):
+    for shard in manifest.shards:
+        for row in read_rows(shard.path):
+            if splits[row["id"]] == split:
+                fields = {name: row[name] for name in ("id", "duration", "transcript", "speaker", "source")}
+                audio, labels = row["audio"], tuple(row["labels"])
+                extension = Path(audio["path"]).suffix[1:]
+                yield Row(audio=audio["bytes"], labels=labels, split=split, extension=extension, **fields)
+
+
+if __name__ == "__main__":
+    main(*HfArgumentParser((PrepareArguments, WorkArguments), description=__doc__).parse_args_into_dataclasses())

@@ -1,0 +1,142 @@
+import http.server
+import json
+import threading
+
+import datasets
+import pytest
+from helpers import tone, wav
+
+from datasets_scripts.prepare_corpora import PrepareArguments, fetch, main, map_labels
+from datasets_scripts.stages import WorkArguments
+from modeling_toxmtl.audio import load_audio
+
+
+MUTOX = ("id", "lang", "partition", "public_url_segment", "audio_file_transcript", "contains_toxicity")
+MUTOX += ("toxicity_types", "perlocutionary_effects", "label", "etox_result", "detoxify_score")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `server.files`; breaks off the first answer for each name in `server.broken`; notes the ranges asked."""
+
+    def do_GET(self):
+        name = self.path.strip("/")
+        if name not in self.server.files:
+            self.send_error(404)
+            return
+        content = self.server.files[name]
+        asked = self.headers.get("Range")
+        self.server.log.append((name, asked))
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = len(content)
+        if name in self.server.broken:
+            self.server.broken.remove(name)
+            end = start + (end - start) // 2
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.broken, server.log = {"talk.wav": wav(tone(5 * 16_000))}, [], []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def test_a_download_that_broke_off_goes_on_where_it_stopped(server, tmp_path):
+    server.broken.append("talk.wav")
+    path = fetch(f"{server.url}/talk.wav", tmp_path, pause=0)
+    content = server.files["talk.wav"]
+    assert path.read_bytes() == content
+    assert server.log == [("talk.wav", None), ("talk.wav", f"bytes={len(content) // 2}-")]
+    fetch(f"{server.url}/talk.wav", tmp_path)
+    assert len(server.log) == 2  # it is there
+
+
+def test_a_dead_link_is_an_error_that_names_it(server, tmp_path):
+    with pytest.raises(OSError, match="dead link: .*/gone.wav.*404"):
+        fetch(f"{server.url}/gone.wav", tmp_path)
+
+
+def write_mutox(path, rows):
+    lines = ["\t".join(MUTOX)]
+    lines += ["\t".join([*row, *[""] * (len(MUTOX) - len(row))]) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_mutox_becomes_a_data_set(server, tmp_path):
+    talk, gone = f"{server.url}/talk.wav", f"{server.url}/gone.wav"
+    rows = [
+        ("a", "eng", "train", f"{talk} 500 2000", "you fool", "Yes", "Hate speech, Profanities"),
+        ("b", "eng", "dev", f"{talk} 2000 3500", "a nice day", "No", ""),
+        ("c", "spa", "train", f"{talk} 0 1000", "hola", "No", ""),
+        ("d", "eng", "train", f"{gone} 0 1000", "hello", "No", ""),
+        ("e", "eng", "train", f"{talk} 0 1000", "hm", "Cannot say", ""),
+        ("f", "eng", "train", f"{talk} 9000 9900", "too late", "No", ""),
+        ("g", "eng", "train", f"{talk} 0 900", "strange", "Yes", "Witchcraft"),
+    ]
+    write_mutox(tmp_path / "mutox.tsv", rows)
+    args = PrepareArguments(str(tmp_path / "mutox.tsv"), "mutox", str(tmp_path / "data"), language="eng")
+    work = WorkArguments(str(tmp_path / "work"), num_proc=1)
+    main(args, work)
+    data = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))
+    made = {row["id"]: row for split in data.values() for row in split}
+    assert set(made) == {"a", "b"}
+    assert made["a"]["labels"] == ["Profanity", "Racist"] and made["b"]["labels"] == ["NoViolation"]
+    assert made["a"]["duration"] == 1.5 and made["a"]["transcript"] == "you fool"
+    samples = load_audio(made["a"]["audio"]["bytes"])
+    assert samples.tolist() == load_audio(server.files["talk.wav"])[8_000:32_000].tolist()
+    reasons = map(json.loads, (tmp_path / "data" / "quarantine.jsonl").read_text().splitlines())
+    reasons = {row["id"]: row["reason"] for row in reasons}
+    assert set(reasons) == {"d", "e", "f", "g"}
+    assert "404" in reasons["d"] and "Cannot say" in reasons["e"] and "5.00 s" in reasons["f"]
+    assert reasons["g"] == "labels without mapping: Witchcraft"
+
+    server.files["gone.wav"] = wav(tone(2 * 16_000))  # the link is alive again
+    main(args, work)
+    assert '"d"' not in (tmp_path / "data" / "quarantine.jsonl").read_text()
+    assert [name for name, _ in server.log].count("talk.wav") == 1
+
+
+def test_a_table_of_clips_in_other_corpora(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(tone(16_000)))
+    (tmp_path / "clips.csv").write_text("path,labels,transcript,speaker,split\na.wav,toxic,you fool,ann,test\n")
+    (tmp_path / "mapping.json").write_text('{"toxic": ["Bullying"], "clean": []}')
+    args = PrepareArguments(
+        str(tmp_path / "clips.csv"), "table", str(tmp_path / "data"), label_mapping=str(tmp_path / "mapping.json")
+    )
+    statistics = main(args, WorkArguments(str(tmp_path / "work"), num_proc=1))
+    assert list(statistics) == ["test"] and statistics["test"]["hours"]["Bullying"] == pytest.approx(1 / 3600)
+
+
+@pytest.mark.parametrize("corpus", ["librispeech", "common voice"])
+def test_read_speech_has_no_violation(tmp_path, corpus):
+    if corpus == "librispeech":
+        folder = tmp_path / "84" / "121123"
+        folder.mkdir(parents=True)
+        (folder / "84-121123.trans.txt").write_text("84-121123-0000 GO DO YOU HEAR\n")
+        (folder / "84-121123-0000.flac").write_bytes(wav(tone(16_000)))
+    else:
+        (tmp_path / "clips").mkdir()
+        (tmp_path / "clips" / "one.mp3").write_bytes(wav(tone(16_000)))
+        (tmp_path / "validated.tsv").write_text('client_id\tpath\tsentence\n84\tone.mp3\tgo do "you" hear\n')
+    args = PrepareArguments(str(tmp_path), "folder", str(tmp_path / "data"))
+    main(args, WorkArguments(str(tmp_path / "work"), num_proc=1))
+    data = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))
+    (row,) = [row for split in data.values() for row in split]
+    assert (row["labels"], row["speaker"]) == (["NoViolation"], "84")
+    assert row["transcript"].startswith("go do")
+
+
+def test_labels_are_mapped_and_not_guessed():
+    mapping = {"hate speech": ["Racist", "Bullying"], "clean": []}
+    assert map_labels(["Hate speech"], mapping) == (["Bullying", "Racist"], "")
+    assert map_labels(["clean"], mapping) == (["NoViolation"], "")
+    assert map_labels(["rude", "clean"], mapping) == ([], "labels without mapping: rude")
