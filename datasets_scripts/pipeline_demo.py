@@ -225,14 +225,14 @@ def _precision_recall(both, given, true):
 
 def render_report(results: dict[str, dict]) -> str:
     """The figures of several runs side by side, as Markdown."""
-    runs = list(results)
-    lines = [f"| | {' | '.join(f'{run}: precision | recall' for run in runs)} |", "|---" * (2 * len(runs) + 1) + "|"]
+    runs, columns = list(results), ("precision", "recall")
+    titles = [f"{run}: {column}" for run in runs for column in columns]
     rows = {label: [results[run]["labels"][label] for run in runs] for label in LABELS}
     rows["Keywords"] = [results[run]["keywords"] for run in runs]
-    for name, figures in rows.items():
-        lines.append(f"| {name} | {' | '.join(_cell(f[key]) for f in figures for key in ('precision', 'recall'))} |")
-    f1 = " | ".join(f"{_cell(results[run]['keywords']['f1'])} | " for run in runs)
-    return "\n".join([*lines, f"| Keyword F1 | {f1} |"])
+    cells = {name: [_cell(run[key]) for run in figures for key in columns] for name, figures in rows.items()}
+    cells["Keywords: F1"] = [cell for run in runs for cell in (_cell(results[run]["keywords"]["f1"]), "")]
+    lines = [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(row)} |" for name, row in cells.items())])
 
 
 def _cell(value):
