@@ -21,6 +21,7 @@ Design choices:
 
 import csv
 import hashlib
+import http.client
 import json
 import time
 import urllib.error
@@ -105,7 +106,7 @@ def fetch(url: str, cache: Path, attempts: int = ATTEMPTS, pause: float = 1.0) -
         try:
             _download(url, part)
             part.replace(path)
-        except (OSError, urllib.error.URLError, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             is_gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
             if is_gone or isinstance(error, ValueError) or attempt == attempts - 1:
                 raise OSError(f"dead link: {url}: {error}") from error

