@@ -10,10 +10,13 @@ systems.
 | MTL + Task Adapter | `use_task_adapter=True` |
 """
 
+import copy
+
 from huggingface_hub.dataclasses import strict
 from transformers import WavLMConfig
 from transformers.utils import logging
 
+from .hub_toxmtl import write_code
 from .labels import LABELS
 
 
@@ -76,7 +79,19 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         if self.id2label is not None:
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
         self.problem_type = self.problem_type or "multi_label_classification"
+        if not __name__.startswith("transformers_modules."):
+            for name in (
+                "auto_map",
+                "custom_pipelines",
+            ):  # the installed package registers its classes: no code to trust
+                kwargs.pop(name, None)
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Writes `config.json` and, beside it, the code that loads the model where this package is not installed."""
+        described = copy.copy(self)
+        vars(described).update(write_code(save_directory))
+        super(WavLMToxicityMTLConfig, described).save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def from_wavlm(cls, config: WavLMConfig, **overrides) -> "WavLMToxicityMTLConfig":

@@ -12,7 +12,7 @@ from transformers import EvalPrediction
 
 from .configuration_toxmtl import TASKS
 from .data import ToxicityDataCollator, ToxicityDataset, read_labels
-from .labels import aggregate_windows
+from .labels import aggregate_windows, scores_from_logits
 from .metrics import classification_metrics, keyword_metrics
 from .modeling_toxmtl import WavLMForToxicityMTL
 from .processing_toxmtl import DetectedKeyword
@@ -119,7 +119,7 @@ class ClipEvaluation:
             names = list(self.config.label2id)
             logits = aggregate_windows(np.stack([self._logits[index] for index in indices]), names)
             self._clip_logits.append(logits)
-            scores = dict(zip(names, (1 / (1 + np.exp(-logits.astype(float)))).tolist(), strict=True))
+            scores = dict(zip(names, scores_from_logits(logits).tolist(), strict=True))
         if self._decoded:
             words = [word for index in indices for word in self._decoded[index].words]
             keywords = []
