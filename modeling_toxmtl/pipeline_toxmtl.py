@@ -43,8 +43,8 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     def __init__(self, model, processor, feature_extractor=None, **kwargs):
         if processor is None:
             raise ValueError(
-                "The pipeline needs the model's processor, but has none: pass `processor=` (where it comes from a model "
-                "folder, `ToxicityMTLProcessor.from_pretrained(folder)` says why it could not be loaded)."
+                "The pipeline needs the model's processor, but has none: pass `processor=`. (For a model folder, "
+                "`ToxicityMTLProcessor.from_pretrained(folder)` says why its processor could not be loaded.)"
             )
         kwargs.setdefault("top_k", None)  # every label
         super().__init__(

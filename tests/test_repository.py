@@ -27,7 +27,7 @@ HUB_FILES = [
     *(f"{name}_toxmtl.py" for name in ("decoding", "language_model", "lexicon", "pyctcdecode")),
     *("keywords.py", "labels.py", "audio.py"),
 ]
-BASE_PACKAGES = {"torch", "numpy", "transformers", "huggingface_hub"}
+BASE_PACKAGES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}
 
 
 def code_blocks(language: str) -> list[str]:
