@@ -40,6 +40,8 @@ EXTRA_FIELDS = {
     "experts_implementation",
     "output_attentions",
     "per_layer_config",
+    "quantization_config",
+    "use_cache",  # of `Trainer`
     "num_feat_extract_layers",  # derived, but written
 }
 
@@ -128,6 +130,8 @@ class WavLMToxicityMTLConfig(WavLMConfig):
     def save_pretrained(self, save_directory, **kwargs):
         """Writes `config.json` and, beside it, the code that loads the model where this package is not installed."""
         described = copy.copy(self)
+        for name in [name for name in vars(described) if not self._is_known(name)]:
+            delattr(described, name)  # what other libraries noted on the instance would be refused on loading
         vars(described).update(write_code(save_directory))
         super(WavLMToxicityMTLConfig, described).save_pretrained(save_directory, **kwargs)
 

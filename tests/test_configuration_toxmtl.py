@@ -90,6 +90,15 @@ def test_field_of_a_later_transformers_is_ignored(caplog):
         WavLMToxicityMTLConfig(novelty=True, transformers_version=transformers.__version__)
 
 
+def test_notes_of_other_libraries_are_not_saved(tmp_path):
+    config = WavLMToxicityMTLConfig()
+    config.use_cache, config.noted = False, "by a trainer"
+    config.save_pretrained(tmp_path)
+    assert config.noted == "by a trainer"
+    loaded = WavLMToxicityMTLConfig.from_pretrained(tmp_path)
+    assert loaded.use_cache is False and not hasattr(loaded, "noted")
+
+
 def test_config_file_names_the_code_beside_it(tmp_path):
     config = WavLMToxicityMTLConfig()
     before = config.to_dict()

@@ -218,7 +218,7 @@ def test_confidence_intervals_are_those_of_all_resamples():
     for name, (low, high) in intervals.items():
         metrics, key = (drawn_words, name[8:]) if name.startswith("keyword_") else (drawn, name)
         values = [clip[key] for clip in metrics if clip[key] is not None]
-        assert (low, high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])), abs=0.5), name
+        assert (low, high) == pytest.approx(tuple(np.percentile(np.repeat(values, 100), [2.5, 97.5])), abs=0.5), name
     assert intervals == evaluation.confidence_intervals(resamples=3000)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from helpers import RATE, tiny_checkpoint, tiny_processor, tiny_speech_model, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig
-from transformers.utils import PushToHubMixin
 
 from datasets_scripts.effects import encode_opus
 from modeling_toxmtl import (
@@ -85,7 +84,8 @@ def workplace(tmp_path, monkeypatch):
     tiny_checkpoint(Path("backbone"))
     write_corpus(Path("my_clips"), train=1, validation=1, test=1)
     pushed = []
-    monkeypatch.setattr(PushToHubMixin, "push_to_hub", lambda self, repo_id: pushed.append((type(self), repo_id)))
+    for shared in (WavLMForToxicityMTL, ToxicityMTLProcessor):
+        monkeypatch.setattr(shared, "push_to_hub", lambda self, repo_id: pushed.append((type(self), repo_id)))
     return pushed
 
 
