@@ -164,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         if key in self.hub.repositories:
             self._send_json({"error": "You already created this repo", "url": url}, 409)
         else:
-            self.hub.repositories[key] = Repository(user, private=bool(wish.get("private")))
+            private = bool(wish.get("private")) or wish.get("visibility") == "private"  # 1.x and 2.x say it differently
+            self.hub.repositories[key] = Repository(user, private=private)
             self._send_json({"url": url, "name": repo_id})
 
     def validate_yaml(self, body):
