@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if key in self.hub.repositories:
             self._send_json({"error": "You already created this repo", "url": url}, 409)
         else:
-            private = bool(wish.get("private")) or wish.get("visibility") == "private"  # 1.x and 2.x say it differently
+            private = wish.get("visibility") == "private" or bool(wish.get("private"))
             self.hub.repositories[key] = Repository(user, private=private)
             self._send_json({"url": url, "name": repo_id})
 
