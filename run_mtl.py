@@ -5,7 +5,8 @@
     python run_mtl.py --model_name_or_path runs/mine --dataset my_clips --do_eval --output_dir runs/again
 
 Arguments are flags, or the fields of one JSON file; flags after the file override it. Writes the model, its processor,
-`results.json`, the paper's Table 2 as `results.md`, and with `--do_predict` a `predictions.jsonl`.
+`results.json`, the paper's Table 2 as `results.md`, a model card rendered from them, and with `--do_predict` a
+`predictions.jsonl`.
 """
 
 import json
@@ -22,6 +23,7 @@ from transformers import AutoConfig, EarlyStoppingCallback, HfArgumentParser, se
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig
+from modeling_toxmtl.card import write_model_card
 from modeling_toxmtl.data import (
     RowInspector,
     ToxicityDataCollator,
@@ -31,7 +33,7 @@ from modeling_toxmtl.data import (
     load_clips,
 )
 from modeling_toxmtl.decoding_toxmtl import DECODERS
-from modeling_toxmtl.evaluation import markdown_table
+from modeling_toxmtl.evaluation import markdown_table, system_name
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
 
@@ -215,14 +217,6 @@ def describe_run(model_args, data_args, training_args, model, hashes, rejected) 
     }
 
 
-def system_name(config: WavLMToxicityMTLConfig) -> str:
-    """The name of a system in the paper's Table 2."""
-    if len(config.tasks) == 1:
-        return {"classification": "Toxicity Classifier", "keyword": "Audio to Keyword"}[config.tasks[0]]
-    extras = [" + Info. Sharing"] * config.use_info_sharing + [" + Task Adapter"] * config.use_task_adapter
-    return "MTL" + "".join(extras)
-
-
 def metrics_of(results: dict[str, float], prefix: str) -> dict[str, float]:
     """The reproducible part of `Trainer.evaluate`'s results: no times."""
     timing = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
@@ -261,7 +255,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     results = describe_run(model_args, data_args, training_args, model, hashes, rejected)
     if training_args.do_train:
         checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trained = trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_metrics("train", trained.metrics)
         trainer.save_model()
         validation = trainer.evaluate()
         trainer.save_metrics("eval", validation)
@@ -270,10 +265,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         test = trainer.evaluate(datasets[data_args.test_split], metric_key_prefix="test")
         trainer.save_metrics("test", test)
         results["test"] = metrics_of(test, "test")
+        results["test_intervals"] = trainer.evaluation.confidence_intervals(seed=training_args.seed)
     if trainer.is_world_process_zero():
         write_results(output_dir, results, system_name(model.config), model.num_parameters())
         if training_args.do_predict:
             write_lines(output_dir / "predictions.jsonl", [clip.to_dict() for clip in trainer.predictions])
+        if training_args.do_train:
+            write_model_card(output_dir, name=training_args.hub_model_id or output_dir.name)
     if training_args.push_to_hub:
         trainer.push_to_hub()
     return results

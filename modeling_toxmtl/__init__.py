@@ -1,9 +1,17 @@
 """Voice toxicity detection with multi-task learning (Nandwana et al., 2024)."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoProcessor
+from transformers import (
+    AudioClassificationPipeline,
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoProcessor,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .backbone_toxmtl import WavLMToxicityBackbone
 from .configuration_toxmtl import WavLMToxicityMTLConfig
+from .hub_toxmtl import PIPELINE_TASK
 from .keywords import KeywordEntry, KeywordList
 from .labels import LABELS
 from .modeling_toxmtl import ToxicityMTLOutput, WavLMForToxicityMTL
@@ -23,7 +31,28 @@ __all__ = [
     "WavLMToxicityMTLConfig",
 ]
 
+
+class _AudioClassification(AudioClassificationPipeline):
+    """What `pipeline("audio-classification")` builds: our pipeline for our models, and transformers' for all others.
+
+    transformers knows one class for a task, and asks it what to load before it knows the model: hence the processor is
+    tried (None), and may be missing.
+    """
+
+    _load_processor = None
+
+    def __new__(cls, model, processor=None, **kwargs):
+        if model.config.model_type == WavLMToxicityMTLConfig.model_type:
+            return ToxicityDetectionPipeline(model=model, processor=processor, **kwargs)
+        return AudioClassificationPipeline(model=model, **kwargs)
+
+
 AutoConfig.register("wavlm_toxmtl", WavLMToxicityMTLConfig)
 AutoModel.register(WavLMToxicityMTLConfig, WavLMToxicityBackbone)
 AutoModelForAudioClassification.register(WavLMToxicityMTLConfig, WavLMForToxicityMTL)
 AutoProcessor.register(WavLMToxicityMTLConfig, ToxicityMTLProcessor)
+ToxicityMTLProcessor.register_for_auto_class()  # its code travels with it; the configuration brings the model's
+PIPELINE_REGISTRY.supported_tasks[PIPELINE_TASK] = {
+    **PIPELINE_REGISTRY.supported_tasks[PIPELINE_TASK],
+    "impl": _AudioClassification,
+}

@@ -10,10 +10,16 @@ systems.
 | MTL + Task Adapter | `use_task_adapter=True` |
 """
 
+import copy
+import difflib
+import re
+
+import transformers
 from huggingface_hub.dataclasses import strict
 from transformers import WavLMConfig
 from transformers.utils import logging
 
+from .hub_toxmtl import write_code
 from .labels import LABELS
 
 
@@ -23,6 +29,25 @@ TASKS = ("classification", "keyword")
 COMBINATIONS = ("add", "concat")
 GATED_ACTIVATIONS = ("geglu", "swiglu")
 ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
+
+
+# What transformers keeps in config.json besides the fields, or passes on to the base class
+EXTRA_FIELDS = {
+    "auto_map",
+    "custom_pipelines",
+    "torch_dtype",
+    "attn_implementation",
+    "experts_implementation",
+    "output_attentions",
+    "per_layer_config",
+    "quantization_config",
+    "use_cache",  # of `Trainer`
+    "num_feat_extract_layers",  # derived, but written
+}
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 @strict
@@ -76,7 +101,39 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         if self.id2label is not None:
             self.label2id = {label: int(index) for index, label in self.id2label.items()}
         self.problem_type = self.problem_type or "multi_label_classification"
+        if not __name__.startswith("transformers_modules."):  # the installed package registers its classes itself
+            for name in (
+                "auto_map",
+                "custom_pipelines",
+            ):
+                kwargs.pop(name, None)
+        self._refuse_unknown(kwargs)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def _is_known(cls, name: str) -> bool:
+        return name.startswith("_") or hasattr(cls, name) or name in EXTRA_FIELDS
+
+    def _refuse_unknown(self, fields):
+        unknown = sorted(name for name in fields if not self._is_known(name))
+        if not unknown:
+            return
+        message = f"Unknown configuration field {', '.join(map(repr, unknown))}"
+        if close := difflib.get_close_matches(unknown[0], vars(type(self)), n=1):
+            message += f" (did you mean {close[0]!r}?)"
+        written_by, installed = self.transformers_version, transformers.__version__
+        if written_by is not None and _release(written_by) > _release(installed):
+            logger.warning(f"{message}: written by transformers {written_by}, and ignored by {installed}.")
+        else:
+            raise ValueError(f"{message}: correct config.json, or the argument.")
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Writes `config.json` and, beside it, the code that loads the model where this package is not installed."""
+        described = copy.copy(self)
+        for name in [name for name in vars(described) if not self._is_known(name)]:
+            delattr(described, name)  # what other libraries noted on the instance would be refused on loading
+        vars(described).update(write_code(save_directory))
+        super(WavLMToxicityMTLConfig, described).save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def from_wavlm(cls, config: WavLMConfig, **overrides) -> "WavLMToxicityMTLConfig":
@@ -91,6 +148,7 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         fields = config.to_dict()
         for name in ("model_type", "architectures", "transformers_version", "auto_map", "custom_pipelines"):
             fields.pop(name, None)
+        fields = {name: value for name, value in fields.items() if cls._is_known(name)}
         if config.model_type != cls.model_type:
             # transformers' default lets one short clip turn the loss into infinity
             fields.pop("ctc_zero_infinity", None)

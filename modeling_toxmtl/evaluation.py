@@ -1,6 +1,6 @@
 """From the model's outputs on windows to the paper's Table 2, and to one prediction per clip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from transformers import EvalPrediction
 
 from .configuration_toxmtl import TASKS
 from .data import ToxicityDataCollator, ToxicityDataset, read_labels
-from .labels import aggregate_windows
-from .metrics import classification_metrics, keyword_metrics
+from .labels import aggregate_windows, scores_from_logits
+from .metrics import average_precision, classification_metrics, keyword_metrics
 from .modeling_toxmtl import WavLMForToxicityMTL
 from .processing_toxmtl import DetectedKeyword
 
@@ -98,6 +98,30 @@ class ClipEvaluation:
         self._reset()
         return {name: value for name, value in metrics.items() if value is not None}
 
+    def confidence_intervals(self, resamples: int = 1000, seed: int = 0) -> dict[str, list[float]]:
+        """95 % intervals of the metrics after the last batch, by the percentile bootstrap over clips: each resample
+        draws as many clips as there are, with replacement.
+
+        Returns:
+            metric name to lower and upper end, in percent; without the metrics that no clip defines, and without the
+            weighted average precision.
+        """
+        generator = np.random.default_rng(seed)
+        intervals = {}
+        if "classification" in self.config.tasks:
+            logits, targets = self._labelled()
+            draws = _resample(len(targets), resamples, generator)
+            values = [_average_precisions(logits[rows], targets[rows]) for rows in draws]
+            names = [f"AP_{name}" for name in self.config.label2id] + ["mAP"]
+            intervals |= _percentiles(names, values)
+        if "keyword" in self.config.tasks:
+            counts = self._keyword_counts()
+            draws = _resample(len(counts), resamples, generator)
+            values = [_keyword_rates(*counts[rows].sum(0)) for rows in draws]
+            names = [f"keyword_{name}" for name in ("false_accept_rate", "false_reject_rate", "f1")]
+            intervals |= _percentiles(names, values)
+        return intervals
+
     def _decode(self, keyword_logits):
         first = len(self._decoded)
         windows = self.dataset.windows[first : first + len(keyword_logits)]
@@ -119,7 +143,7 @@ class ClipEvaluation:
             names = list(self.config.label2id)
             logits = aggregate_windows(np.stack([self._logits[index] for index in indices]), names)
             self._clip_logits.append(logits)
-            scores = dict(zip(names, (1 / (1 + np.exp(-logits.astype(float)))).tolist(), strict=True))
+            scores = dict(zip(names, scores_from_logits(logits).tolist(), strict=True))
         if self._decoded:
             words = [word for index in indices for word in self._decoded[index].words]
             keywords = []
@@ -128,14 +152,19 @@ class ClipEvaluation:
                 keywords += [keyword.shifted(offset) for keyword in self._decoded[index].keywords]
         return ClipPrediction(clip_id, scores, keywords, words)
 
-    def _classification_metrics(self):
+    def _labelled(self):
+        """(N, L) logits and multi-hot targets of the labelled clips."""
         names = [read_labels(value) for value in self.dataset.rows["labels"]]
         labelled = [index for index, value in enumerate(names) if value is not None]
-        logits = [self._clip_logits[index] for index in labelled]
-        targets = [self.dataset.multi_hot(names[index]) for index in labelled]
-        return classification_metrics(logits, targets, list(self.config.label2id))
+        shape = (-1, len(self.config.label2id))
+        logits = np.array([self._clip_logits[index] for index in labelled]).reshape(shape)
+        return logits, np.array([self.dataset.multi_hot(names[index]) for index in labelled]).reshape(shape)
 
-    def _keyword_metrics(self):
+    def _classification_metrics(self):
+        return classification_metrics(*self._labelled(), list(self.config.label2id))
+
+    def _transcribed(self):
+        """References, hypotheses and word scores of the transcribed clips."""
         keyword_list = self.processor.keywords
         references, hypotheses, scores = [], [], []
         for transcript, prediction in zip(self.dataset.rows["transcript"], self.predictions, strict=True):
@@ -145,7 +174,20 @@ class ClipEvaluation:
             hypotheses.append(prediction.words)
             keyword_scores = iter(prediction.keywords)
             scores.append([next(keyword_scores).score if word in keyword_list else 0.0 for word in prediction.words])
-        metrics = keyword_metrics(references, hypotheses, keyword_list.keywords, scores)
+        return references, hypotheses, scores
+
+    def _keyword_counts(self):
+        """(N, 4) true and false positives, false and true negatives of each transcribed clip."""
+        references, hypotheses, _ = self._transcribed()
+        keywords = self.processor.keywords.keywords
+        clips = [
+            keyword_metrics([said], [heard], keywords) for said, heard in zip(references, hypotheses, strict=True)
+        ]
+        return np.array([[clip[name] for name in ("tp", "fp", "fn", "tn")] for clip in clips]).reshape(-1, 4)
+
+    def _keyword_metrics(self):
+        references, hypotheses, scores = self._transcribed()
+        metrics = keyword_metrics(references, hypotheses, self.processor.keywords.keywords, scores)
         return {
             f"keyword_{name.removeprefix('num_').replace('keywords', 'support')}": v for name, v in metrics.items()
         }
@@ -170,6 +212,38 @@ def evaluate_batches(dataset: ToxicityDataset, batches: Sequence[EvalPrediction]
     for number, batch in enumerate(batches, start=1):
         metrics = evaluation(batch, compute_result=number == len(batches))
     return metrics
+
+
+def _resample(size: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    return (generator.integers(0, size, size) for _ in range(resamples if size else 0))
+
+
+def _average_precisions(logits, targets):
+    """Per label and their mean; NaN without a clip that has the label."""
+    columns = zip(logits.T, targets.T, strict=True)
+    values = [100 * average_precision(scores, target) if target.any() else np.nan for scores, target in columns]
+    present = [value for value in values if not np.isnan(value)]
+    return [*values, np.mean(present) if present else np.nan]
+
+
+def _keyword_rates(tp, fp, fn, tn):
+    parts = ((fp, fp + tn), (fn, fn + tp), (2 * tp, 2 * tp + fp + fn))
+    return [100 * part / whole if whole else np.nan for part, whole in parts]
+
+
+def _percentiles(names, values):
+    """Name to the ends of the middle 95 % of each column of `values`, resamples by metrics."""
+    columns = np.array(values, dtype=float).reshape(-1, len(names)).T
+    columns = {name: column[~np.isnan(column)] for name, column in zip(names, columns, strict=True)}
+    return {name: np.percentile(column, [2.5, 97.5]).tolist() for name, column in columns.items() if len(column)}
+
+
+def system_name(config) -> str:
+    """The name of a system in the paper's Table 2."""
+    if len(config.tasks) == 1:
+        return {"classification": "Toxicity Classifier", "keyword": "Audio to Keyword"}[config.tasks[0]]
+    extras = [" + Info. Sharing"] * config.use_info_sharing + [" + Task Adapter"] * config.use_task_adapter
+    return "MTL" + "".join(extras)
 
 
 def markdown_table(rows: dict[str, tuple[int, dict[str, float]]]) -> str:

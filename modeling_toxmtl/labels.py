@@ -35,3 +35,9 @@ def aggregate_windows(scores: ArrayLike, label_names: Sequence[str]) -> np.ndarr
         raise ValueError(f"scores must have shape (windows >= 1, {len(label_names)} labels), got {scores.shape}")
     is_violation = np.array([name != NO_VIOLATION for name in label_names])
     return np.where(is_violation, scores.max(axis=0), scores.min(axis=0))
+
+
+def scores_from_logits(logits: ArrayLike) -> np.ndarray:
+    """Label scores in [0, 1], float64 in the shape of the logits: a sigmoid per label, for the labels of a clip do not
+    exclude each other."""
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, dtype=float)))  # the sigmoid, without overflow

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import ModelOutput
 
@@ -139,6 +140,31 @@ class WavLMForToxicityMTL(ToxicityPreTrainedModel):
             self.dropout = nn.Dropout(config.final_dropout)
             self.lm_head = nn.Linear(shared_size or config.hidden_size, config.vocab_size)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+        """Loads a WavLM checkpoint, whose missing heads start anew, or a model of this class, which must be whole.
+
+        Raises:
+            ValueError: if the weight file is damaged, or the model's own checkpoint lacks a weight (transformers
+                would fill in noise).
+        """
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights of {pretrained_model_name_or_path} are damaged ({error}): copy or download them again."
+            ) from error
+        # the configuration of a WavLM checkpoint names another class, and `from_wavlm` names none
+        if cls.__name__ in (model.config.architectures or ()) and info["missing_keys"]:
+            missing = sorted(info["missing_keys"])
+            raise ValueError(
+                f"The weights of {pretrained_model_name_or_path} lack {len(missing)} of the model's, such as "
+                f"{missing[0]!r}: they do not belong to its config.json."
+            )
+        return (model, info) if output_loading_info else model
 
     def freeze_feature_encoder(self):
         """Keeps the convolutions as they are during training."""

@@ -1,21 +1,26 @@
 """Clip in, verdict with evidence out.
 
 Design choices:
-- Returns transformers' standard list of `{"label", "score"}`, every label, sigmoid scores; keywords on request.
+- Returns transformers' standard list of `{"label", "score"}`, every label, sigmoid scores; keywords and the scores of
+  each window on request.
 - Long clips are heard in windows, as in the paper's evaluation, and batches may mix windows of several clips: the
   model is length-exact, so a clip's scores do not depend on the batch.
 - Files and bytes are read by PyAV: no ffmpeg program, no torchaudio.
 """
 
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AudioClassificationPipeline
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
 from .audio import load_audio, resample, split_windows
-from .labels import aggregate_windows
+from .labels import aggregate_windows, scores_from_logits
 
 
 class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
@@ -35,11 +40,28 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     _load_processor = True
     _load_feature_extractor = False
 
-    def __init__(self, model, processor, **kwargs):
+    def __init__(self, model, processor, feature_extractor=None, **kwargs):
+        if processor is None:
+            raise ValueError(
+                "The pipeline needs the model's processor, but has none: pass `processor=`. (For a model folder, "
+                "`ToxicityMTLProcessor.from_pretrained(folder)` says why its processor could not be loaded.)"
+            )
         kwargs.setdefault("top_k", None)  # every label
-        super().__init__(model=model, processor=processor, feature_extractor=processor.feature_extractor, **kwargs)
+        super().__init__(
+            model=model,
+            processor=processor,
+            feature_extractor=feature_extractor or processor.feature_extractor,
+            **kwargs,
+        )
 
-    def _sanitize_parameters(self, return_keywords=None, window_seconds=None, **kwargs):
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any):
+        """Saves the model, its processor, which the base class leaves out, and their code."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        custom_object_save(self, save_directory)
+        super().save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+    def _sanitize_parameters(self, return_keywords=None, return_windows=None, window_seconds=None, **kwargs):
         preprocess, postprocess = {}, {}
         if "top_k" in kwargs:  # None is a value: every label
             postprocess["top_k"] = kwargs.pop("top_k")
@@ -47,9 +69,12 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             preprocess["window_seconds"] = window_seconds
         if return_keywords is not None:
             postprocess["return_keywords"] = return_keywords
+        if return_windows is not None:
+            postprocess["return_windows"] = return_windows
         if kwargs:
             raise TypeError(
-                f"Unknown argument {', '.join(sorted(kwargs))}: there are top_k, return_keywords, window_seconds."
+                f"Unknown argument {', '.join(sorted(kwargs))}: there are top_k, return_keywords, return_windows, "
+                "window_seconds."
             )
         return preprocess, {}, postprocess
 
@@ -58,10 +83,15 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
         Args:
             inputs: path, bytes, waveform at the model's sampling rate `(samples,)`, or a dict with `array` (or `raw`)
-                and `sampling_rate`, or with `bytes` or `path`, as datasets have them; or a list or generator of such.
+                and `sampling_rate`, or with `bytes` or `path`, as datasets have them; or a row of a dataset, whose
+                `audio` is one of these. Or many of them: a list gives a list of verdicts; a generator, dataset or
+                column of one gives a generator, which hears each clip as it comes.
             top_k (`int`, *optional*): how many labels to return; all by default.
             return_keywords (`bool`, *optional*): return a dict with `labels` and `keywords`, each of which has
                 `keyword`, `labels`, `start` and `end` in seconds, and `score`.
+            return_windows (`bool`, *optional*): return a dict with `labels` and `windows`: the label scores over time,
+                each window with `start` and `end` in seconds and its own `labels`. All windows have the length
+                `window_seconds` but the last.
             window_seconds (`float`, *optional*): longer clips are heard in windows of this length; 15 by default.
 
         Returns:
@@ -70,6 +100,9 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         Raises:
             ValueError: if a clip cannot be read or is too short to be heard.
         """
+        one_clip = (str, bytes, dict, PathLike, np.ndarray, torch.Tensor)
+        if isinstance(inputs, Iterable) and not isinstance(inputs, (*one_clip, list, torch.utils.data.Dataset)):
+            inputs = (clip for clip in inputs)  # transformers streams generators, but not tables of `datasets`
         return super(AudioClassificationPipeline, self).__call__(inputs, **kwargs)
 
     def preprocess(self, inputs, window_seconds: float = 15.0):
@@ -89,6 +122,8 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
     @staticmethod
     def _read(inputs, rate):
+        if isinstance(inputs, dict) and "audio" in inputs:
+            inputs = inputs["audio"]
         if isinstance(inputs, dict):
             if inputs.get("bytes") is not None or inputs.get("path") is not None and "array" not in inputs:
                 return load_audio(inputs["bytes"] if inputs.get("bytes") is not None else inputs["path"], rate)
@@ -107,17 +142,26 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         outputs = self.model(**model_inputs)
         return {"is_last": is_last, "span": span, **{name: outputs.get(name) for name in ("logits", "keyword_logits")}}
 
-    def postprocess(self, model_outputs, top_k=None, return_keywords=False):
-        labels = self._labels(model_outputs, top_k)
-        return {"labels": labels, "keywords": self._keywords(model_outputs)} if return_keywords else labels
+    def postprocess(self, model_outputs, top_k=None, return_keywords=False, return_windows=False):
+        verdict = {"labels": self._labels(model_outputs, top_k)}
+        if return_keywords:
+            verdict["keywords"] = self._keywords(model_outputs)
+        if return_windows:
+            verdict["windows"] = [
+                {**self._times(window), "labels": self._labels([window], top_k)} for window in model_outputs
+            ]
+        return verdict if len(verdict) > 1 else verdict["labels"]
+
+    def _times(self, window):
+        start, end = (window["span"][0] / self.feature_extractor.sampling_rate).tolist()
+        return {"start": start, "end": end}
 
     def _labels(self, windows, top_k):
         if windows[0]["logits"] is None:
             return []
         names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
         logits = aggregate_windows(torch.cat([window["logits"].float() for window in windows]).numpy(), names)
-        scores = 1 / (1 + np.exp(-logits.astype(float)))
-        ranked = sorted(zip(names, scores.tolist(), strict=True), key=lambda pair: -pair[1])
+        ranked = sorted(zip(names, scores_from_logits(logits).tolist(), strict=True), key=lambda pair: -pair[1])
         return [{"label": name, "score": score} for name, score in ranked[:top_k]]
 
     def _keywords(self, windows):

@@ -9,6 +9,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from .evaluation import ClipEvaluation
+from .export import push_folder
 
 
 TASK_LOSSES = ("classification_loss", "keyword_loss")
@@ -40,6 +41,7 @@ class ToxicityTrainingArguments(TrainingArguments):
     )
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is better when high."})
     batch_eval_metrics: bool = field(default=True, metadata={"help": "Decode batch by batch (must stay on)."})
+    hub_strategy: str = field(default="end", metadata={"help": "When to push; checkpoints hold pickles."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must stay off: audio is a column."})
 
     def __post_init__(self):
@@ -70,9 +72,13 @@ class EpochSampler(LengthGroupedSampler):
 
 
 class ToxicityTrainer(Trainer):
-    """Trains on `ToxicityDataset`s and evaluates clips; `predictions` holds those of the last evaluation."""
+    """Trains on `ToxicityDataset`s and evaluates clips; `evaluation` is the last one, `predictions` its clips."""
 
-    predictions = ()
+    evaluation: ClipEvaluation | None = None
+
+    @property
+    def predictions(self):
+        return () if self.evaluation is None else self.evaluation.predictions
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -97,8 +103,24 @@ class ToxicityTrainer(Trainer):
         evaluation = ClipEvaluation(self.eval_dataset if eval_dataset is None else eval_dataset)
         self.compute_metrics = evaluation
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        self.predictions = evaluation.predictions
+        self.evaluation = evaluation
         return metrics
+
+    def push_to_hub(self, commit_message: str = "End of training", token=None, revision=None, **kwargs):
+        """Pushes the output folder as it stands: the model, its code, results and card, and no pickled arguments or
+        predictions, which the base class would push too."""
+        if not self.is_world_process_zero():
+            return None
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token)
+        return push_folder(
+            self.args.output_dir,
+            self.hub_model_id,
+            private=self.args.hub_private_repo,
+            token=token or self.args.hub_token,
+            revision=revision or self.args.hub_revision,
+            commit_message=commit_message,
+        )
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset

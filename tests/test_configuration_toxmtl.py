@@ -1,8 +1,10 @@
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import tiny_config, tiny_wavlm_config
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import WavLMConfig, WavLMModel
@@ -72,6 +74,41 @@ def test_limits_are_valid(fields):
     config = WavLMToxicityMTLConfig(**fields)
     for name, value in fields.items():
         assert getattr(config, name) == (list(value) if name == "tasks" else value)
+
+
+def test_unknown_field():
+    with pytest.raises(ValueError, match="Unknown configuration field 'use_info_sharng'.*mean 'use_info_sharing'"):
+        WavLMToxicityMTLConfig(use_info_sharng=True)
+
+
+def test_field_of_a_later_transformers_is_ignored(caplog):
+    transformers.utils.logging.enable_propagation()
+    config = WavLMToxicityMTLConfig(novelty=True, transformers_version="99.0.0")
+    transformers.utils.logging.disable_propagation()
+    assert config.hidden_size == 768 and "'novelty'" in caplog.text and "99.0.0" in caplog.text
+    with pytest.raises(ValueError, match="'novelty'"):
+        WavLMToxicityMTLConfig(novelty=True, transformers_version=transformers.__version__)
+
+
+def test_notes_of_other_libraries_are_not_saved(tmp_path):
+    config = WavLMToxicityMTLConfig()
+    config.use_cache, config.noted = False, "by a trainer"
+    config.save_pretrained(tmp_path)
+    assert config.noted == "by a trainer"
+    loaded = WavLMToxicityMTLConfig.from_pretrained(tmp_path)
+    assert not hasattr(loaded, "noted")
+
+
+def test_config_file_names_the_code_beside_it(tmp_path):
+    config = WavLMToxicityMTLConfig()
+    before = config.to_dict()
+    config.save_pretrained(tmp_path)
+    assert config.to_dict() == before
+    written = json.loads((tmp_path / "config.json").read_text())
+    targets = [*written["auto_map"].values(), written["custom_pipelines"]["audio-classification"]["impl"]]
+    for target in targets:
+        module, name = target.split(".")
+        assert f"class {name}(" in (tmp_path / f"{module}.py").read_text()
 
 
 def test_save_and_load(tmp_path):

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from transformers import EvalPrediction
 
 from modeling_toxmtl.data import ToxicityDataset
 from modeling_toxmtl.evaluation import ClipEvaluation, ClipPrediction, markdown_table
+from modeling_toxmtl.metrics import classification_metrics, keyword_metrics
 
 
 FRAMES = 49  # of a second
@@ -192,6 +194,32 @@ def test_order_of_tasks_is_not_that_of_outputs():
 
 
 # --- output
+
+
+def test_confidence_intervals_are_those_of_all_resamples():
+    """Three labelled clips have 27 resamples and two transcribed ones 4: the bootstrap draws from these."""
+    evaluation = ClipEvaluation(dataset())
+    run(evaluation, LOGITS, KEYWORD_LOGITS)
+    logits = np.array([[2.0, -9, -9, -9, -9, -2.0], LOGITS[3], LOGITS[4]])
+    targets = np.array([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]])
+    names = list(evaluation.config.label2id)
+    all_of_three = [list(rows) for rows in itertools.product(range(3), repeat=3)]
+    drawn = [classification_metrics(logits[rows], targets[rows], names) for rows in all_of_three]
+    said, heard = [["good", "damn", "shut up"], ["good", "good"]], [["good", "damn"], ["good", "crap"]]
+    pairs = [list(rows) for rows in itertools.product(range(2), repeat=2)]
+    keywords = evaluation.processor.keywords.keywords
+    drawn_words = [keyword_metrics([said[i] for i in rows], [heard[i] for i in rows], keywords) for rows in pairs]
+
+    intervals = evaluation.confidence_intervals(resamples=3000)
+    assert set(intervals) == {
+        *("AP_Profanity", "AP_NoViolation", "mAP"),
+        *("keyword_false_accept_rate", "keyword_false_reject_rate", "keyword_f1"),
+    }
+    for name, (low, high) in intervals.items():
+        metrics, key = (drawn_words, name[8:]) if name.startswith("keyword_") else (drawn, name)
+        values = [clip[key] for clip in metrics if clip[key] is not None]
+        assert (low, high) == pytest.approx(tuple(np.percentile(np.repeat(values, 100), [2.5, 97.5])), abs=0.5), name
+    assert intervals == evaluation.confidence_intervals(resamples=3000)
 
 
 def test_prediction_as_json():

@@ -4,7 +4,9 @@ import math
 import pytest
 import torch
 from conftest import clips_of, pad, randomize_, tiny_config, tiny_model
+from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoModelForAudioClassification
 
 from modeling_toxmtl.backbone_toxmtl import ToxicityAttention
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
@@ -711,3 +713,41 @@ def test_what_does_not_apply():
     with pytest.raises(TypeError):
         model(**pad(clips_of(100)), head_mask=torch.ones(2, 2))
     assert not model.can_generate()
+
+
+# --- damaged folders
+
+
+def damage(content: bytes, how: str) -> bytes:
+    return {"cut": content[:-100], "header": b"\xff" * 8 + content[8:], "empty": b""}[how]
+
+
+@pytest.mark.parametrize("how", ["cut", "header", "empty"])
+@pytest.mark.parametrize("loader", [WavLMForToxicityMTL, AutoModelForAudioClassification])
+def test_damaged_weights(loader, how, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes(), how))
+    with pytest.raises(ValueError, match=f"{tmp_path.name} are damaged .*copy or download them again"):
+        loader.from_pretrained(tmp_path)
+
+
+def test_weights_that_lack_one(tmp_path):
+    """transformers would fill it in with noise, and log a table."""
+    tiny_model().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    bias = weights.pop("classifier.bias")
+    save_file(weights, file, metadata={"format": "pt"})
+    for loader in (WavLMForToxicityMTL, AutoModelForAudioClassification):
+        with pytest.raises(ValueError, match="lack 1 of the model's, such as 'classifier.bias'"):
+            loader.from_pretrained(tmp_path)
+    save_file({**weights, "classifier.bias": bias[:-1].clone()}, file, metadata={"format": "pt"})
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        WavLMForToxicityMTL.from_pretrained(tmp_path)
+
+
+def test_loading_info_on_request(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    model, info = WavLMForToxicityMTL.from_pretrained(tmp_path, output_loading_info=True)
+    assert isinstance(model, WavLMForToxicityMTL) and not info["missing_keys"]

@@ -6,8 +6,22 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers import RATE, Speller, as_read, tiny_processor, tiny_speech_model, tone, wav
-from transformers import AudioClassificationPipeline
+from conftest import tiny_wavlm_config
+from datasets import Audio
+from helpers import (
+    RATE,
+    SPEECH_FRAMES,
+    Speller,
+    as_read,
+    dataset_of,
+    record,
+    speech_feature_extractor,
+    tiny_processor,
+    tiny_speech_model,
+    tone,
+    wav,
+)
+from transformers import AudioClassificationPipeline, WavLMForSequenceClassification, pipeline
 
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
 from modeling_toxmtl.__main__ import format_verdict, main
@@ -155,6 +169,19 @@ def test_batches_change_nothing(pipe, as_generator):
     assert [len(verdict["keywords"]) for verdict in one] == [2, 5, 1, 0, 7]
 
 
+def test_datasets_stream(pipe):
+    clips = [wav(tone(RATE, 300.0)), wav(tone(RATE // 2, 500.0))]
+    expected = [pipe(clip) for clip in clips]
+    table = dataset_of(*(record(f"clip-{index}", clip) for index, clip in enumerate(clips)))
+    table = table.cast_column("audio", Audio(decode=False))
+    for rows in (table, table["audio"], table.to_iterable_dataset(), tuple(clips)):
+        verdicts = pipe(rows, batch_size=2)
+        assert not isinstance(verdicts, list)  # nothing is heard before it is asked for
+        for verdict, alone in zip(verdicts, expected, strict=True):
+            assert_same(verdict, alone)
+    assert_same(pipe(table[0]), expected[0])
+
+
 # --- windows
 
 
@@ -177,6 +204,18 @@ def test_window_seconds(pipe, model):
     assert cut["Racist"] == pytest.approx(max(half["Racist"] for half in halves), abs=1e-5)
     always = ToxicityDetectionPipeline(model=model, processor=tiny_processor(), window_seconds=1.0)
     assert by_label(always(clip)) == cut != by_label(pipe(clip))
+
+
+def test_score_timeline(pipe):
+    clip = np.concatenate([tone(RATE, 200.0), tone(RATE, 900.0, 1), 0.1 * tone(RATE // 2, 3000.0, 2)])
+    verdict = pipe(clip, return_windows=True, window_seconds=1.0)
+    assert_same(verdict["labels"], pipe(clip, window_seconds=1.0))
+    assert [(window["start"], window["end"]) for window in verdict["windows"]] == [(0, 1), (1, 2), (2, 2.5)]
+    for window, part in zip(verdict["windows"], np.split(clip, [RATE, 2 * RATE]), strict=True):
+        assert_same(window["labels"], pipe(part))
+    top = pipe(clip, return_windows=True, return_keywords=True, top_k=1)
+    assert set(top) == {"labels", "keywords", "windows"}
+    assert top["windows"] == [{"start": 0.0, "end": 2.5, "labels": top["labels"]}]
 
 
 def test_keywords_have_times_in_the_clip(pipe):
@@ -252,11 +291,60 @@ def test_unknown_argument(pipe, model):
         ToxicityDetectionPipeline(model=model, processor=tiny_processor(), windows=3)
 
 
+def test_processor_is_needed(model):
+    with pytest.raises(ValueError, match="needs the model's processor"):
+        ToxicityDetectionPipeline(model=model, processor=None)
+
+
 def test_construction_and_use_are_silent(model, transformers_log, recwarn):
     pipe = ToxicityDetectionPipeline(model=model, processor=tiny_processor())
     pipe([tone(RATE), tone(RATE // 2)], batch_size=2)
     assert [record.getMessage() for record in transformers_log.records] == []
     assert [str(warning.message) for warning in recwarn] == []
+
+
+# --- transformers' pipeline()
+
+
+def test_pipeline_of_a_folder(folder, transformers_log, recwarn):
+    pipe = pipeline("audio-classification", model=str(folder))
+    assert type(pipe) is ToxicityDetectionPipeline
+    expected = ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())
+    assert_same(pipe(tone(RATE)), expected(tone(RATE)))
+    assert_same(pipeline("audio-classification", model=str(folder), top_k=2)(tone(RATE)), expected(tone(RATE))[:2])
+    assert [record.getMessage() for record in transformers_log.records] == []
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_pipeline_of_a_model(model):
+    processor = tiny_processor()
+    pipe = pipeline(
+        "audio-classification", model=model, processor=processor, feature_extractor=processor.feature_extractor
+    )
+    assert type(pipe) is ToxicityDetectionPipeline
+
+
+def test_pipeline_without_processor(tmp_path):
+    tiny_speech_model().save_pretrained(tmp_path)
+    speech_feature_extractor().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="needs the model's processor"):
+        pipeline("audio-classification", model=str(tmp_path))
+
+
+def test_pipelines_of_other_models_stay_theirs(tmp_path):
+    config = tiny_wavlm_config(**SPEECH_FRAMES, num_labels=3)
+    WavLMForSequenceClassification(config).save_pretrained(tmp_path)
+    speech_feature_extractor().save_pretrained(tmp_path)
+    pipe = pipeline("audio-classification", model=str(tmp_path))
+    assert type(pipe) is AudioClassificationPipeline
+    assert sum(item["score"] for item in pipe(tone(RATE))) == pytest.approx(1)
+
+
+def test_saved_pipeline_is_complete(tmp_path):
+    ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor()).save_pretrained(tmp_path)
+    loaded = pipeline("audio-classification", model=str(tmp_path))
+    assert_same(loaded(tone(RATE)), ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())(tone(RATE)))
+    assert loaded.processor.keywords.to_dict() == tiny_processor().keywords.to_dict()
 
 
 # --- command line

@@ -1,19 +1,33 @@
 """What the repository promises beyond its modules: the README's commands and numbers, and files that can travel."""
 
 import ast
+import csv
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from helpers import RATE, tiny_processor, tiny_speech_model, tone
+from helpers import RATE, tiny_checkpoint, tiny_processor, tiny_speech_model, tone, write_corpus
+from transformers import HfArgumentParser, WavLMConfig
 
 from datasets_scripts.effects import encode_opus
-from modeling_toxmtl import LABELS, KeywordList
+from modeling_toxmtl import (
+    LABELS,
+    KeywordList,
+    ToxicityMTLProcessor,
+    WavLMForToxicityMTL,
+    WavLMToxicityMTLConfig,
+)
+from modeling_toxmtl.card import write_model_card
+from modeling_toxmtl.data import read_labels
 from modeling_toxmtl.evaluation import markdown_table
+from modeling_toxmtl.export import ExportArguments
+from modeling_toxmtl.hub_toxmtl import code_files
 from run_mtl import parse_arguments
 
 
@@ -21,17 +35,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = sorted((ROOT / "experiments" / "results").glob("*.json"))
 CARDS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/config.json"))
-# the files that travel to the Hub with a model
-HUB_FILES = [
-    *(f"{name}_toxmtl.py" for name in ("configuration", "backbone", "modeling", "processing", "pipeline")),
-    *(f"{name}_toxmtl.py" for name in ("decoding", "language_model", "lexicon", "pyctcdecode")),
-    *("keywords.py", "labels.py", "audio.py"),
-]
-BASE_PACKAGES = {"torch", "numpy", "transformers", "huggingface_hub"}
+DOCUMENTS = ["README.md", "docs/recipes.md"]
+HUB_FILES = [file.name for file in code_files()]
+BASE_PACKAGES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def code_blocks(language: str, document: str = "README.md") -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def test_the_first_two_commands_are_demo_and_test_and_ci_calls_the_second():
@@ -44,11 +55,20 @@ def test_make_targets_of_the_readme_exist():
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_run_mtl_commands_of_the_readme_parse():
-    commands = re.findall(r"^python run_mtl.py (.*)$", README, flags=re.MULTILINE)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_run_mtl_commands_parse(document):
+    text = "".join(code_blocks("bash", document))
+    commands = re.findall(r"^(?:python|accelerate launch .*) ?run_mtl.py (.*)$", text, flags=re.MULTILINE)
     assert commands
     for command in commands:
         parse_arguments([*shlex.split(command), "--use_cpu"])
+
+
+def test_export_commands_of_the_recipes_parse():
+    text = "".join(code_blocks("bash", "docs/recipes.md"))
+    (command,) = re.findall(r"^python -m modeling_toxmtl.export (.*)$", text, flags=re.MULTILINE)
+    (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(shlex.split(command))
+    assert args.private and args.repo_id == "me/my-model"
 
 
 def test_keyword_list_of_the_readme_loads():
@@ -56,18 +76,61 @@ def test_keyword_list_of_the_readme_loads():
     assert KeywordList.from_dict(json.loads(block)).labels_of("shut up") == ("Bullying",)
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the documents' code works on; nothing is pushed from it."""
     monkeypatch.chdir(tmp_path)
     tiny_speech_model().save_pretrained("runs/demo")
     tiny_processor().save_pretrained("runs/demo")
     Path("clip.ogg").write_bytes(encode_opus(tone(RATE), RATE, 16_000))
+    tiny_checkpoint(Path("backbone"))
+    write_corpus(Path("my_clips"), train=1, validation=1, test=1)
+    pushed = []
+    for shared in (WavLMForToxicityMTL, ToxicityMTLProcessor):
+        monkeypatch.setattr(shared, "push_to_hub", lambda self, repo_id: pushed.append((type(self), repo_id)))
+    return pushed
+
+
+def test_python_of_the_readme_runs(workplace):
     names = {}
     for block in code_blocks("python"):
         exec(block, names)
     assert {item["label"] for item in names["verdict"]["labels"]} == set(LABELS)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "datasets_scripts/README.md"])
+def test_python_of_the_recipes_runs(workplace):
+    names = {}
+    for block in code_blocks("python", "docs/recipes.md"):
+        exec(block, names)
+    assert [(window["start"], window["end"]) for window in names["verdict"]["windows"]] == [(0, 0.5), (0.5, 1)]
+    assert names["scores"].shape == (1, len(LABELS)) and names["heard"].words is not None
+    assert KeywordList.from_file("my_list.json").labels_of("shut up") == ("Bullying",)
+    start = WavLMForToxicityMTL.from_pretrained("runs/start")
+    assert start.lm_head.out_features == len(ToxicityMTLProcessor.from_pretrained("runs/start").tokenizer)
+    assert workplace == [(WavLMForToxicityMTL, "me/my-model"), (ToxicityMTLProcessor, "me/my-model")]
+    assert "| train | 1 |" in names["card"]
+
+
+def test_metadata_of_the_recipes_is_read(tmp_path):
+    (block,) = code_blocks("csv", "docs/recipes.md")
+    header, *rows = csv.reader(block.splitlines())
+    assert header == ["file_name", "labels", "transcript"]
+    assert [read_labels(row[1]) for row in rows] == [["Profanity", "Bullying"], ["NoViolation"]]
+
+
+def test_table_of_configuration_fields():
+    """Every field of our own, in order, with its default."""
+    table = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", table, flags=re.MULTILINE)
+    config, inherited = WavLMToxicityMTLConfig(), {field.name for field in fields(WavLMConfig)}
+    own = [field.name for field in fields(config) if field.name not in inherited]
+    own.append("ctc_zero_infinity")  # with another default
+    assert {name: json.loads(default) for name, default in rows} == {name: getattr(config, name) for name in own}
+
+
+@pytest.mark.parametrize(
+    "document", sorted({"CONTRIBUTING.md", "docs/configuration.md", "datasets_scripts/README.md", *DOCUMENTS})
+)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
@@ -86,11 +149,15 @@ def test_there_are_results():
 
 
 @pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
-def test_numbers_of_a_model_card_are_those_of_its_results(folder):
+def test_numbers_of_a_model_card_are_those_of_its_results(folder, tmp_path):
     card = (folder / "README.md").read_text(encoding="utf-8")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    for name, value in results.items():
-        assert f"{value:,}" in card, f"{folder.name}: the card lacks {name} = {value:,}"
+    if "data" in results:  # of run_mtl.py: the card is rendered, and a hand edit shows
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
+        assert write_model_card(tmp_path, name=re.search(r"^# (.+)$", card, flags=re.MULTILINE)[1]) == card
+    else:
+        for name, value in results.items():
+            assert f"{value:,}" in card, f"{folder.name}: the card lacks {name} = {value:,}"
     assert card.startswith("---\n") and "license:" in card
     assert not list(folder.rglob("*.bin")), "pickled weights"
 
