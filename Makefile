@@ -34,7 +34,7 @@ demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a cl
 pipeline-demo: install ## Make a data set of recordings whose truth is known, report what labelling costs, train on it
 	HF_HUB_OFFLINE=1 $(BIN)/python -m datasets_scripts.pipeline_demo --output_dir pipeline_demo
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
-		--dataset pipeline_demo/data/recogniser --output_dir runs/pipeline_demo --max_steps 20
+		--dataset pipeline_demo/data/recogniser --language_model "" --output_dir runs/pipeline_demo --max_steps 20
 
 test: install ## Run all tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
