@@ -258,7 +258,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         trained = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_metrics("train", trained.metrics)
         trainer.save_model()
-        validation = trainer.evaluate()
+        validation = final_evaluation(trainer)
         trainer.save_metrics("eval", validation)
         results["validation"] = metrics_of(validation, "eval")
     if training_args.do_eval or training_args.do_predict:
@@ -275,6 +275,16 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     if training_args.push_to_hub:
         trainer.push_to_hub()
     return results
+
+
+def final_evaluation(trainer: ToxicityTrainer) -> dict[str, float]:
+    """Validation metrics of the model that training ended with: what was logged of the best checkpoint, if that was
+    loaded, or else measured now."""
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    for entry in reversed(trainer.state.log_history):
+        if entry["step"] == best and "eval_loss" in entry:
+            return {name: value for name, value in entry.items() if name != "step"}
+    return trainer.evaluate()
 
 
 def write_results(output_dir: Path, results: dict, name: str, num_parameters: int) -> None:

@@ -458,3 +458,13 @@ def test_accelerate_launch(workbench, tmp_path, launcher, processes):
     for several, one in zip(*predictions, strict=True):
         assert several["scores"] == pytest.approx(one["scores"], abs=1e-5)
         assert several["words"] == one["words"]
+
+
+def test_validation_results_are_those_of_the_saved_model(workbench, tmp_path):
+    """They are taken from the logs of the best checkpoint, not measured once more."""
+    trained = run(workbench, tmp_path / "trained", "--do_train", num_train_epochs=3)
+    again = run(
+        workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "trained", test_split="validation"
+    )
+    assert trained["validation"].keys() == again["test"].keys()
+    assert trained["validation"] == pytest.approx(again["test"], abs=1e-4)
