@@ -114,7 +114,7 @@ class DemoCorpusArguments:
     """What to build, and where."""
 
     output_dir: str = field(default="demo_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
-    train_clips: int = field(default=2800, metadata={"help": "Number of training clips."})
+    train_clips: int = field(default=3200, metadata={"help": "Number of training clips."})
     validation_clips: int = field(default=200, metadata={"help": "Number of validation clips."})
     test_clips: int = field(default=400, metadata={"help": "Number of test clips."})
     seed: int = field(default=0, metadata={"help": "The same seed and sizes give the same files."})

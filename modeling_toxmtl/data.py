@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from datasets import Audio, Dataset, DatasetDict, load_dataset
+from datasets import Audio, Dataset, DatasetDict, load_dataset, load_dataset_builder
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
@@ -78,6 +78,8 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
     metadata = [path for file in METADATA_FILES for path in sorted(folder.rglob(file))] if folder.is_dir() else []
     if metadata and not any(folder.rglob("*.parquet")):
         splits = _load_audio_folder(folder, metadata)
+    elif folder.is_dir():
+        splits = _load_parquet_folder(folder, name)
     else:
         splits = load_dataset(str(name_or_path), name)
     for split, rows in splits.items():
@@ -91,6 +93,13 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
             rows = rows.add_column("id", [f"{split}-{index}" for index in range(len(rows))])
         splits[split] = rows.cast_column("audio", Audio(decode=False))
     return splits
+
+
+def _load_parquet_folder(folder, name):
+    """What `load_dataset` does, whose cache does not see that the files of a folder with a data-set card have
+    changed."""
+    files = load_dataset_builder(str(folder), name).config.data_files
+    return load_dataset("parquet", data_files={split: list(map(str, paths)) for split, paths in files.items()})
 
 
 def _load_audio_folder(folder, metadata):

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_config
-from helpers import RATE, SPEECH_FRAMES, as_read, clip_row, dataset_of, record, tiny_processor, tone, wav
+from helpers import (
+    RATE,
+    SPEECH_FRAMES,
+    as_read,
+    clip_row,
+    dataset_of,
+    record,
+    tiny_processor,
+    tone,
+    wav,
+    write_corpus,
+)
 
 from datasets_scripts.schema import write_split
 from modeling_toxmtl import data
@@ -407,3 +418,16 @@ def test_collator_by_hand(default):
     assert batch.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(batch[name], tensor, check_dtype=name != "attention_mask", rtol=0, atol=0)
+
+
+def test_a_folder_whose_files_have_changed_is_read_anew(tmp_path, monkeypatch):
+    """The cache of `datasets` does not notice it where a data-set card names the files."""
+    monkeypatch.chdir(tmp_path)
+    card = (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n---\n"
+    )
+    for size in (3, 2):
+        shutil.rmtree("clips", ignore_errors=True)
+        write_corpus(Path("clips"), train=size)
+        Path("clips", "README.md").write_text(f"---\n{configs}---\n")
+        assert len(load_clips("clips")["train"]) == size

@@ -13,7 +13,7 @@ from modeling_toxmtl.keywords import normalize_text
 
 def test_new_keywords_are_words_of_the_demo_that_the_list_lacks():
     words = {word for new in NEW_KEYWORDS.values() for word in new}
-    sizes = {"train": 2800, "validation": 1, "test": 400}
+    sizes = {"train": 3200, "validation": 1, "test": 400}
     corpus = generate_corpus(sizes, 0, KeywordList.default())
     for split in ("train", "test"):
         assert words <= {word for clip in corpus[split] for word in normalize_text(clip.transcript)}

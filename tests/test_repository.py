@@ -15,6 +15,7 @@ import pytest
 from helpers import RATE, tiny_checkpoint, tiny_processor, tiny_speech_model, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig
 
+from benchmarks import new_keywords
 from datasets_scripts.effects import encode_opus
 from modeling_toxmtl import (
     LABELS,
@@ -34,6 +35,7 @@ from run_mtl import parse_arguments
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = sorted((ROOT / "experiments" / "results").glob("*.json"))
+BENCHMARKS = ROOT / "benchmarks" / "results"
 CARDS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/config.json"))
 DOCUMENTS = ["README.md", "docs/recipes.md"]
 HUB_FILES = [file.name for file in code_files()]
@@ -116,6 +118,19 @@ def test_metadata_of_the_recipes_is_read(tmp_path):
     header, *rows = csv.reader(block.splitlines())
     assert header == ["file_name", "labels", "transcript"]
     assert [read_labels(row[1]) for row in rows] == [["Profanity", "Bullying"], ["NoViolation"]]
+
+
+def test_figures_of_the_keyword_page_are_those_of_the_benchmarks():
+    page = (ROOT / "docs" / "keywords.md").read_text(encoding="utf-8")
+    assert (BENCHMARKS / "decoding.md").read_text(encoding="utf-8").strip() in page
+    added, timing = (
+        json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))["results"]
+        for name in ("new_keywords", "timing")
+    )
+    assert new_keywords.markdown_table(added) in page
+    for side in ("start", "end"):
+        assert f"{timing[side]['median_error_ms']:.0f} ms at the {side}" in page
+    assert f"{timing['heard']} of {timing['said']} keywords" in page
 
 
 def test_table_of_configuration_fields():
