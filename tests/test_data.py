@@ -423,9 +423,7 @@ def test_collator_by_hand(default):
 def test_a_folder_whose_files_have_changed_is_read_anew(tmp_path, monkeypatch):
     """The cache of `datasets` does not notice it where a data-set card names the files."""
     monkeypatch.chdir(tmp_path)
-    card = (
-        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n---\n"
-    )
+    configs = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n"
     for size in (3, 2):
         shutil.rmtree("clips", ignore_errors=True)
         write_corpus(Path("clips"), train=size)
