@@ -24,7 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from wordfreq import get_frequency_dict
 
 from datasets_scripts.demo_grammar import generate_corpus
-from datasets_scripts.effects import draw_channel, encode_opus, transmit
+from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, synthesize
 from datasets_scripts.make_demo_corpus import PLAYBACK_RATES
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
@@ -158,10 +158,8 @@ class EnglishSpeech(IterableDataset):
         # a vocal tract of another length: there are few voices, and the held-out ones are unlike them
         sampling_rate = round(sampling_rate * rng.uniform(*PLAYBACK_RATES["train"]))
         if rng.random() < CHANNEL_SHARE:
-            channel = draw_channel(rng)
-            samples = transmit(samples, sampling_rate, channel, rng)
-            samples = resample(samples, sampling_rate, channel.sampling_rate)
-            samples = load_audio(encode_opus(samples, channel.sampling_rate, channel.bit_rate), SAMPLING_RATE)
+            content, _ = send(samples, sampling_rate, draw_channel(rng), rng)
+            samples = load_audio(content, SAMPLING_RATE)
         else:
             samples = resample(samples, sampling_rate, SAMPLING_RATE)
         return {

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
+from modeling_toxmtl.audio import resample
+
 
 NOISE_KINDS = ("white", "pink", "babble", "hum")
 OPUS_SAMPLING_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz, the only ones Opus codes
@@ -68,6 +70,13 @@ def transmit(samples: np.ndarray, sampling_rate: int, channel: Channel, rng: np.
     noise = make_noise(channel.noise_kind, len(samples), sampling_rate, rng)
     loud = apply_gain(add_noise(samples, noise, channel.snr_db), channel.gain_db)
     return clip_peaks(loud, min(1.0, channel.clipping_level * float(np.abs(loud).max())))
+
+
+def send(samples: np.ndarray, sampling_rate: int, channel: Channel, rng: np.random.Generator) -> tuple[bytes, float]:
+    """What the other end of a channel gets of `samples` at `sampling_rate` Hz: an Ogg-Opus file and its duration in
+    seconds."""
+    samples = resample(transmit(samples, sampling_rate, channel, rng), sampling_rate, channel.sampling_rate)
+    return encode_opus(samples, channel.sampling_rate, channel.bit_rate), len(samples) / channel.sampling_rate
 
 
 def make_noise(kind: str, num_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:

@@ -26,10 +26,9 @@ from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, render_hours
 from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
-from datasets_scripts.effects import draw_channel, encode_opus, transmit
+from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, Voice, synthesize
 from datasets_scripts.schema import Row, split_path, write_split
-from modeling_toxmtl.audio import resample
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import NO_VIOLATION
 
@@ -152,12 +151,11 @@ def make_clip(recipe: Recipe) -> Row:
     voice = VOICES[text.split][rng.integers(len(VOICES[text.split]))]
     playback_rate = rng.uniform(*PLAYBACK_RATES[text.split])
     speech, sampling_rate = speak(text.transcript, voice, playback_rate, MAX_DURATIONS[text.split], rng)
-    channel = draw_channel(rng)
-    samples = resample(transmit(speech, sampling_rate, channel, rng), sampling_rate, channel.sampling_rate)
+    audio, duration = send(speech, sampling_rate, draw_channel(rng), rng)
     return Row(
         id=f"{text.split}-{recipe.index:06d}",
-        audio=encode_opus(samples, channel.sampling_rate, channel.bit_rate),
-        duration=len(samples) / channel.sampling_rate,
+        audio=audio,
+        duration=duration,
         labels=text.labels,
         transcript=text.transcript,
         speaker=voice.name,

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .decoding_toxmtl import DecodedWord, Reading, check_alphabet, score_words
+from .decoding_toxmtl import DecodedWord, DecodingSettings, Reading, check_alphabet, score_words
 from .language_model_toxmtl import WordLanguageModel, kenlm
 
 
@@ -79,11 +79,11 @@ class LexiconDecoder:
         spellings: Mapping[str, str],
         filler: str,
         language_model: "kenlm.Model | None" = None,
-        alpha: float = 0.25,
-        beta: float = 0.0,
-        beam_width: int = 32,
-        blank_threshold: float = 0.98,
-        other_word_penalty: float = 12.0,
+        alpha: float = DecodingSettings.alpha,
+        beta: float = DecodingSettings.beta,
+        beam_width: int = DecodingSettings.beam_width,
+        blank_threshold: float = DecodingSettings.blank_threshold,
+        other_word_penalty: float = DecodingSettings.other_word_penalty,
         beam_margin: float = 8.0,
     ):
         self.vocabulary_size, self.blank, self.delimiter = len(vocabulary), blank, delimiter

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from .decoding_toxmtl import DecodedWord, Reading, check_alphabet, score_words
+from .decoding_toxmtl import DecodedWord, DecodingSettings, Reading, check_alphabet, score_words
 from .language_model_toxmtl import kenlm
 
 
@@ -43,10 +43,10 @@ class PyctcdecodeDecoder:
         words: Collection[str],
         keywords: Collection[str] = (),
         language_model: "kenlm.Model | None" = None,
-        alpha: float = 0.25,
-        beta: float = 0.0,
-        beam_width: int = 32,
-        hotword_weight: float = 0.0,
+        alpha: float = DecodingSettings.alpha,
+        beta: float = DecodingSettings.beta,
+        beam_width: int = DecodingSettings.beam_width,
+        hotword_weight: float = DecodingSettings.hotword_weight,
     ):
         if BeamSearchDecoderCTC is None:
             raise ImportError(

@@ -82,6 +82,13 @@ def tiny_speech_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL:
     return tiny_model(seed, **{**SPEECH_FRAMES, **overrides})
 
 
+def save_tiny_model(folder: Path, keywords: KeywordList | None = None) -> Path:
+    """A model folder as `save_pretrained` writes it: model and processor."""
+    tiny_speech_model().save_pretrained(folder)
+    tiny_processor(keywords).save_pretrained(folder)
+    return folder
+
+
 def tiny_checkpoint(folder: Path) -> Path:
     """A `WavLMForCTC` checkpoint with its tokenizer and feature extractor, as on the Hub."""
     config = tiny_wavlm_config(**SPEECH_FRAMES, ctc_loss_reduction="mean", pad_token_id=0)

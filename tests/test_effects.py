@@ -15,9 +15,10 @@ from datasets_scripts.effects import (
     draw_channel,
     encode_opus,
     make_noise,
+    send,
     transmit,
 )
-from modeling_toxmtl.audio import load_audio
+from modeling_toxmtl.audio import load_audio, resample
 
 
 def tone(frequency=440.0, seconds=1.0, sampling_rate=16_000, amplitude=0.25):
@@ -157,3 +158,12 @@ def test_equal_samples_give_equal_bytes():
 def test_what_opus_cannot_code_is_refused(samples, sampling_rate, bit_rate, message):
     with pytest.raises(ValueError, match=message):
         encode_opus(samples, sampling_rate, bit_rate)
+
+
+def test_send_is_the_channel_and_the_codec_in_turn():
+    speech = np.sin(np.arange(22_050, dtype=np.float32) / 20)
+    channel = draw_channel(np.random.default_rng(1))
+    content, duration = send(speech, 22_050, channel, np.random.default_rng(2))
+    heard = resample(transmit(speech, 22_050, channel, np.random.default_rng(2)), 22_050, channel.sampling_rate)
+    assert content == encode_opus(heard, channel.sampling_rate, channel.bit_rate)
+    assert duration == len(heard) / channel.sampling_rate == pytest.approx(1, abs=0.001)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import RATE, as_read, tiny_checkpoint, tiny_processor, tiny_speech_model, tone, wav, write_corpus
+from helpers import (
+    RATE,
+    as_read,
+    save_tiny_model,
+    tiny_checkpoint,
+    tiny_processor,
+    tiny_speech_model,
+    tone,
+    wav,
+    write_corpus,
+)
 from hub_server import HubServer
 
 from modeling_toxmtl import ToxicityDetectionPipeline
@@ -40,10 +50,7 @@ print(json.dumps({"class": type(moderate).__module__ + "." + type(moderate).__na
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model and processor as `save_pretrained` writes them."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_speech_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return folder
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 
-from helpers import keyword_list, tiny_processor, tiny_speech_model, write_corpus
+from helpers import keyword_list, save_tiny_model, write_corpus
 
 from benchmarks import new_keywords
 from benchmarks.new_keywords import NEW_KEYWORDS, NewKeywordsArguments, extended_list, figures, main, markdown_table
@@ -41,8 +41,7 @@ def test_groups_are_counted_apart(monkeypatch):
 
 def test_it_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(new_keywords, "NEW_KEYWORDS", {"Other": ("friend", "game")})
-    tiny_speech_model().save_pretrained(tmp_path / "model")
-    tiny_processor().save_pretrained(tmp_path / "model")
+    save_tiny_model(tmp_path / "model")
     write_corpus(tmp_path / "corpus")
     results_file = tmp_path / "results.json"
     args = NewKeywordsArguments(

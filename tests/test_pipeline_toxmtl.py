@@ -15,6 +15,7 @@ from helpers import (
     as_read,
     dataset_of,
     record,
+    save_tiny_model,
     speech_feature_extractor,
     tiny_processor,
     tiny_speech_model,
@@ -352,10 +353,7 @@ def test_saved_pipeline_is_complete(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_speech_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return folder
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def test_command_line(folder, tmp_path, capsys):

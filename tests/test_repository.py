@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from helpers import RATE, tiny_checkpoint, tiny_processor, tiny_speech_model, tone, write_corpus
+from helpers import RATE, save_tiny_model, tiny_checkpoint, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig
 
 from benchmarks import new_keywords
@@ -82,8 +82,7 @@ def test_keyword_list_of_the_readme_loads():
 def workplace(tmp_path, monkeypatch):
     """A folder with what the documents' code works on; nothing is pushed from it."""
     monkeypatch.chdir(tmp_path)
-    tiny_speech_model().save_pretrained("runs/demo")
-    tiny_processor().save_pretrained("runs/demo")
+    save_tiny_model(Path("runs/demo"))
     Path("clip.ogg").write_bytes(encode_opus(tone(RATE), RATE, 16_000))
     tiny_checkpoint(Path("backbone"))
     write_corpus(Path("my_clips"), train=1, validation=1, test=1)
