@@ -10,17 +10,18 @@ Design choices:
   same work; dropout is as the configuration has it in training.
 - A case measures its variants in turn, round by round, so that a change in the machine's speed meets all of them; the
   median counts. A long case stops early once its time is spent, never before each variant ran once.
-- Peak memory of a CPU case is the highest resident size of a process that runs one variant alone, libraries and
-  weights included; on a GPU it is the allocator's.
+- Peak memory is that of a process that runs one variant alone, weights included: on a CPU the highest resident size
+  of the step, less what the libraries took (Linux alone tells); on a GPU the
+  allocator's.
 - The floor is the time in which the machine would do the model's floating-point operations (counted in transformers'
   forward and backward pass) at the rate of a large matrix product, measured in the same run.
 - The difference is the largest one between the last hidden states and those of transformers in float32.
 """
 
+import ctypes
 import gc
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -111,16 +112,15 @@ class Case:
         return f"{self.mode}:{self.batch}x{self.seconds:g}"
 
 
-def build(variant: str, compiled: bool = False) -> torch.nn.Module:
-    """Base+ size; every call gives the same weights."""
-    torch.manual_seed(0)
+def build(variant: str, compiled: bool = False, same_weights: bool = True) -> torch.nn.Module:
+    """Base+ size; every call gives the same weights, unless they do not matter."""
     config = WavLMConfig(layerdrop=0.0, apply_spec_augment=False)
-    reference = WavLMModel(config)
     if variant == REFERENCE:
-        return reference
-    config = WavLMToxicityMTLConfig.from_wavlm(config)
-    ours = WavLMToxicityBackbone._from_config(config, attn_implementation=variant)
-    ours.load_state_dict(reference.state_dict())
+        torch.manual_seed(0)
+        return WavLMModel(config)
+    ours = WavLMToxicityBackbone._from_config(WavLMToxicityMTLConfig.from_wavlm(config), attn_implementation=variant)
+    if same_weights:
+        ours.load_state_dict(build(REFERENCE).state_dict())
     return torch.compile(ours, dynamic=True) if compiled else ours
 
 
@@ -185,15 +185,29 @@ def peak_memory(case: Case, variant: str, arguments: Arguments) -> int:
 
 def print_peak_memory(arguments: Arguments):
     """What `peak_memory` starts: weights of one model only, and one step."""
+    libraries = resident_memory("VmRSS")
     case = Case.parse(arguments.cases[0], arguments.dtypes[0])
-    model = build(arguments.only_memory, arguments.compile).to(arguments.device, getattr(torch, case.dtype))
+    model = build(arguments.only_memory, arguments.compile, same_weights=False).to(
+        arguments.device, getattr(torch, case.dtype)
+    )
     model.train(case.mode == "train")
+    samples = waveforms(case, arguments.device)
     gc.collect()
-    run(model, waveforms(case, arguments.device), case.mode)
     if arguments.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        run(model, samples, case.mode)
         print(torch.cuda.max_memory_allocated())
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # KiB on Linux
+        ctypes.CDLL(None).malloc_trim(0)  # what building left goes back to the system
+        Path("/proc/self/clear_refs").write_text("5")  # and its peak is forgotten
+        run(model, samples, case.mode)
+        print(resident_memory("VmHWM") - libraries)
+
+
+def resident_memory(field: str) -> int:
+    """Bytes of this process in memory: now (`VmRSS`), or at most (`VmHWM`)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 def differences(models: dict[str, torch.nn.Module], case: Case, device: str) -> dict[str, float]:

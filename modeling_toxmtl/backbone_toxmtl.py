@@ -14,16 +14,18 @@ Design choices:
   transformers'), or `"flex_attention"` (CUDA), which gates the bias inside the kernel.
 - Training keeps little: what an activation, a norm or the attention weights cost to compute again is small beside the
   matrix products, so these are computed again in the backward pass (`recomputed`), and dropout keeps bytes.
+- Inference on a CPU takes a clip through the convolutions a piece at a time and through attention a head at a time, so
+  that features are still in the cache when the next operation reads them.
 - Task adapters (paper, section 3.3.2) start as the identity: a fresh adapter changes nothing.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention.flex_attention import flex_attention
-from torch.utils.checkpoint import checkpoint
 from transformers import initialization as init
 from transformers.models.wavlm.modeling_wavlm import (
     WavLMAttention,
@@ -41,10 +43,21 @@ from transformers.models.wavlm.modeling_wavlm import (
 )
 from transformers.utils import ModelOutput, logging
 
-from .configuration_toxmtl import WavLMToxicityMTLConfig
+from .configuration_toxmtl import WavLMToxicityMTLConfig, receptive_field
+from .kernels_toxmtl import (
+    ToxicityLinear,
+    channels_last,
+    convolution,
+    onednn_product,
+    prefers_onednn,
+    recomputed,
+    recomputed_convolution,
+)
 
 
 logger = logging.get_logger(__name__)
+
+FRAMES_IN_CACHE = 96  # of 20 ms, of all clips of a batch: 13 MB after WavLM Base's first convolution in float32
 
 # lazy: nothing is compiled before a CUDA model calls it
 compiled_flex_attention = torch.compile(flex_attention, dynamic=True)
@@ -76,17 +89,6 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def recomputed(function, *inputs):
-    """`function(*inputs)`, whose intermediate results are computed again in the backward pass instead of kept.
-
-    The second computation ends where the last kept tensor is known, so a matrix product at the function's end is not
-    repeated. The function must be deterministic.
-    """
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
-        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return function(*inputs)
-
-
 def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
     """Bool tensor of the given one's shape, False on what is dropped: a quarter of the memory of what PyTorch keeps on
     a CPU. None if nothing is dropped."""
@@ -110,63 +112,70 @@ class ToxicityDropout(nn.Dropout):
 class ToxicityGroupNormConvLayer(WavLMGroupNormConvLayer):
     """First convolution of WavLM Base, normalised over each clip's own length."""
 
-    def convolve(self, hidden_states, lengths=None):
-        """Waveforms `(B, 1, samples)` to normalised channels `(B, C, T)`.
+    def filters(self, windows, lengths=None):
+        """What a product makes of the windows `(B, T, k)` of each waveform: the normalised channels, `(B, T, C)`.
 
         A channel is a weighted sum of the k samples in a window, so its mean and variance over time follow from the
         mean and the k × k covariance of the windows (in float64: speech is so smooth that the covariance is nearly
         singular). The convolution's bias cancels out.
+
+        Returns:
+            the centred windows, weights `(B, k, C)` and biases `(1, C)`.
         """
-        size, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        exact = torch.float32 if hidden_states.device.type == "mps" else torch.float64
-        windows = hidden_states[:, 0].to(exact).unfold(-1, size, stride)  # (B, T, k)
+        exact = windows.to(torch.float32 if windows.device.type == "mps" else torch.float64)
         if lengths is None:
             count = windows.shape[1]
-            centred = windows - windows.mean(1, keepdim=True)
+            centred = exact - exact.mean(1, keepdim=True)
             valid = centred
         else:
-            frames = (lengths - size) // stride + 1  # (B,)
+            frames = (lengths - self.conv.kernel_size[0]) // self.conv.stride[0] + 1  # (B,)
             mask = length_mask(frames, windows.shape[1])[:, :, None]
             count = frames[:, None, None]
-            centred = windows - torch.where(mask, windows, 0).sum(1, keepdim=True) / count
+            centred = exact - torch.where(mask, exact, 0).sum(1, keepdim=True) / count
             valid = torch.where(mask, centred, 0)
         covariance = valid.mT @ valid / count  # (B, k, k)
-        weight = self.conv.weight[:, 0].to(exact)  # (C, k)
+        weight = self.conv.weight[:, 0].to(exact.dtype)  # (C, k)
         variance = ((weight @ covariance) * weight).sum(-1)  # (B, C)
         scale = self.layer_norm.weight * torch.rsqrt(variance + self.layer_norm.eps)
-        weight = (scale[:, :, None] * weight).to(hidden_states.dtype)  # (B, C, k)
-        bias = self.layer_norm.bias[:, None].to(hidden_states.dtype)
-        return torch.baddbmm(bias, weight, centred.to(hidden_states.dtype).mT)
+        weight = (scale[:, None] * weight.T).to(windows.dtype)  # (B, k, C)
+        return centred.to(windows.dtype), weight, self.layer_norm.bias[None].to(windows.dtype)
 
-    def finish(self, hidden_states):
-        return self.activation(hidden_states)
+    def finish(self, channels):
+        """What the next layer sees."""
+        return self.activation(channels)
 
-    def forward(self, hidden_states, lengths=None):
-        return self.finish(self.convolve(hidden_states, lengths))
+    def finish_inputs(self, channels):
+        """All tensors that `finish` depends on."""
+        return (channels,)
 
 
 class ToxicityNoLayerNormConvLayer(WavLMNoLayerNormConvLayer):
-    """Later convolution of WavLM Base, in two steps."""
+    """Later convolution of WavLM Base; `finish` as above."""
 
-    def convolve(self, hidden_states, lengths=None):
-        return self.conv(hidden_states)
-
-    def finish(self, hidden_states):
-        return self.activation(hidden_states)
+    finish = ToxicityGroupNormConvLayer.finish
+    finish_inputs = ToxicityGroupNormConvLayer.finish_inputs
 
 
 class ToxicityLayerNormConvLayer(WavLMLayerNormConvLayer):
-    """Convolution of WavLM Large, in two steps."""
+    """Convolution of WavLM Large."""
 
-    def convolve(self, hidden_states, lengths=None):
-        return self.conv(hidden_states)
+    def filters(self, windows, lengths=None):
+        """As of `ToxicityGroupNormConvLayer`, for the first layer."""
+        bias = windows.new_zeros(1, self.out_conv_dim) if self.conv.bias is None else self.conv.bias[None]
+        return windows, self.conv.weight[:, 0].T.expand(len(windows), -1, -1), bias
 
-    def finish(self, hidden_states):
-        return self.activation(self.layer_norm(hidden_states.mT).mT)
+    def finish(self, channels, weight, bias):
+        """What the next layer sees; `weight` and `bias` are the norm's."""
+        norm = self.layer_norm
+        return self.activation(F.layer_norm(channels, norm.normalized_shape, weight, bias, norm.eps))
+
+    def finish_inputs(self, channels):
+        """All tensors that `finish` depends on."""
+        return channels, self.layer_norm.weight, self.layer_norm.bias
 
 
 class ToxicityFeatureEncoder(WavLMFeatureEncoder):
-    """Waveform `(B, samples)` to frames `(B, C, T)`. Only the group norm mixes frames; the convolutions have no
+    """Waveform `(B, samples)` to frames `(B, T, C)`. Only the group norm mixes frames; the convolutions have no
     padding of their own."""
 
     def __init__(self, config: WavLMToxicityMTLConfig):
@@ -183,21 +192,66 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
     def forward(self, input_values, lengths=None):
         """Norms and activations are computed again in the backward pass, so gradient checkpointing has nothing to
         add here."""
-        first, *rest = self.conv_layers
-        hidden_states = first.convolve(input_values[:, None], lengths)
-        below = first
-        for layer in rest:
-            hidden_states = recomputed(_finish_and_convolve, below, layer, hidden_states)
-            below = layer
-        return below.finish(hidden_states)
+        first = self.conv_layers[0]
+        windows = input_values.unfold(-1, first.conv.kernel_size[0], first.conv.stride[0])  # (B, T, k)
+        windows, weight, bias = first.filters(windows, lengths)
+        kernels = [channels_last(layer.conv.weight) for layer in self.conv_layers[1:]]
+        needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
+        if needs_graph or windows.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._encode(windows, weight, bias, kernels)
+        with torch.no_grad():
+            return torch.cat([self._encode(piece, weight, bias, kernels) for piece in self._pieces(windows)], dim=1)
+
+    def _encode(self, windows, weight, bias, kernels):
+        layer, *above = self.conv_layers
+        channels = torch.baddbmm(bias, windows, weight)
+        for next_layer, kernel in zip(above, kernels, strict=True):
+            conv = next_layer.conv
+            channels = recomputed_convolution(
+                layer.finish, layer.finish_inputs(channels), kernel, conv.bias, conv.stride[0]
+            )
+            layer = next_layer
+        return layer.finish(*layer.finish_inputs(channels))
+
+    def _pieces(self, windows):
+        """The windows of a few frames at a time, whose features stay in a processor's cache on their way through the
+        layers."""
+        convolutions = [layer.conv for layer in self.conv_layers[1:]]
+        strides = [conv.stride[0] for conv in convolutions]
+        field, stride = receptive_field([conv.kernel_size[0] for conv in convolutions], strides), math.prod(strides)
+        num_frames = (windows.shape[1] - field) // stride + 1
+        size = max(1, FRAMES_IN_CACHE // len(windows))
+        for start in range(0, num_frames, size):
+            end = min(start + size, num_frames)
+            yield windows[:, start * stride : (end - 1) * stride + field]
 
 
-def _finish_and_convolve(below, above, hidden_states):
-    return above.convolve(below.finish(hidden_states))
+class ToxicityFeatureProjection(WavLMFeatureProjection):
+    """The projection by the faster library."""
+
+    def __init__(self, config: WavLMToxicityMTLConfig):
+        super().__init__(config)
+        self.projection = ToxicityLinear(config.conv_dim[-1], config.hidden_size)
+
+
+class ToxicityPositionalConvEmbedding(WavLMPositionalConvEmbedding):
+    """Convolution over positions on `(B, T, D)`."""
+
+    def forward(self, hidden_states):
+        conv, length = self.conv, hidden_states.shape[1]
+        positions = convolution(
+            hidden_states, conv.weight, conv.bias, padding=conv.padding[0], groups=conv.groups
+        )  # one frame too many if the kernel is even
+        return self.activation(positions[:, :length])
 
 
 class ToxicityAttention(WavLMAttention):
     """WavLM's gated relative attention on `(B, T, D)`."""
+
+    def __init__(self, embed_dim: int, **options):
+        super().__init__(embed_dim, **options)
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            setattr(self, name, ToxicityLinear(embed_dim, embed_dim))
 
     def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
         """`position_bias` is what the method of this name gives; `frame_mask` is `(B, T)`, True on valid frames."""
@@ -213,6 +267,8 @@ class ToxicityAttention(WavLMAttention):
         elif output_attentions or implementation == "eager":
             weights = self._weights(query, key, gate, frame_mask, position_bias)
             context = F.dropout(weights, probability) @ value
+        elif not torch.is_grad_enabled() and probability == 0 and prefers_onednn(query):
+            context = self._attend_by_head(query, key, value, gate, frame_mask, position_bias)
         elif query.device.type == "cpu" and (torch.is_grad_enabled() or query.dtype != torch.float32):
             # PyTorch's fused kernel has no gradient of the bias here, and is the slower one in half precision
             kept = dropout_mask(query[..., :1].expand(-1, -1, -1, query.shape[2]), probability, self.training)
@@ -231,6 +287,18 @@ class ToxicityAttention(WavLMAttention):
         if kept is None:
             return weights @ value
         return (weights * kept) @ value * (1 / (1 - self.dropout))
+
+    def _attend_by_head(self, query, key, value, gate, frame_mask, position_bias):
+        """In float32 on a CPU; a clip's padded frames are left out and get zeros."""
+        context = torch.zeros_like(query)
+        for clip in range(len(query)):
+            length = query.shape[2] if frame_mask is None else int(frame_mask[clip].sum())
+            for head in range(self.num_heads):
+                at = clip, head, slice(length)
+                scores = onednn_product(query[at] * self.scaling, key[at])
+                scores.addcmul_(gate[at], position_bias[0, head, :length, :length])
+                context[at] = onednn_product(torch.softmax(scores, dim=-1), value[at].T.contiguous())
+        return context
 
     def _weights(self, query, key, gate, frame_mask, position_bias):
         """Attention weights `(B, H, T, T)`."""
@@ -271,7 +339,7 @@ class ToxicityAttention(WavLMAttention):
         """Bias of every head for each distance from a query to a key, from `1 - length` to `length - 1`, as
         `(H, 2 * length - 1)`; only the first block owns the table."""
         distances = torch.arange(1 - length, length, device=self.rel_attn_embed.weight.device)
-        return self.rel_attn_embed(self._relative_positions_bucket(distances)).T
+        return self.rel_attn_embed(self._relative_positions_bucket(distances)).T.contiguous()
 
     def position_bias(self, length: int) -> torch.Tensor:
         """Bias of every head for every pair of frames, `(1, H, T, T)`."""
@@ -282,14 +350,24 @@ class ToxicityAttention(WavLMAttention):
 class ToxicityFeedForward(WavLMFeedForward):
     """The block's feed-forward layers, of which training keeps the widest features once."""
 
+    def __init__(self, config: WavLMToxicityMTLConfig):
+        super().__init__(config)
+        self.intermediate_dense = ToxicityLinear(config.hidden_size, config.intermediate_size)
+        self.output_dense = ToxicityLinear(config.intermediate_size, config.hidden_size)
+
     def forward(self, hidden_states):
         hidden_states = self.intermediate_dense(hidden_states)  # (B, T, intermediate_size)
         kept = dropout_mask(hidden_states, self.intermediate_dropout.p, self.training)
-        return self.output_dropout(recomputed(self._activate_and_project, hidden_states, kept))
+        return self.output_dropout(self._project(hidden_states, kept))
 
-    def _activate_and_project(self, hidden_states, kept):
+    def _project(self, hidden_states, kept):
+        if isinstance(self.output_dense, ToxicityLinear):
+            return self.output_dense.of(self._activate, hidden_states, kept)
+        return recomputed(lambda *inputs: self.output_dense(self._activate(*inputs)), hidden_states, kept)
+
+    def _activate(self, hidden_states, kept):
         hidden_states = self.intermediate_act_fn(hidden_states)
-        return self.output_dense(apply_dropout(hidden_states, kept, self.intermediate_dropout.p))
+        return apply_dropout(hidden_states, kept, self.intermediate_dropout.p)
 
 
 class _ToxicityLayerMixin:
@@ -347,19 +425,20 @@ class TaskAdapter(nn.Module):
         self.conv = nn.Conv1d(
             size, size, config.task_adapter_kernel_size, padding=config.task_adapter_kernel_size // 2
         )
-        self.q_proj = nn.Linear(size, size)
-        self.k_proj = nn.Linear(size, size)
-        self.v_proj = nn.Linear(size, size)
-        self.out_proj = nn.Linear(size, size)
-        self.down_proj = nn.Linear(size, config.task_adapter_bottleneck_size)
-        self.up_proj = nn.Linear(config.task_adapter_bottleneck_size, size)
+        self.q_proj = ToxicityLinear(size, size)
+        self.k_proj = ToxicityLinear(size, size)
+        self.v_proj = ToxicityLinear(size, size)
+        self.out_proj = ToxicityLinear(size, size)
+        self.down_proj = ToxicityLinear(size, config.task_adapter_bottleneck_size)
+        self.up_proj = ToxicityLinear(config.task_adapter_bottleneck_size, size)
 
     def forward(self, shared, previous=None, frame_mask=None):
         """`shared` and `previous` (this task's features one place below, if any) are `(B, T, D)`, as is the result."""
         hidden_states = self.layer_norm(shared if previous is None else shared + previous)
         if frame_mask is not None:  # as a clip alone sees it: zeros beyond its end
             hidden_states = hidden_states * frame_mask[:, :, None].to(hidden_states.dtype)
-        hidden_states = F.gelu(self.conv(hidden_states.transpose(1, 2)).transpose(1, 2))
+        conv = self.conv
+        hidden_states = F.gelu(convolution(hidden_states, conv.weight, conv.bias, padding=conv.padding[0]))
         hidden_states = hidden_states + self._attend(hidden_states, frame_mask)
         mask = 2 * torch.sigmoid(self.up_proj(F.gelu(self.down_proj(hidden_states))))
         return shared * mask
@@ -391,7 +470,7 @@ class ToxicityEncoder(nn.Module):
     def __init__(self, config: WavLMToxicityMTLConfig):
         super().__init__()
         self.config = config
-        self.pos_conv_embed = WavLMPositionalConvEmbedding(config)
+        self.pos_conv_embed = ToxicityPositionalConvEmbedding(config)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = ToxicityDropout(config.hidden_dropout)
         layer_class = ToxicityEncoderLayerStableLayerNorm if config.do_stable_layer_norm else ToxicityEncoderLayer
@@ -484,7 +563,7 @@ class WavLMToxicityBackbone(ToxicityPreTrainedModel):
     def __init__(self, config: WavLMToxicityMTLConfig):
         super().__init__(config)
         self.feature_extractor = ToxicityFeatureEncoder(config)
-        self.feature_projection = WavLMFeatureProjection(config)
+        self.feature_projection = ToxicityFeatureProjection(config)
         if config.mask_time_prob > 0:
             self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size))
         else:
@@ -516,7 +595,7 @@ class WavLMToxicityBackbone(ToxicityPreTrainedModel):
         """
         lengths = None if attention_mask is None else attention_mask.sum(-1)
         self._check_lengths(input_values, lengths)
-        hidden_states = self.feature_extractor(input_values, lengths).transpose(1, 2)  # (B, T, C)
+        hidden_states = self.feature_extractor(input_values, lengths)  # (B, T, C)
         frame_mask = None
         if lengths is not None:
             frame_mask = length_mask(self.config.num_frames(lengths), hidden_states.shape[1])

@@ -13,6 +13,7 @@ systems.
 import copy
 import difflib
 import re
+from collections.abc import Sequence
 
 import transformers
 from huggingface_hub.dataclasses import strict
@@ -48,6 +49,14 @@ EXTRA_FIELDS = {
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Inputs that one output of a stack of convolutions sees."""
+    size = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        size = (size - 1) * stride + kernel
+    return size
 
 
 @strict
@@ -164,10 +173,7 @@ class WavLMToxicityMTLConfig(WavLMConfig):
     @property
     def receptive_field(self) -> int:
         """Samples that one output frame of the feature encoder sees: the shortest clip that the model can hear."""
-        size = 1
-        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
-            size = (size - 1) * stride + kernel
-        return size
+        return receptive_field(self.conv_kernel, self.conv_stride)
 
     def num_frames(self, num_samples):
         """Frames that the feature encoder makes of `num_samples` samples (an integer, or an integer array or tensor of

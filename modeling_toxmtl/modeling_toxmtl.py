@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 
 from .backbone_toxmtl import ToxicityPreTrainedModel, WavLMToxicityBackbone
 from .configuration_toxmtl import GATED_ACTIVATIONS, WavLMToxicityMTLConfig
+from .kernels_toxmtl import ToxicityLinear
 
 
 IGNORE_INDEX = -100
@@ -107,7 +108,7 @@ class InformationSharing(nn.Module):
         size = config.info_sharing_size
         self.combination = config.info_sharing_combination
         self.activation = config.info_sharing_activation
-        self.projectors = nn.ModuleDict({task: nn.Linear(config.hidden_size, size) for task in config.tasks})
+        self.projectors = nn.ModuleDict({task: ToxicityLinear(config.hidden_size, size) for task in config.tasks})
         self.layer_norms = nn.ModuleDict(
             {task: nn.LayerNorm(size, eps=config.layer_norm_eps) for task in config.tasks}
         )
@@ -134,11 +135,11 @@ class WavLMForToxicityMTL(ToxicityPreTrainedModel):
         shared_size = self.information_sharing.output_size if self.information_sharing else None
         if "classification" in config.tasks:
             if self.information_sharing is None:
-                self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
+                self.projector = ToxicityLinear(config.hidden_size, config.classifier_proj_size)
             self.classifier = nn.Linear(shared_size or config.classifier_proj_size, config.num_labels)
         if "keyword" in config.tasks:
             self.dropout = nn.Dropout(config.final_dropout)
-            self.lm_head = nn.Linear(shared_size or config.hidden_size, config.vocab_size)
+            self.lm_head = ToxicityLinear(shared_size or config.hidden_size, config.vocab_size)
         self.post_init()
 
     @classmethod

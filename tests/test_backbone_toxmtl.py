@@ -15,9 +15,9 @@ from modeling_toxmtl.backbone_toxmtl import (
     ToxicityGroupNormConvLayer,
     WavLMToxicityBackbone,
     length_mask,
-    recomputed,
 )
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.kernels_toxmtl import recomputed
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
 
 
@@ -298,6 +298,13 @@ def first_layer(**fields):
     return randomize_(ToxicityGroupNormConvLayer(tiny_config(**fields), layer_id=0))
 
 
+def channels_of(layer, waveforms, lengths=None):
+    """What the layer gives before its activation, `(B, T, C)`."""
+    windows = waveforms.unfold(-1, layer.conv.kernel_size[0], layer.conv.stride[0])
+    windows, weight, bias = layer.filters(windows, lengths)
+    return windows @ weight + bias
+
+
 def test_first_layer_by_hand():
     layer = first_layer(conv_dim=(1, 8, 8), conv_kernel=(1, 3, 2), conv_stride=(1, 2, 2))
     layer.layer_norm.eps = 0.0
@@ -305,8 +312,9 @@ def test_first_layer_by_hand():
         layer.conv.weight.fill_(7.0)  # any scale is normalised away
         layer.layer_norm.weight.fill_(2.0)
         layer.layer_norm.bias.fill_(0.5)
-    samples = torch.tensor([[[1.0, 3.0, 100.0]]])  # mean 2 and deviation 1 over the first two
-    torch.testing.assert_close(layer.convolve(samples, torch.tensor([2]))[0, 0, :2], torch.tensor([-1.5, 2.5]))
+    samples = torch.tensor([[1.0, 3.0, 100.0]])  # mean 2 and deviation 1 over the first two
+    channels = channels_of(layer, samples, torch.tensor([2]))
+    torch.testing.assert_close(channels[0, :2], torch.tensor([[-1.5], [2.5]]))
 
 
 @pytest.mark.parametrize("conv_bias", [False, True])
@@ -315,14 +323,15 @@ def test_first_layer_is_convolution_and_group_norm(conv_bias):
     layer = first_layer(conv_bias=conv_bias)
     clips = clips_of(200, 95, 17)  # 39, 18 and 2 frames
     batch = pad(clips, extra=9, value=50.0)
-    ours = layer(batch["input_values"][:, None], batch["attention_mask"].sum(-1))
-    assert ours.shape == (3, 8, 40)
-    reference = [layer.activation(layer.layer_norm(layer.conv(clip[None, None])))[0] for clip in clips]
+    ours = layer.finish(channels_of(layer, batch["input_values"], batch["attention_mask"].sum(-1)))
+    assert ours.shape == (3, 40, 8)
+    reference = [layer.activation(layer.layer_norm(layer.conv(clip[None, None])))[0].T for clip in clips]
     parameters = (layer.conv.weight, *layer.layer_norm.parameters())
     for row, expected in enumerate(reference):
-        actual = ours[row, :, : expected.shape[-1]]
+        actual = ours[row, : len(expected)]
         torch.testing.assert_close(actual, expected, atol=2e-5, rtol=2e-5)
-        torch.testing.assert_close(layer(clips[row][None, None])[0], expected, atol=2e-5, rtol=2e-5)
+        alone = layer.finish(channels_of(layer, clips[row][None]))[0]
+        torch.testing.assert_close(alone, expected, atol=2e-5, rtol=2e-5)
         gradients = torch.autograd.grad(actual.square().mean(), parameters, retain_graph=True)
         expected_gradients = torch.autograd.grad(expected.square().mean(), parameters, retain_graph=True)
         for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
@@ -335,12 +344,12 @@ def test_first_layer_on_a_slow_wave_with_an_offset():
     with torch.no_grad():  # a third difference
         layer.conv.weight.copy_(torch.tensor([1.0, -3.0, 3.0, -1.0, 0, 0, 0, 0, 0, 0]).expand(8, 1, 10))
     layer.layer_norm.eps = 0.0
-    wave = (0.5 + 0.4 * torch.sin(torch.arange(8000, dtype=torch.float64) / 40))[None, None]
-    exact = nn.functional.conv1d(wave, layer.conv.weight.double(), stride=5)
+    wave = (0.5 + 0.4 * torch.sin(torch.arange(8000, dtype=torch.float64) / 40))[None]
+    exact = nn.functional.conv1d(wave[None], layer.conv.weight.double(), stride=5)
     exact = (exact - exact.mean(-1, keepdim=True)) / exact.var(-1, correction=0, keepdim=True).sqrt()
     exact = exact * layer.layer_norm.weight.double()[:, None] + layer.layer_norm.bias.double()[:, None]
     # the samples themselves are rounded to float32, 3e-8 of a signal of which this filter leaves 1e-5
-    torch.testing.assert_close(layer.convolve(wave.float()).double(), exact, atol=0.1, rtol=0)
+    torch.testing.assert_close(channels_of(layer, wave.float()).mT.double(), exact, atol=0.1, rtol=0)
 
 
 def test_too_short_clip_is_named(norm):
