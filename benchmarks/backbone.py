@@ -10,17 +10,18 @@ Design choices:
   same work; dropout is as the configuration has it in training.
 - A case measures its variants in turn, round by round, so that a change in the machine's speed meets all of them; the
   median counts. A long case stops early once its time is spent, never before each variant ran once.
-- Peak memory is that of a process that runs one variant alone, weights included: on a CPU the highest resident size
-  of the step, less what the libraries took (Linux alone tells); on a GPU the
-  allocator's.
+- Peak memory is that of a process that runs one variant alone, weights included: on a GPU the allocator's; on a CPU
+  the highest resident size of the step, less what the libraries took (Linux alone tells). There every large tensor
+  has pages of its own, which go back when it is freed: gaps in the allocator's heap are no model's.
 - The floor is the time in which the machine would do the model's floating-point operations (counted in transformers'
-  forward and backward pass) at the rate of a large matrix product, measured in the same run.
+  forward and backward pass) at the rate of a large matrix product, the fastest way known, measured in the same run.
 - The difference is the largest one between the last hidden states and those of transformers in float32.
 """
 
 import ctypes
 import gc
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -37,6 +38,7 @@ from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
 from modeling_toxmtl.backbone_toxmtl import WavLMToxicityBackbone
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.kernels_toxmtl import onednn_product, prefers_onednn
 
 
 RATE = 16_000
@@ -159,7 +161,8 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
     """Floating-point operations per second of a square matrix product, the best of some."""
     size = size * 4 if device == "cuda" else size
     matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
-    return 2 * size**3 / min(timed(lambda: matrix @ matrix, device)[0] for _ in range(8))
+    products = [torch.matmul] + [onednn_product] * prefers_onednn(matrix)
+    return 2 * size**3 / min(timed(lambda: product(matrix, matrix), device)[0] for product in products * 8)
 
 
 def count_operations(case: Case) -> int:
@@ -177,7 +180,8 @@ def peak_memory(case: Case, variant: str, arguments: Arguments) -> int:
     command += ["--only_memory", variant]
     command += ["--threads", str(arguments.threads)] if arguments.threads else []
     command += ["--compile"] if arguments.compile else []
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode:
         raise SystemExit(f"{variant}, {case}, {case.dtype}: the process that measures memory failed\n{result.stderr}")
     return int(result.stdout.split()[-1])

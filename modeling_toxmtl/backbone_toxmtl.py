@@ -162,7 +162,7 @@ class ToxicityLayerNormConvLayer(WavLMLayerNormConvLayer):
     def filters(self, windows, lengths=None):
         """As of `ToxicityGroupNormConvLayer`, for the first layer."""
         bias = windows.new_zeros(1, self.out_conv_dim) if self.conv.bias is None else self.conv.bias[None]
-        return windows, self.conv.weight[:, 0].T.expand(len(windows), -1, -1), bias
+        return windows, self.conv.weight[:, 0].T.expand(windows.shape[0], -1, -1), bias
 
     def finish(self, channels, weight, bias):
         """What the next layer sees; `weight` and `bias` are the norm's."""
@@ -343,7 +343,11 @@ class ToxicityAttention(WavLMAttention):
 
     def position_bias(self, length: int) -> torch.Tensor:
         """Bias of every head for every pair of frames, `(1, H, T, T)`."""
-        windows = self.distance_bias(length).unfold(-1, length, 1)  # (H, T, T): windows[i, j] = distance j-(T-1-i)
+        distance_bias = self.distance_bias(length)
+        if torch.compiler.is_compiling():  # it would compile `unfold` for this length alone
+            positions = torch.arange(length, device=distance_bias.device)
+            return distance_bias[None, :, positions[None, :] - positions[:, None] + length - 1]
+        windows = distance_bias.unfold(-1, length, 1)  # (H, T, T): windows[i, j] = distance j-(T-1-i)
         return windows.flip(1)[None]
 
 

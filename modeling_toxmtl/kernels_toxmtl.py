@@ -36,7 +36,7 @@ def prefers_onednn(*tensors: torch.Tensor | None) -> bool:
 def _is_plain(tensor):
     # quantised and other special tensors are subclasses with products of their own
     is_dense = type(tensor) in (torch.Tensor, nn.Parameter)
-    return is_dense and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    return is_dense and tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
 
 
 def recomputed(function: Callable, *inputs):

@@ -11,6 +11,7 @@ from transformers import WavLMForCTC, WavLMForSequenceClassification, WavLMModel
 from modeling_toxmtl import backbone_toxmtl
 from modeling_toxmtl.backbone_toxmtl import (
     TaskAdapter,
+    ToxicityAttention,
     ToxicityDropout,
     ToxicityGroupNormConvLayer,
     WavLMToxicityBackbone,
@@ -120,6 +121,65 @@ def test_attention_dropout_only_in_training():
         assert torch.equal(model(**batch).last_hidden_state, model(**batch).last_hidden_state)
         model.train()
         assert not torch.allclose(model(**batch).last_hidden_state, model(**batch).last_hidden_state)
+
+
+@pytest.mark.parametrize("lengths", [(900, 900), (900, 410)])
+def test_ways_of_attention_agree(norm, lengths, monkeypatch):
+    """On a CPU: a head at a time (float32 inference), recomputed (training), and PyTorch's own (all else)."""
+    _, model = reference_and_ours(norm)
+    batch = pad(clips_of(*lengths))
+    ways = []
+    for name in ("_attend_by_head", "_attend"):
+        way = getattr(ToxicityAttention, name)
+        monkeypatch.setattr(
+            ToxicityAttention, name, lambda *args, name=name, way=way: ways.append(name) or way(*args)
+        )
+    expected = model(**batch)
+    with torch.no_grad():
+        by_head = model(**batch)
+        monkeypatch.setattr(backbone_toxmtl, "prefers_onednn", lambda *tensors: False)
+        own = model(**batch)
+    assert ways == ["_attend"] * 2 + ["_attend_by_head"] * 2
+    for output in (by_head, own):
+        states, wanted = (x.last_hidden_state[expected.frame_mask] for x in (output, expected))
+        torch.testing.assert_close(states, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 1000])
+def test_convolutions_a_piece_at_a_time(norm, frames, monkeypatch):
+    _, model = reference_and_ours(norm)
+    batch = pad(clips_of(900, 410))  # 44 frames
+    lengths = batch["attention_mask"].sum(-1)
+    expected = model.feature_extractor(batch["input_values"], lengths)
+    assert expected.shape == (2, 44, 8)
+    monkeypatch.setattr(backbone_toxmtl, "FRAMES_IN_CACHE", frames)
+    with torch.no_grad():
+        pieces = model.feature_extractor(batch["input_values"], lengths)
+    torch.testing.assert_close(pieces, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_convolutions_keep_no_graph(norm):
+    model = WavLMToxicityBackbone(tiny_config(**norm)).train()
+    model.freeze_feature_encoder()
+    input_values = torch.stack(clips_of(900))
+    assert not model.feature_extractor(input_values).requires_grad
+    assert model(input_values).last_hidden_state.requires_grad
+    assert model.feature_extractor(input_values.requires_grad_()).requires_grad
+
+
+def test_mixed_lengths_cost_no_more_than_their_padded_length(norm):
+    """In floating-point operations; float64, of which PyTorch counts all."""
+    model = WavLMToxicityBackbone(tiny_config(**norm)).double()
+    batch = pad(clips_of(900, 410, 31))
+
+    def operations(**inputs):
+        with FlopCounterMode(display=False) as counter:
+            model(**inputs)
+        return counter.get_total_flops()
+
+    samples = batch["input_values"].double()
+    padded = operations(input_values=samples)
+    assert 0 < operations(input_values=samples, attention_mask=batch["attention_mask"]) <= padded
 
 
 # --- training memory and speed

@@ -6,6 +6,8 @@ import torch
 from conftest import clips_of, pad, randomize_, tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch._dynamo.testing import CompileCounter
+from torch.export import Dim, export
 from transformers import AutoModelForAudioClassification
 
 from modeling_toxmtl.backbone_toxmtl import ToxicityAttention
@@ -606,6 +608,57 @@ def test_layer_drop_trains(norm):
     output.loss.backward()
     assert gradient_size(model.wavlm.encoder.layers[0]) > 0
     assert gradient_size(model.wavlm.encoder.layers[1]) == 0
+
+
+# --- the compiler and export
+
+
+EVERYTHING = {"use_task_adapter": True, "use_info_sharing": True}
+BATCHES = ((400, 300), (500, 190), (633, 90, 400))
+
+
+def assert_same_outputs(ours, expected, num_frames):
+    torch.testing.assert_close(ours["logits"], expected.logits, atol=1e-5, rtol=1e-5)
+    for row, frames in enumerate(num_frames):  # what is beyond a clip's end is nobody's
+        wanted = expected.keyword_logits[row, :frames]
+        torch.testing.assert_close(ours["keyword_logits"][row, :frames], wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("fields", [{}, EVERYTHING], ids=["mtl", "everything"])
+def test_compiles_once_without_graph_breaks(norm, fields, train):
+    """The compiler traces the whole model once, and the graph holds for other lengths and sizes of batch."""
+    model = tiny_model(**norm, **fields).train(train)
+    torch.compiler.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(model, backend=counter, dynamic=True, fullgraph=True)
+    for lengths in BATCHES:
+        batch = pad(clips_of(*lengths))
+        with torch.set_grad_enabled(train):
+            ours, expected = compiled(**batch), model(**batch)
+        assert_same_outputs(ours, expected, model.config.num_frames(batch["attention_mask"].sum(-1)))
+    assert counter.frame_count == 1
+    if train:
+        ours.logits.square().sum().backward()
+        ours_gradients = gradients(model)
+        model.zero_grad()
+        expected.logits.square().sum().backward()
+        for name, gradient in gradients(model).items():
+            torch.testing.assert_close(ours_gradients[name], gradient, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_export(norm):
+    model = tiny_model(**norm, **EVERYTHING)
+    batch = pad(clips_of(*BATCHES[0]))
+    sizes = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in batch}
+    with torch.no_grad():
+        exported = export(model, (), dict(batch), dynamic_shapes=sizes).module()
+        for lengths in BATCHES:
+            batch = pad(clips_of(*lengths))
+            num_frames = model.config.num_frames(batch["attention_mask"].sum(-1))
+            assert_same_outputs(exported(**batch), model(**batch), num_frames)
 
 
 # --- initialisation and saving

@@ -1,0 +1,218 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from modeling_toxmtl import kernels_toxmtl
+from modeling_toxmtl.kernels_toxmtl import (
+    ToxicityLinear,
+    as_frames,
+    as_image,
+    channels_last,
+    convolution,
+    onednn_product,
+    prefers_onednn,
+    recomputed_convolution,
+)
+
+
+needs_both = pytest.mark.skipif(not kernels_toxmtl.HAS_BOTH, reason="this PyTorch lacks MKL or oneDNN")
+
+
+def tensors(*shapes, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+
+
+def check_gradients(ours, expected, parameters, **tolerance):
+    """Values and the gradients of a loss that weighs every output differently."""
+    torch.testing.assert_close(ours, expected, **tolerance)
+    (weights,) = tensors(expected.shape, seed=1)
+    weights = weights.detach().to(expected.dtype)
+    gradients = torch.autograd.grad((ours * weights).sum(), parameters)
+    for actual, wanted in zip(gradients, torch.autograd.grad((expected * weights).sum(), parameters), strict=True):
+        torch.testing.assert_close(actual, wanted, **tolerance)
+
+
+def test_frames_and_images_share_memory():
+    frames = torch.randn(2, 7, 4)
+    image = as_image(frames)
+    assert image.shape == (2, 4, 1, 7)
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    assert image.data_ptr() == frames.data_ptr()
+    assert torch.equal(as_frames(image), frames)
+
+
+def test_channels_last_weight():
+    weight = torch.randn(6, 4, 3)
+    assert torch.equal(channels_last(weight), weight)
+    assert channels_last(weight)[:, :, None].is_contiguous(memory_format=torch.channels_last)
+
+
+# --- convolutions
+
+
+CONVOLUTIONS = {  # kernel, stride, padding, groups
+    "a frame": (1, 1, 0, 1),
+    "strided": (3, 2, 0, 1),
+    "stride beyond the kernel": (2, 3, 0, 1),
+    "padded": (3, 1, 1, 1),
+    "grouped": (4, 1, 2, 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("shape", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution(shape, has_bias, dtype):
+    kernel, stride, padding, groups = shape
+    frames, weight, bias = tensors((3, 20, 8), (6, 8 // groups, kernel), (6,), dtype=dtype)
+    bias = bias if has_bias else None
+    ours = convolution(frames, weight, bias, stride, padding, groups)
+    expected = F.conv1d(frames.mT, weight, bias, stride, padding, groups=groups).mT
+    parameters = [x for x in (frames, weight, bias) if x is not None]
+    check_gradients(ours, expected, parameters, atol=1e-5, rtol=1e-5)
+
+
+def test_convolution_on_many_threads():
+    """With no more threads than clips, PyTorch itself would leave oneDNN."""
+    frames, weight, bias = tensors((2, 20, 8), (6, 8, 1), (6,))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        ours = convolution(frames, weight, bias)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(ours, F.conv1d(frames.mT, weight, bias).mT)
+
+
+@pytest.mark.parametrize("frozen", ["frames", "weight", "bias"])
+def test_convolution_with_a_frozen_part(frozen):
+    parts = dict(zip(("frames", "weight", "bias"), tensors((2, 9, 4), (3, 4, 2), (3,)), strict=True))
+    parts[frozen].requires_grad_(False)
+    expected = F.conv1d(parts["frames"].mT, parts["weight"], parts["bias"]).mT
+    check_gradients(convolution(**parts), expected, [x for x in parts.values() if x.requires_grad])
+    assert parts[frozen].grad is None
+
+
+@needs_both
+def test_product():
+    a, b = (x.detach() for x in tensors((5, 7), (3, 7)))
+    torch.testing.assert_close(onednn_product(a, b), a @ b.T)
+
+
+def normalised(frames, weight, bias):
+    return F.gelu(F.layer_norm(frames, weight.shape, weight, bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 2)])
+def test_recomputed_convolution(kernel, stride, dtype):
+    frames, scale, shift, weight, bias = tensors((3, 11, 8), (8,), (8,), (6, 8, kernel), (6,), dtype=dtype)
+    inputs = (frames, scale, shift)
+    ours = recomputed_convolution(normalised, inputs, weight, bias, stride)
+    expected = F.conv1d(normalised(*inputs).mT, weight, bias, stride).mT
+    check_gradients(ours, expected, [*inputs, weight, bias], atol=1e-5, rtol=1e-5)
+
+
+def test_recomputed_convolution_of_what_may_be_none():
+    frames, weight = tensors((2, 5, 4), (3, 4, 1))
+    kept = torch.tensor([1.0, 0.0]).repeat(2, 5, 2)
+    for mask in (kept, None):
+        ours = recomputed_convolution(lambda x, mask: x if mask is None else x * mask, (frames, mask), weight)
+        dropped = frames if mask is None else frames * mask
+        check_gradients(ours, F.conv1d(dropped.mT, weight).mT, [frames, weight])
+
+
+@needs_both
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_recomputed_convolution_keeps_its_inputs_alone(kernel):
+    frames, scale, shift, weight = tensors((3, 11, 8), (8,), (8,), (6, 8, kernel))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.data_ptr()) or x, lambda x: x):
+        recomputed_convolution(normalised, (frames, scale, shift), weight)
+    assert set(kept) == {x.data_ptr() for x in (frames, scale, shift, weight)}
+
+
+@needs_both
+def test_no_second_derivative_in_silence():
+    frames, weight = tensors((2, 5, 4), (3, 4, 1))
+    (gradient,) = torch.autograd.grad(convolution(frames, weight).square().sum(), frames, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+# --- linear layers
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("shape", [(8,), (5, 8), (2, 5, 8), (2, 3, 5, 8), (0, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear(shape, has_bias, dtype):
+    layer = ToxicityLinear(8, 6, bias=has_bias).to(dtype)
+    (frames,) = tensors(shape, dtype=dtype)
+    expected = F.linear(frames, layer.weight, layer.bias)
+    check_gradients(layer(frames), expected, [frames, *layer.parameters()], atol=1e-5, rtol=1e-5)
+
+
+def test_linear_of_recomputed_input():
+    layer = ToxicityLinear(8, 6)
+    (frames,) = tensors((2, 5, 8))
+    check_gradients(layer.of(F.gelu, frames), layer(F.gelu(frames)), [frames, *layer.parameters()])
+    half = ToxicityLinear(8, 6).bfloat16()
+    (frames,) = tensors((2, 5, 8), dtype=torch.bfloat16)
+    check_gradients(half.of(F.gelu, frames), half(F.gelu(frames)), [frames, *half.parameters()])
+
+
+def test_linear_under_autocast():
+    layer = ToxicityLinear(8, 6)
+    (frames,) = tensors((2, 5, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, expected = layer(frames), F.linear(frames, layer.weight, layer.bias)
+        recomputed = layer.of(F.gelu, frames)
+    assert ours.dtype == recomputed.dtype == torch.bfloat16
+    assert torch.equal(ours, expected)
+    torch.autograd.grad(recomputed.float().sum(), [frames, layer.weight])
+
+
+def test_linear_is_a_linear_layer():
+    """By name and state, so that checkpoints load and adapters such as LoRA's attach."""
+    ours, theirs = ToxicityLinear(8, 6), nn.Linear(8, 6)
+    ours.load_state_dict(theirs.state_dict())
+    frames = torch.randn(4, 8)
+    assert isinstance(ours, nn.Linear)
+    torch.testing.assert_close(ours(frames), theirs(frames))
+
+
+# --- when PyTorch's own functions are called
+
+
+class OtherTensor(torch.Tensor):
+    """Stands in for a quantised weight."""
+
+
+@needs_both
+def test_what_prefers_onednn(monkeypatch):
+    frames = torch.randn(2, 3)
+    assert prefers_onednn(frames, nn.Parameter(frames), None)
+    assert not prefers_onednn(frames, frames.bfloat16())
+    assert not prefers_onednn(frames.double())
+    assert not prefers_onednn(frames.to("meta"))
+    assert not prefers_onednn(frames.as_subclass(OtherTensor))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not prefers_onednn(frames)
+    monkeypatch.setattr(kernels_toxmtl, "HAS_BOTH", False)
+    assert not prefers_onednn(frames)
+
+
+def test_without_onednn_the_results_are_the_same(monkeypatch):
+    frames, scale, shift, weight = tensors((3, 11, 8), (8,), (8,), (6, 8, 3))
+    layer = ToxicityLinear(8, 6)
+
+    def outputs():
+        return convolution(frames, weight), recomputed_convolution(normalised, (frames, scale, shift), weight)
+
+    fast = (*outputs(), layer(frames))
+    monkeypatch.setattr(kernels_toxmtl, "HAS_BOTH", False)
+    for ours, expected in zip(fast, (*outputs(), layer(frames)), strict=True):
+        check_gradients(ours, expected, [frames], atol=1e-5, rtol=1e-5)
