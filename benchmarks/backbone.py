@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -162,7 +163,7 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
     size = size * 4 if device == "cuda" else size
     matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
     products = [torch.matmul] + [onednn_product] * prefers_onednn(matrix)
-    return 2 * size**3 / min(timed(lambda: product(matrix, matrix), device)[0] for product in products * 8)
+    return 2 * size**3 / min(timed(partial(product, matrix, matrix), device)[0] for product in products * 8)
 
 
 def count_operations(case: Case) -> int:
@@ -235,7 +236,7 @@ def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments
     start = time.perf_counter()
     for _ in range(arguments.repeats):
         for name, model in models.items():
-            times[name].append(timed(lambda model=model: run(model, samples, case.mode), arguments.device))
+            times[name].append(timed(partial(run, model, samples, case.mode), arguments.device))
         if time.perf_counter() - start > arguments.seconds_per_case:
             break
     for model in models.values():

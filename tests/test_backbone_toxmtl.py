@@ -131,9 +131,7 @@ def test_ways_of_attention_agree(norm, lengths, monkeypatch):
     ways = []
     for name in ("_attend_by_head", "_attend"):
         way = getattr(ToxicityAttention, name)
-        monkeypatch.setattr(
-            ToxicityAttention, name, lambda *args, name=name, way=way: ways.append(name) or way(*args)
-        )
+        monkeypatch.setattr(ToxicityAttention, name, lambda *args, name=name, way=way: ways.append(name) or way(*args))
     expected = model(**batch)
     with torch.no_grad():
         by_head = model(**batch)

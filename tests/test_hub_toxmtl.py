@@ -94,7 +94,7 @@ def assert_verdict(output: str, expected: dict) -> None:
 
 def test_the_code_that_travels():
     names = {file.name for file in code_files()}
-    assert {"configuration_toxmtl.py", "kernels_toxmtl.py", "pipeline_toxmtl.py", "keywords.py", "hub_toxmtl.py"} <= names
+    assert {"kernels_toxmtl.py", "pipeline_toxmtl.py", "keywords.py", "hub_toxmtl.py"} <= names
     assert not names & {"__init__.py", "__main__.py", "trainer.py", "evaluation.py", "data.py", "metrics.py"}
 
 
