@@ -39,7 +39,7 @@ from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
 from modeling_toxmtl.backbone_toxmtl import WavLMToxicityBackbone
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.kernels_toxmtl import onednn_product, prefers_onednn
+from modeling_toxmtl.kernels_toxmtl import onednn_product, uses_onednn
 
 
 RATE = 16_000
@@ -162,7 +162,7 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
     """Floating-point operations per second of a square matrix product, the best of some."""
     size = size * 4 if device == "cuda" else size
     matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
-    products = [torch.matmul] + [onednn_product] * prefers_onednn(matrix)
+    products = [torch.matmul] + [onednn_product] * uses_onednn(matrix)
     return 2 * size**3 / min(timed(partial(product, matrix, matrix), device)[0] for product in products * 8)
 
 

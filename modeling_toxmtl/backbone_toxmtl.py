@@ -48,10 +48,10 @@ from .kernels_toxmtl import (
     ToxicityLinear,
     channels_last,
     convolution,
-    onednn_product,
-    prefers_onednn,
+    product,
     recomputed,
     recomputed_convolution,
+    uses_onednn,
 )
 
 
@@ -267,7 +267,7 @@ class ToxicityAttention(WavLMAttention):
         elif output_attentions or implementation == "eager":
             weights = self._weights(query, key, gate, frame_mask, position_bias)
             context = F.dropout(weights, probability) @ value
-        elif not torch.is_grad_enabled() and probability == 0 and prefers_onednn(query):
+        elif not torch.is_grad_enabled() and probability == 0 and uses_onednn(query):
             context = self._attend_by_head(query, key, value, gate, frame_mask, position_bias)
         elif query.device.type == "cpu" and (torch.is_grad_enabled() or query.dtype != torch.float32):
             # PyTorch's fused kernel has no gradient of the bias here, and is the slower one in half precision
@@ -295,9 +295,9 @@ class ToxicityAttention(WavLMAttention):
             length = query.shape[2] if frame_mask is None else int(frame_mask[clip].sum())
             for head in range(self.num_heads):
                 at = clip, head, slice(length)
-                scores = onednn_product(query[at] * self.scaling, key[at])
+                scores = product(query[at] * self.scaling, key[at])
                 scores.addcmul_(gate[at], position_bias[0, head, :length, :length])
-                context[at] = onednn_product(torch.softmax(scores, dim=-1), value[at].T.contiguous())
+                context[at] = product(torch.softmax(scores, dim=-1), value[at].T.contiguous())
         return context
 
     def _weights(self, query, key, gate, frame_mask, position_bias):

@@ -135,7 +135,7 @@ def test_ways_of_attention_agree(norm, lengths, monkeypatch):
     expected = model(**batch)
     with torch.no_grad():
         by_head = model(**batch)
-        monkeypatch.setattr(backbone_toxmtl, "prefers_onednn", lambda *tensors: False)
+        monkeypatch.setattr(backbone_toxmtl, "uses_onednn", lambda *tensors: False)
         own = model(**batch)
     assert ways == ["_attend"] * 2 + ["_attend_by_head"] * 2
     for output in (by_head, own):
