@@ -251,7 +251,7 @@ class KeywordList:
     @property
     def words(self) -> frozenset[str]:
         """Every word that a substituted transcript can contain: the filler and the words of the canonical keywords."""
-        return frozenset([self.filler, *(word for keyword in self._entries for word in keyword.split())])
+        return frozenset(self._words)
 
     @property
     def decodable(self) -> dict[str, str]:
@@ -261,12 +261,7 @@ class KeywordList:
         variants only where it has not learnt not to. Variants of several words are left out: their parts ("god" of
         "god damn") resemble the filler and would only be taken for it.
         """
-        words = {word: word for word in sorted(self.words)}
-        for entry in self:
-            for variant in entry.variants:
-                if " " not in variant:
-                    words.setdefault(variant, variant if " " in entry.keyword else entry.keyword)
-        return words
+        return dict(self._decodable)
 
     def threshold_of(self, keyword: str) -> float:
         """The score that a canonical keyword must reach. Raises KeyError for any other word."""
@@ -376,6 +371,12 @@ class KeywordList:
         self._starting_with: dict[str, list[tuple[str, ...]]] = {}
         for words in spellings:
             self._starting_with.setdefault(words[0], []).append(words)
+        self._words = dict.fromkeys([self.filler, *(word for keyword in checked for word in keyword.split())])
+        self._decodable = {word: word for word in self._words}
+        for entry in checked.values():
+            for variant in entry.variants:
+                if " " not in variant:
+                    self._decodable.setdefault(variant, variant if " " in entry.keyword else entry.keyword)
 
 
 def _check_fields(data: object, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:

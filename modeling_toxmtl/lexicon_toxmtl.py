@@ -1,9 +1,11 @@
 """CTC prefix beam search over the words of the keyword list, with a word n-gram model, and posteriors as scores.
 
 Design choices:
-- A reading of a clip is a sequence of words, and its probability the sum over all CTC paths that spell it, times the
-  language model's weight of each word. The trie holds the spellings of the list and the filler: nothing else can be
+- A reading of a clip is a sequence of words, and its weight the sum over all CTC paths that spell it, times the
+  language model's factor of each word. The trie holds the spellings of the list and the filler: nothing else can be
   read, except an *other word*.
+- How many fillers there are between keywords is nobody's question: readings that have the same keywords, and whose
+  next words the language model judges alike, are one, so that the beam holds what differs.
 - An other word is whatever the head spells between two delimiters that the list does not hold (a removed keyword, a
   misspelling of nothing in particular). It is read as the filler. One state stands for it: it takes the likeliest
   letter or blank of each frame, and costs `other_word_penalty` once, which pruning overlooks until the word ends. So a
@@ -11,14 +13,14 @@ Design choices:
   nats. (The sum over all spellings would gain on the list with every frame of an uncertain blank.)
 - Delimiters split words; runs of them, and those at either end of the clip, count as one or none, as in greedy
   decoding.
-- Python floats and dictionaries, in the probability domain, rescaled on the way: after training a handful of readings
+- Python floats and dictionaries, in the probability domain, rescaled on the way: after training a handful of states
   survive per frame, for which array operations cost more than they save. The width bounds the worst case.
 - Frames that are all but blank are taken as blank, and a run of them as one frame.
 """
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ from .language_model_toxmtl import WordLanguageModel, kenlm
 
 
 ROOT, OTHER = 0, 1  # nodes of the trie: between words, and inside a word outside the list
+FILLER = 0  # index among the words
 RESCALE_BELOW = 1e-100
 
 
@@ -36,15 +39,29 @@ class _Frame(NamedTuple):
 
     Args:
         index: in the clip.
-        letters: `(id, probability)` of the letters worth a look.
+        letters: probabilities of the letters worth a look, by id; None where all is blank.
         blank, delimiter, best_letter: probabilities, the last of the likeliest letter.
     """
 
     index: int
-    letters: list[tuple[int, float]]
-    blank: float
-    delimiter: float
-    best_letter: float
+    letters: dict[int, float] | None
+    blank: float = 1.0
+    delimiter: float = 0.0
+    best_letter: float = 0.0
+
+
+class _Node(NamedTuple):
+    """Of the trie.
+
+    Args:
+        letter: the last one of the spelling so far.
+        children: the nodes that follow, by letter.
+        word: the word that is spelled so far; None if it is none.
+    """
+
+    letter: int
+    children: dict[int, int]
+    word: int | None
 
 
 class LexiconDecoder:
@@ -90,6 +107,7 @@ class LexiconDecoder:
         self.beta, self.beam_width, self.blank_threshold = beta, beam_width, blank_threshold
         self.floor = math.exp(-beam_margin)
         self.other_weight = math.exp(-other_word_penalty)
+        self.largest_weight = math.exp(beta)  # of a word; the language model only lessens it
         self.words = list(dict.fromkeys([filler, *spellings.values()]))
         if len(self.words) < 2:
             raise ValueError("The keyword list is empty: there is nothing to look for beside the filler.")
@@ -102,9 +120,7 @@ class LexiconDecoder:
     def _build_trie(self, spellings, vocabulary):
         ids = {character: index for index, character in enumerate(vocabulary)}
         word_ids = {word: index for index, word in enumerate(self.words)}
-        self.children: list[dict[int, int]] = [{}, {}]
-        self.symbol = [self.blank, self.blank]
-        self.word_at: list[int | None] = [None, 0]  # an other word is a filler
+        self.nodes = [_Node(self.blank, {}, None), _Node(self.blank, {}, FILLER)]  # an other word is a filler
         for spelling, word in spellings.items():
             node = ROOT
             for character in spelling:
@@ -113,13 +129,12 @@ class LexiconDecoder:
                         f"{spelling!r} of the keyword list holds {character!r}, which the vocabulary lacks: change "
                         "the list, or train a keyword head on a vocabulary that has it."
                     )
-                if ids[character] not in self.children[node]:
-                    self.children[node][ids[character]] = len(self.children)
-                    self.children.append({})
-                    self.symbol.append(ids[character])
-                    self.word_at.append(None)
-                node = self.children[node][ids[character]]
-            self.word_at[node] = word_ids[word]
+                letter, children = ids[character], self.nodes[node].children
+                if letter not in children:
+                    children[letter] = len(self.nodes)
+                    self.nodes.append(_Node(letter, {}, None))
+                node = children[letter]
+            self.nodes[node] = self.nodes[node]._replace(word=word_ids[word])
 
     def decode(self, log_probs: np.ndarray) -> list[DecodedWord]:
         """The words of the likeliest reading; see [`Decoder`]."""
@@ -127,6 +142,9 @@ class LexiconDecoder:
 
     def read(self, log_probs: np.ndarray) -> list[Reading]:
         """The readings of a clip that survive the search, likeliest first: at least one.
+
+        Readings differ in their keywords. The fillers of each, and the places of its words, are those of the path
+        that contributes most.
 
         Args:
             log_probs: `(frames, characters)` log posteriors.
@@ -145,15 +163,13 @@ class LexiconDecoder:
         others = probabilities[kept]
         others[:, [self.blank, self.delimiter]] = 0.0
         rows, columns = np.nonzero(others > self.floor)
-        bounds = np.searchsorted(rows, np.arange(len(kept) + 1)).tolist()
         letters = list(zip(columns.tolist(), others[rows, columns].tolist(), strict=True))
-        best_letter = others.max(1, initial=0.0).tolist()
-        for i, index in enumerate(kept.tolist()):
-            if skipped[index]:
-                yield _Frame(index, [], 1.0, 0.0, 0.0)
-            else:
-                delimiter = float(probabilities[index, self.delimiter])
-                yield _Frame(index, letters[bounds[i] : bounds[i + 1]], float(blank[index]), delimiter, best_letter[i])
+        bounds = np.searchsorted(rows, np.arange(len(kept) + 1)).tolist()
+        scalars = (kept, skipped[kept], blank[kept], probabilities[kept, self.delimiter], others.max(1, initial=0.0))
+        for start, end, index, is_blank, *probability in zip(
+            bounds[:-1], bounds[1:], *(values.tolist() for values in scalars), strict=True
+        ):
+            yield _Frame(index, None) if is_blank else _Frame(index, dict(letters[start:end]), *probability)
 
     def weight(self, context: int, word: int) -> tuple[float, int]:
         """The factor of a word after a context of the language model, and the context that follows."""
@@ -178,147 +194,176 @@ class LexiconDecoder:
 
 
 class _Search:
-    """One clip's beam: `histories` are word sequences as a tree, `beam` maps (history, node) to a state.
+    """One clip's beam, which maps (history, node) to a state.
 
-    A state is a list: the masses of paths that end in a blank and in the node's letter, then of the path that
-    contributes most: that contribution, its earlier words as a linked list `(earlier, start, last)`, and the first and
-    last frame of the letters of the word under way.
+    A history is what matters of the words before the node: the keywords, and the language model's context. A state is
+    a list: the masses of paths that end in a blank and in the node's letter, then of the path that contributes most:
+    that contribution, its earlier words as a linked list `(earlier, word, start, last)`, and the first and last frame
+    of the letters of the word under way.
     """
 
     def __init__(self, decoder: LexiconDecoder):
-        self.decoder, self.num_nodes = decoder, len(decoder.children)
-        self.parents, self.words, self.contexts = [0], [-1], [decoder.start_context]
-        self.children: dict[tuple[int, int], tuple[int, float]] = {}  # (history, word) -> longer history, weight
+        self.decoder, self.num_nodes = decoder, len(decoder.nodes)
+        self.histories = [(0, decoder.start_context)]  # keywords, context
+        self.history_ids = {self.histories[0]: 0}
+        self.keyword_ids: dict[tuple[int, int], int] = {}  # (keywords, one more) -> longer keywords
+        self.ends: dict[int, tuple[int, float]] = {}  # where a state leads at the end of its word, and the weight
         self.log_scale = 0.0
+        self.heaviest = 1.0  # mass of a state
 
-    def run(self, frames) -> list[Reading]:
+    def run(self, frames: Iterable[_Frame]) -> list[Reading]:
         beam = {ROOT: [1.0, 0.0, 1.0, None, 0, 0]}
         for frame in frames:
-            beam = self._prune(self._step(beam, frame))
-        return self._readings(beam)
+            if frame.letters is None:
+                for state in beam.values():
+                    state[0], state[1] = state[0] + state[1], 0.0
+            else:
+                beam = self._step(beam, frame)
+        return self._readings(self._prune(beam, len(beam)))
 
     def _step(self, beam, frame):
         """The beam one frame later. One long loop: it is where the time goes, and calls would double it."""
-        decoder, num_nodes = self.decoder, self.num_nodes
-        node_children, node_symbol, node_word = decoder.children, decoder.symbol, decoder.word_at
+        decoder, num_nodes, nodes, ends = self.decoder, self.num_nodes, self.decoder.nodes, self.ends
         index, letters, blank, delimiter, best_letter = frame
-        floor, other, between_words = decoder.floor, best_letter * decoder.other_weight, blank + delimiter
-        probability = dict(letters)
+        floor, other_weight, between_words = decoder.floor, decoder.other_weight, blank + delimiter
+        word_end = delimiter * decoder.largest_weight
+        dropped = self.heaviest * floor
+        dropped_other = dropped * other_weight
         new: dict[int, list] = {}
-        smallest = 0.0  # what is lighter cannot stay in the beam
+        heaviest = self.heaviest * blank  # at least so heavy: any state may stay where it is
+        smallest = heaviest * floor
 
         for key, (in_blank, in_letter, _, earlier, start, last) in beam.items():
-            total, node, end = in_blank + in_letter, key % num_nodes, last
+            total, node = in_blank + in_letter, key % num_nodes
+            if total < (dropped if node != OTHER else dropped_other):
+                continue
+            own_letter, children, word = nodes[node]
+            end = last
             # 1. stay in the node
-            if node == ROOT:
-                in_blank, in_letter = total * between_words, 0.0
-            elif node == OTHER:
-                in_blank, in_letter = (total * blank, 0.0) if blank > best_letter else (0.0, total * best_letter)
-                last = index if best_letter > blank else last
-            else:
+            if node > OTHER:
                 free = in_blank  # only these paths can go on to the same letter again
-                in_blank, in_letter = total * blank, in_letter * probability.get(node_symbol[node], 0.0)
-                last = index if in_letter > in_blank else last
-            mass = in_blank + in_letter
-            if mass > (smallest if node != OTHER else smallest * decoder.other_weight):
-                smallest = max(smallest, mass * floor)
+                in_blank, in_letter = total * blank, in_letter * letters.get(own_letter, 0.0)
+                if in_letter > in_blank:
+                    last = index
+                mass = in_blank + in_letter
+                is_kept = mass > smallest
+            elif node == ROOT:
+                free = total
+                in_blank, in_letter = total * between_words, 0.0
+                mass = in_blank
+                is_kept = mass > smallest
+            else:
+                in_blank, in_letter = (total * blank, 0.0) if blank > best_letter else (0.0, total * best_letter)
+                if in_letter:
+                    last = index
+                mass = in_blank + in_letter
+                is_kept = mass > smallest * other_weight
+            if is_kept:
+                if mass > heaviest:
+                    heaviest, smallest = mass, mass * floor
                 if key in new:
                     _merge(new[key], in_blank, in_letter, earlier, start, last)
                 else:
                     new[key] = [in_blank, in_letter, mass, earlier, start, last]
             # 2. go on to a letter
-            children = node_children[node]
-            if children:
+            if children and total * best_letter > smallest:
                 first = index if node == ROOT else start
-                for letter, p in letters:
+                for letter, p in letters.items():
                     if letter in children:
-                        mass = p * (free if letter == node_symbol[node] else total)
+                        mass = p * (free if letter == own_letter else total)
                         if mass > smallest:
-                            smallest = max(smallest, mass * floor)
+                            if mass > heaviest:
+                                heaviest, smallest = mass, mass * floor
                             child = key - node + children[letter]
                             if child in new:
                                 _merge(new[child], 0.0, mass, earlier, first, index)
                             else:
                                 new[child] = [0.0, mass, mass, earlier, first, index]
             if node == ROOT:
-                mass = total * other
-                if mass > smallest * decoder.other_weight:
+                mass = total * best_letter * other_weight
+                if mass > smallest * other_weight:
                     if key + OTHER in new:
                         _merge(new[key + OTHER], 0.0, mass, earlier, index, index)
                     else:
                         new[key + OTHER] = [0.0, mass, mass, earlier, index, index]
             # 3. end the word
-            word = node_word[node]
-            if word is not None:
-                history, weight = self._extend(key // num_nodes, word)
+            if word is not None and total * word_end > smallest:
+                child, weight = ends[key] if key in ends else self._end(key, word)
                 mass = total * delimiter * weight
                 if mass > smallest:
-                    smallest = max(smallest, mass * floor)
-                    child, earlier = history * num_nodes, (earlier, start, end)
+                    if mass > heaviest:
+                        heaviest, smallest = mass, mass * floor
+                    earlier = earlier, word, start, end
                     if child in new:
                         _merge(new[child], mass, 0.0, earlier, index, index)
                     else:
                         new[child] = [mass, 0.0, mass, earlier, index, index]
+        self.heaviest = heaviest
+        if len(new) > decoder.beam_width:
+            new = self._prune(new, decoder.beam_width)
+        if 0.0 < heaviest < RESCALE_BELOW:
+            self._rescale(new)
         return new
 
-    def _prune(self, beam):
-        best = max((state[0] + state[1] for state in beam.values()), default=0.0)
-        if len(beam) > self.decoder.beam_width:
-            kept = heapq.nlargest(self.decoder.beam_width, beam.items(), key=_mass)
-        else:
-            kept = beam.items()
-        smallest = best * self.decoder.floor
+    def _prune(self, beam, width):
+        """The states that are worth following, and no more of them than the width."""
+        smallest = self.heaviest * self.decoder.floor
         smallest_other = smallest * self.decoder.other_weight
-        beam = {
+        kept = {
             key: state
-            for key, state in kept
+            for key, state in beam.items()
             if state[0] + state[1] >= (smallest_other if key % self.num_nodes == OTHER else smallest)
         }
-        if 0.0 < best < RESCALE_BELOW:
-            self.log_scale += math.log(best)
-            for state in beam.values():
-                state[:3] = [mass / best for mass in state[:3]]
-        return beam
+        return dict(heapq.nlargest(width, kept.items(), key=_mass)) if len(kept) > width else kept
 
-    def _extend(self, history, word):
-        """The history one word longer, and that word's weight."""
-        key = history, word
-        if key not in self.children:
-            weight, context = self.decoder.weight(self.contexts[history], word)
-            self.children[key] = len(self.parents), weight
-            self.parents.append(history)
-            self.words.append(word)
-            self.contexts.append(context)
-        return self.children[key]
+    def _rescale(self, beam):
+        self.log_scale += math.log(self.heaviest)
+        for state in beam.values():
+            state[:2] = state[0] / self.heaviest, state[1] / self.heaviest
+        self.heaviest = 1.0
+
+    def _end(self, key, word):
+        """Where a state leads at the end of its word, and the weight of that word."""
+        keywords, context = self.histories[key // self.num_nodes]
+        weight, context = self.decoder.weight(context, word)
+        if word != FILLER:
+            keywords = self.keyword_ids.setdefault((keywords, word), len(self.keyword_ids) + 1)
+        history = self.history_ids.setdefault((keywords, context), len(self.histories))
+        if history == len(self.histories):
+            self.histories.append((keywords, context))
+        self.ends[key] = history * self.num_nodes, weight
+        return self.ends[key]
 
     def _readings(self, beam):
-        finished: dict[int, list] = {}  # history -> mass, largest contribution, spans
+        finished: dict[int, list] = {}  # keywords -> mass, largest contribution, words of that
         for key, (in_blank, in_letter, _, earlier, start, last) in beam.items():
-            history, node = divmod(key, self.num_nodes)
-            mass, word = in_blank + in_letter, self.decoder.word_at[node]
+            mass, word = in_blank + in_letter, self.decoder.nodes[key % self.num_nodes].word
             if word is not None:
-                history, weight = self._extend(history, word)
-                mass, earlier = mass * weight, (earlier, start, last)
-            elif node != ROOT:
+                key, weight = self._end(key, word)
+                mass, earlier = mass * weight, (earlier, word, start, last)
+            elif key % self.num_nodes != ROOT:
                 continue  # ends inside a word
-            mass *= self.decoder.end_weight(self.contexts[history])
-            entry = finished.setdefault(history, [0.0, 0.0, None])
+            keywords, context = self.histories[key // self.num_nodes]
+            mass *= self.decoder.end_weight(context)
+            entry = finished.setdefault(keywords, [0.0, 0.0, None])
             entry[0] += mass
             if mass >= entry[1]:
-                entry[1:] = [mass, earlier]
+                entry[1:] = mass, earlier
         readings = [
-            Reading(self._words(history), _spans(earlier), math.log(mass) + self.log_scale)
-            for history, (mass, _, earlier) in finished.items()
+            Reading(*self._words(earlier), math.log(mass) + self.log_scale)
+            for mass, _, earlier in finished.values()
             if mass > 0.0
         ]
         return sorted(readings, key=lambda reading: -reading.log_probability) or [Reading((), (), -math.inf)]
 
-    def _words(self, history):
-        words = []
-        while history:
-            words.append(self.decoder.words[self.words[history]])
-            history = self.parents[history]
-        return tuple(reversed(words))
+    def _words(self, earlier):
+        """Words and spans of a linked list."""
+        words, spans = [], []
+        while earlier is not None:
+            earlier, word, start, last = earlier
+            words.append(self.decoder.words[word])
+            spans.append((start, last + 1))
+        return tuple(reversed(words)), tuple(reversed(spans))
 
 
 def _merge(state, in_blank, in_letter, earlier, start, last):
@@ -327,16 +372,8 @@ def _merge(state, in_blank, in_letter, earlier, start, last):
     state[0] += in_blank
     state[1] += in_letter
     if mass > state[2]:
-        state[2:] = [mass, earlier, start, last]
+        state[2:] = mass, earlier, start, last
 
 
 def _mass(item):
     return item[1][0] + item[1][1]
-
-
-def _spans(earlier):
-    spans = []
-    while earlier is not None:
-        earlier, start, last = earlier
-        spans.append((start, last + 1))
-    return tuple(reversed(spans))

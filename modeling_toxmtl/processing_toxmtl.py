@@ -125,7 +125,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
         vocabulary = tokenizer.get_vocab()
         # some checkpoints know capital letters only
         self._upper_case = "A" in vocabulary and "a" not in vocabulary
-        self._check_alphabet(vocabulary)
+        _check_alphabet(self.keywords.words, self._characters)
 
     @classmethod
     def from_checkpoint(
@@ -224,7 +224,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
         target = self.keywords.substitute(transcript)
         ids = self.tokenizer(target.upper() if self._upper_case else target).input_ids
         if self.tokenizer.unk_token_id in ids:  # the list was edited since it was checked
-            self._check_alphabet(self.tokenizer.get_vocab())
+            _check_alphabet(self.keywords.words, self._characters)
         return ids or [self.tokenizer.pad_token_id]  # the blank alone: nothing is said
 
     def decode_keywords(
@@ -269,16 +269,13 @@ class ToxicityMTLProcessor(ProcessorMixin):
         return clips
 
     def _decoder(self, name: str | None) -> Decoder:
-        self._check_alphabet(self.tokenizer.get_vocab())  # the list may have been edited
-        vocabulary = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
-        if self._upper_case:
-            vocabulary = [token.lower() for token in vocabulary]
         settings = self.decoding if name is None else replace(self.decoding, decoder=name)
         return _build_decoder(
             settings,
-            tuple(vocabulary),
+            self._characters,
             self.tokenizer.pad_token_id,
             self.tokenizer.word_delimiter_token_id,
+            self.keywords.words,
             tuple(self.keywords.decodable.items()),
             self.keywords.filler,
             None if name == "greedy" else usable_language_model(self.language_model),
@@ -302,20 +299,30 @@ class ToxicityMTLProcessor(ProcessorMixin):
             sequence.append(match.keyword)
         return DecodedClip(keywords, sequence + texts[position:])
 
-    def _check_alphabet(self, vocabulary):
-        for word in sorted(self.keywords.words):
-            missing = {c for c in (word.upper() if self._upper_case else word) if c not in vocabulary}
-            if missing:
-                raise ValueError(
-                    f"The word {word!r} of the keyword list holds {sorted(missing)}, which the tokenizer's vocabulary "
-                    "lacks: change the list, or train a keyword head on a vocabulary that has them."
-                )
+    @property
+    def _characters(self) -> tuple[str, ...]:
+        """The tokenizer's, by id, in the list's lower case."""
+        characters = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        return tuple(map(str.lower, characters) if self._upper_case else characters)
+
+
+def _check_alphabet(words, characters):
+    for word in sorted(words):
+        missing = set(word).difference(characters)
+        if missing:
+            raise ValueError(
+                f"The word {word!r} of the keyword list holds {sorted(missing)}, which the tokenizer's vocabulary "
+                "lacks: change the list, or train a keyword head on a vocabulary that has them."
+            )
 
 
 @lru_cache(maxsize=8)
-def _build_decoder(settings, vocabulary, blank, delimiter, spellings, filler, language_model) -> Decoder:
-    """Arguments as of the decoders, but hashable."""
-    vocabulary, spellings = list(vocabulary), dict(spellings)
+def _build_decoder(settings, characters, blank, delimiter, words, spellings, filler, language_model) -> Decoder:
+    """Arguments as of the decoders, but hashable; the list may have been edited since its words were checked."""
+    _check_alphabet(words, characters)
+    vocabulary = list(characters)
+    # a variant that no head can write still counts in transcripts
+    spellings = {spelling: word for spelling, word in spellings if not set(spelling).difference(characters)}
     if settings.decoder == "greedy":
         return GreedyDecoder(vocabulary, blank, delimiter)
     language_model = None if language_model is None else load_language_model(*language_model)

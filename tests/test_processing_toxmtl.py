@@ -107,6 +107,21 @@ def test_list_outside_the_alphabet_is_refused():
         )
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_edits_outside_the_alphabet(decoder):
+    """A keyword that cannot be written is refused; a variant counts in transcripts alone."""
+    processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keyword_list())
+    processor.keywords.alias("damn", "dämn")
+    (clip,) = processor.decode_keywords(logits_of("damn"), tiny_config(), decoder=decoder)
+    assert clip.words == ["damn"]
+    assert processor.encode_keywords("dämn") == processor.encode_keywords("damn")
+    processor.keywords.add("été", ("Other",))
+    with pytest.raises(ValueError, match=r"'été'.*'é'"):
+        processor.decode_keywords(logits_of("damn"), tiny_config(), decoder=decoder)
+    with pytest.raises(ValueError, match=r"'été'.*'é'"):
+        processor.encode_keywords("un été")
+
+
 def test_upper_case_checkpoint():
     processor = ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(UPPER_CASE), keyword_list())
     ids = processor.encode_keywords("damn fool")
