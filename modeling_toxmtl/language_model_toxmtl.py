@@ -1,9 +1,9 @@
 """Word n-gram models, read by kenlm where it is installed."""
 
 import math
+import os
 from functools import lru_cache
 from os import PathLike
-from pathlib import Path
 
 from transformers.utils import logging
 
@@ -65,15 +65,17 @@ def usable_language_model(path: str | PathLike | None) -> tuple[str, int] | None
     """
     if path is None:
         return None
-    if not Path(path).is_file():
+    try:
+        version = os.stat(path).st_mtime_ns
+    except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no language model at {path}: make one with datasets_scripts/build_language_model.py, or decode "
             "without one (`processor.language_model = None`)."
-        )
+        ) from error
     if kenlm is None:
         logger.warning_once(f"Decoding without the language model {path}, which needs kenlm: pip install kenlm")
         return None
-    return str(path), Path(path).stat().st_mtime_ns
+    return str(path), version
 
 
 @lru_cache(maxsize=4)

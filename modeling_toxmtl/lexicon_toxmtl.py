@@ -19,6 +19,7 @@ Design choices:
 """
 
 import heapq
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -32,22 +33,6 @@ from .language_model_toxmtl import WordLanguageModel, kenlm
 ROOT, OTHER = 0, 1  # nodes of the trie: between words, and inside a word outside the list
 FILLER = 0  # index among the words
 RESCALE_BELOW = 1e-100
-
-
-class _Frame(NamedTuple):
-    """A frame as the search sees it.
-
-    Args:
-        index: in the clip.
-        letters: probabilities of the letters worth a look, by id; None where all is blank.
-        blank, delimiter, best_letter: probabilities, the last of the likeliest letter.
-    """
-
-    index: int
-    letters: dict[int, float] | None
-    blank: float = 1.0
-    delimiter: float = 0.0
-    best_letter: float = 0.0
 
 
 class _Node(NamedTuple):
@@ -153,10 +138,14 @@ class LexiconDecoder:
             ValueError: as many characters as the vocabulary were expected.
         """
         check_alphabet(log_probs, self.vocabulary_size)
-        return _Search(self).run(self._frames(np.exp(log_probs.astype(np.float64))))
+        return _Search(self).run(self._frames(np.exp(log_probs)))
 
     def _frames(self, probabilities):
-        """The frames to look at; of a run of blank ones, the first."""
+        """The frames to look at; of a run of blank ones, the first.
+
+        Of each its index, whether it counts as blank, the probabilities of the letters worth a look by their id, and
+        those of the blank, the delimiter, and the likeliest letter.
+        """
         blank = probabilities[:, self.blank]
         skipped = blank > self.blank_threshold
         kept = np.flatnonzero(~(skipped & np.append(False, skipped[:-1])))
@@ -165,11 +154,15 @@ class LexiconDecoder:
         rows, columns = np.nonzero(others > self.floor)
         letters = list(zip(columns.tolist(), others[rows, columns].tolist(), strict=True))
         bounds = np.searchsorted(rows, np.arange(len(kept) + 1)).tolist()
-        scalars = (kept, skipped[kept], blank[kept], probabilities[kept, self.delimiter], others.max(1, initial=0.0))
-        for start, end, index, is_blank, *probability in zip(
-            bounds[:-1], bounds[1:], *(values.tolist() for values in scalars), strict=True
-        ):
-            yield _Frame(index, None) if is_blank else _Frame(index, dict(letters[start:end]), *probability)
+        return zip(
+            kept.tolist(),
+            skipped[kept].tolist(),
+            [dict(letters[start:end]) for start, end in itertools.pairwise(bounds)],
+            blank[kept].tolist(),
+            probabilities[kept, self.delimiter].tolist(),
+            others.max(1, initial=0.0).tolist(),
+            strict=True,
+        )
 
     def weight(self, context: int, word: int) -> tuple[float, int]:
         """The factor of a word after a context of the language model, and the context that follows."""
@@ -211,20 +204,20 @@ class _Search:
         self.log_scale = 0.0
         self.heaviest = 1.0  # mass of a state
 
-    def run(self, frames: Iterable[_Frame]) -> list[Reading]:
+    def run(self, frames: Iterable[tuple]) -> list[Reading]:
+        """Searches the frames of `LexiconDecoder._frames`."""
         beam = {ROOT: [1.0, 0.0, 1.0, None, 0, 0]}
-        for frame in frames:
-            if frame.letters is None:
+        for index, is_blank, letters, blank, delimiter, best_letter in frames:
+            if is_blank:
                 for state in beam.values():
                     state[0], state[1] = state[0] + state[1], 0.0
             else:
-                beam = self._step(beam, frame)
+                beam = self._step(beam, index, letters, blank, delimiter, best_letter)
         return self._readings(self._prune(beam, len(beam)))
 
-    def _step(self, beam, frame):
+    def _step(self, beam, index, letters, blank, delimiter, best_letter):
         """The beam one frame later. One long loop: it is where the time goes, and calls would double it."""
         decoder, num_nodes, nodes, ends = self.decoder, self.num_nodes, self.decoder.nodes, self.ends
-        index, letters, blank, delimiter, best_letter = frame
         floor, other_weight, between_words = decoder.floor, decoder.other_weight, blank + delimiter
         word_end = delimiter * decoder.largest_weight
         dropped = self.heaviest * floor
@@ -235,7 +228,7 @@ class _Search:
 
         for key, (in_blank, in_letter, _, earlier, start, last) in beam.items():
             total, node = in_blank + in_letter, key % num_nodes
-            if total < (dropped if node != OTHER else dropped_other):
+            if total < dropped and (node != OTHER or total < dropped_other):
                 continue
             own_letter, children, word = nodes[node]
             end = last

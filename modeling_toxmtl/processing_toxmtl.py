@@ -259,16 +259,18 @@ class ToxicityMTLProcessor(ProcessorMixin):
             num_frames = [logits.shape[1]] * len(logits)
         else:
             num_frames = [max(int(config.num_frames(int(samples))), 0) for samples in num_samples]
-        reader = self._decoder(decoder)
+        reader = self.decoder(decoder)
         rate = self.feature_extractor.sampling_rate
         clips = []
         for clip_logits, frames, samples in zip(logits, num_frames, num_samples, strict=True):
-            words = reader.decode(_log_softmax(clip_logits[:frames]))
+            words = reader.decode(log_softmax(clip_logits[:frames]))
             seconds_per_frame = config.inputs_to_logits_ratio / rate
             clips.append(self._find_keywords(words, seconds_per_frame, duration=int(samples) / rate))
         return clips
 
-    def _decoder(self, name: str | None) -> Decoder:
+    def decoder(self, name: str | None = None) -> Decoder:
+        """The decoder of a name, by default that of `decoding`, for the list as it is now. Errors are those of
+        `decode_keywords`."""
         settings = self.decoding if name is None else replace(self.decoding, decoder=name)
         return _build_decoder(
             settings,
@@ -351,6 +353,7 @@ def _build_decoder(settings, characters, blank, delimiter, words, spellings, fil
     )
 
 
-def _log_softmax(logits):
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log posteriors from the logits of each frame, as decoders read them."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
