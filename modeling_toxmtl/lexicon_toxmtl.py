@@ -140,6 +140,16 @@ class LexiconDecoder:
         check_alphabet(log_probs, self.vocabulary_size)
         return _Search(self).run(self._frames(np.exp(log_probs)))
 
+    def log_total(self, log_probs: np.ndarray) -> float:
+        """Log weight of all readings together, -inf if there is none: CTC's forward sum over the lexicon.
+
+        Exact with a beam without limits, which stays small, for keywords need not be told apart. The share of a
+        keyword's readings is one minus the share that is left without its spellings.
+        """
+        check_alphabet(log_probs, self.vocabulary_size)
+        search = _Search(self, tells_keywords=False)
+        return search.run(self._frames(np.exp(log_probs)))[0].log_probability
+
     def _frames(self, probabilities):
         """The frames to look at; of a run of blank ones, the first.
 
@@ -195,8 +205,9 @@ class _Search:
     of the letters of the word under way.
     """
 
-    def __init__(self, decoder: LexiconDecoder):
+    def __init__(self, decoder: LexiconDecoder, tells_keywords: bool = True):
         self.decoder, self.num_nodes = decoder, len(decoder.nodes)
+        self.tells_keywords = tells_keywords
         self.histories = [(0, decoder.start_context)]  # keywords, context
         self.history_ids = {self.histories[0]: 0}
         self.keyword_ids: dict[tuple[int, int], int] = {}  # (keywords, one more) -> longer keywords
@@ -319,7 +330,7 @@ class _Search:
         """Where a state leads at the end of its word, and the weight of that word."""
         keywords, context = self.histories[key // self.num_nodes]
         weight, context = self.decoder.weight(context, word)
-        if word != FILLER:
+        if word != FILLER and self.tells_keywords:
             keywords = self.keyword_ids.setdefault((keywords, word), len(self.keyword_ids) + 1)
         history = self.history_ids.setdefault((keywords, context), len(self.histories))
         if history == len(self.histories):

@@ -162,6 +162,25 @@ def test_score_is_the_posterior_of_the_word():
     assert word.score == pytest.approx(masses[(word.text,)] / sum(masses.values()))
 
 
+@needs_kenlm
+def test_forward_sum_and_what_is_left_without_a_word(tmp_path):
+    model = kenlm.Model(str(write_arpa(tmp_path / "b.arpa", UNIGRAMS, BIGRAMS)))
+    log_probs = random_log_probs(6, seed=8)
+    expected = readings_by_enumeration(
+        log_probs, math.exp(-1.0), weigh=lambda words: bigram_weight(words, alpha=0.7, beta=0.1)
+    )
+    settings = {"language_model": model, "alpha": 0.7, "beta": 0.1, "other_word_penalty": 1.0, **EXACT}
+    total = decoder(**settings).log_total(log_probs)
+    assert math.exp(total) == pytest.approx(sum(expected.values()), rel=1e-4)
+    others = {spelling: word for spelling, word in SPELLINGS.items() if word != "ab"}
+    left = LexiconDecoder(VOCABULARY, 0, 1, others, "b", **settings).log_total(log_probs)
+    without = sum(mass for words, mass in expected.items() if "ab" not in words)
+    assert math.exp(left - total) == pytest.approx(without / sum(expected.values()), rel=1e-4)
+    nothing = np.full((2, len(VOCABULARY)), -np.inf)
+    nothing[:, 2] = 0.0  # "a" begins words but is none
+    assert decoder().log_total(nothing) == -math.inf
+
+
 def test_scores_of_exclusive_readings_sum_to_at_most_one():
     log_probs = random_log_probs(6, seed=2)
     readings = decoder(**EXACT).read(log_probs)

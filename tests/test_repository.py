@@ -121,11 +121,14 @@ def test_metadata_of_the_recipes_is_read(tmp_path):
 
 def test_figures_of_the_keyword_page_are_those_of_the_benchmarks():
     page = (ROOT / "docs" / "keywords.md").read_text(encoding="utf-8")
-    assert (BENCHMARKS / "decoding.md").read_text(encoding="utf-8").strip() in page
-    added, timing = (
+    for name in ("decoding", "scores"):
+        assert (BENCHMARKS / f"{name}.md").read_text(encoding="utf-8").strip() in page
+    added, scores, timing = (
         json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))["results"]
-        for name in ("new_keywords", "timing")
+        for name in ("new_keywords", "scores", "timing")
     )
+    assert f"{scores['detections']} detections in the {scores['clips']} test clips" in page
+    assert f"of which {scores['correct']} were said" in page
     assert new_keywords.markdown_table(added) in page
     for side in ("start", "end"):
         assert f"{timing[side]['median_error_ms']:.0f} ms at the {side}" in page
