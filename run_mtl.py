@@ -14,7 +14,7 @@ import logging
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import transformers
 from transformers import AutoConfig, EarlyStoppingCallback, HfArgumentParser, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig
+from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig, calibration
 from modeling_toxmtl.card import write_model_card
 from modeling_toxmtl.data import (
     RowInspector,
@@ -35,6 +35,8 @@ from modeling_toxmtl.data import (
 from modeling_toxmtl.decoding_toxmtl import DECODERS
 from modeling_toxmtl.evaluation import markdown_table, system_name
 from modeling_toxmtl.keywords import KeywordList
+from modeling_toxmtl.labels import scores_from_logits
+from modeling_toxmtl.metrics import calibration_metrics
 from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
 
 
@@ -257,8 +259,11 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
         trained = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_metrics("train", trained.metrics)
+        if "classification" in model.config.tasks:
+            calibrations = calibrate(trainer)
+            results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
         trainer.save_model()
-        validation = final_evaluation(trainer)
+        validation = trainer.evaluate()
         trainer.save_metrics("eval", validation)
         results["validation"] = metrics_of(validation, "eval")
     if training_args.do_eval or training_args.do_predict:
@@ -266,6 +271,10 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         trainer.save_metrics("test", test)
         results["test"] = metrics_of(test, "test")
         results["test_intervals"] = trainer.evaluation.confidence_intervals(seed=training_args.seed)
+        if "calibration" in results:
+            logits, targets = trainer.evaluation.labelled()
+            raw_scores = scores_from_logits(calibration.uncalibrated(logits, calibrations))
+            results["test_uncalibrated"] = calibration_metrics(raw_scores, targets)
     if trainer.is_world_process_zero():
         write_results(output_dir, results, system_name(model.config), model.num_parameters())
         if training_args.do_predict:
@@ -277,14 +286,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     return results
 
 
-def final_evaluation(trainer: ToxicityTrainer) -> dict[str, float]:
-    """Validation metrics of the model that training ended with: what was logged of the best checkpoint, if that was
-    loaded, or else measured now."""
-    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
-    for entry in reversed(trainer.state.log_history):
-        if entry["step"] == best and "eval_loss" in entry:
-            return {name: value for name, value in entry.items() if name != "step"}
-    return trainer.evaluate()
+def calibrate(trainer: ToxicityTrainer) -> dict[str, calibration.LabelCalibration]:
+    """Calibrates the model on the validation split."""
+    trainer.evaluate()
+    logits, targets = trainer.evaluation.labelled()
+    calibrations = calibration.fit(logits, targets, list(trainer.model.config.label2id))
+    calibration.apply(trainer.model, calibrations)
+    return calibrations
 
 
 def write_results(output_dir: Path, results: dict, name: str, num_parameters: int) -> None:

@@ -115,7 +115,7 @@ def main(args: DecodingArguments) -> dict[str, dict]:
     rows = {}
     for name, settings in tqdm(chosen.items(), desc="Decoding"):
         processor.decoding = settings
-        metrics = evaluate_batches(dataset, batches)
+        metrics = evaluate_batches(dataset, batches).metrics
         rows[name] = {column: metrics.get(column) for column in COLUMNS} | {"settings": asdict(settings)}
 
     windows = [logits.numpy() for batch in batches for logits in batch.predictions[-1].float()]

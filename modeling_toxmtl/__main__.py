@@ -7,8 +7,8 @@ from . import ToxicityDetectionPipeline, ToxicityMTLProcessor, WavLMForToxicityM
 
 
 def format_verdict(clip: str, verdict: dict) -> str:
-    """A clip's labels with a bar each, and its keywords with times."""
-    lines = [clip]
+    """A clip's violations, all labels with a bar each, and its keywords with times."""
+    lines = [f"{clip}: {', '.join(verdict['violations']) or 'no violation'}"]
     for item in verdict["labels"]:
         lines.append(f"  {item['label']:<18} {item['score']:6.1%}  {'█' * round(20 * item['score'])}")
     for word in verdict["keywords"]:

@@ -80,6 +80,10 @@ def render_model_card(config, processor, results: dict, train_results: dict, nam
         results=rows,
         intervals=intervals,
         supports={split: _supports(results[split]) for split in splits},
+        thresholds=_threshold_rows(config, headline),
+        decided_on=splits[0] if splits else None,
+        before=results.get("test_uncalibrated", {}),
+        after=results.get("test", {}),
         dataset=dataset,
         hashes=results.get("data", {}).get("sha256"),
         rejected=results.get("data", {}).get("rejected"),
@@ -129,6 +133,20 @@ def _metric_rows(metrics, intervals):
         {"key": key, "name": name, "value": metrics[key], "interval": intervals.get(key)}
         for key, name in TABLE_COLUMNS.items()
         if metrics.get(key) is not None
+    ]
+
+
+def _threshold_rows(config, metrics):
+    """Of a calibrated model."""
+    return [
+        {
+            "name": name,
+            "value": value,
+            "precision": metrics.get(f"precision_{name}"),
+            "recall": metrics[f"recall_{name}"],
+        }
+        for name, value in (config.label_thresholds or {}).items()
+        if f"recall_{name}" in metrics
     ]
 
 

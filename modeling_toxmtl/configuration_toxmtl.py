@@ -21,7 +21,7 @@ from transformers import WavLMConfig
 from transformers.utils import logging
 
 from .hub_toxmtl import write_code
-from .labels import LABELS
+from .labels import LABELS, NO_VIOLATION
 
 
 logger = logging.get_logger(__name__)
@@ -30,6 +30,7 @@ TASKS = ("classification", "keyword")
 COMBINATIONS = ("add", "concat")
 GATED_ACTIVATIONS = ("geglu", "swiglu")
 ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
+DEFAULT_THRESHOLD = 0.5
 
 
 # What transformers keeps in config.json besides the fields, or passes on to the base class
@@ -85,6 +86,8 @@ class WavLMToxicityMTLConfig(WavLMConfig):
             `"gelu"`, `"geglu"` or `"swiglu"`; the gated ones halve the width.
         classification_loss_weight (`float`, defaults to 0.7):
             λ in `loss = λ * classification_loss + (1 - λ) * keyword_loss` (paper, equation 1), between 0 and 1.
+        label_thresholds (`dict[str, float]`, *optional*):
+            Score in [0, 1] from which on a label counts, 0.5 for labels that it does not name.
         id2label (`dict[int, str]`, defaults to the six labels of the paper):
             Names of the classifier's outputs.
     """
@@ -102,6 +105,7 @@ class WavLMToxicityMTLConfig(WavLMConfig):
     info_sharing_activation: str = "geglu"
     classification_loss_weight: float | int = 0.7
     ctc_zero_infinity: bool = True
+    label_thresholds: dict[str, float | int] | None = None
 
     def __post_init__(self, **kwargs):
         self.tasks = list(self.tasks)
@@ -168,7 +172,12 @@ class WavLMToxicityMTLConfig(WavLMConfig):
             if set((fields.get("id2label") or {}).values()) == {"LABEL_0", "LABEL_1"}:  # transformers' placeholder
                 fields.pop("id2label")
                 fields.pop("label2id", None)
-        return cls(**{**fields, **overrides})
+        fields |= overrides
+        labels = fields.get("id2label")
+        if labels is not None and fields.get("label_thresholds"):  # other labels than those it was calibrated for
+            thresholds = fields["label_thresholds"].items()
+            fields["label_thresholds"] = {label: score for label, score in thresholds if label in labels.values()}
+        return cls(**fields)
 
     @property
     def receptive_field(self) -> int:
@@ -181,6 +190,23 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Score from which on a label counts, for every label."""
+        return dict.fromkeys(self.label2id, DEFAULT_THRESHOLD) | (self.label_thresholds or {})
+
+    def violations(self, scores: dict[str, float]) -> list[str]:
+        """The kinds of violation whose score, of those given per label, reaches its threshold."""
+        reached = [label for label, score in scores.items() if score >= self.thresholds[label]]
+        return [label for label in reached if label != NO_VIOLATION]
+
+    def validate_thresholds(self):
+        for label, threshold in (self.label_thresholds or {}).items():
+            if label not in self.label2id:
+                raise ValueError(f"`label_thresholds` names {label!r}, but the labels are {list(self.label2id)}.")
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"`label_thresholds[{label!r}]` must lie between 0 and 1, but is {threshold}.")
 
     def validate_tasks(self):
         if not self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):

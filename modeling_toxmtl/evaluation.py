@@ -13,7 +13,13 @@ from transformers import EvalPrediction
 from .configuration_toxmtl import TASKS
 from .data import ToxicityDataCollator, ToxicityDataset, read_labels
 from .labels import aggregate_windows, scores_from_logits
-from .metrics import average_precision, classification_metrics, keyword_metrics
+from .metrics import (
+    average_precision,
+    calibration_metrics,
+    classification_metrics,
+    decision_metrics,
+    keyword_metrics,
+)
 from .modeling_toxmtl import WavLMForToxicityMTL
 from .processing_toxmtl import DetectedKeyword
 
@@ -40,12 +46,14 @@ class ClipPrediction:
     Args:
         id: of the clip.
         scores: a score in [0, 1] for each label; None without a classifier.
+        violations: whose score reaches the label's threshold; None without a classifier.
         keywords: heard in the clip, with times from its start; None without a keyword head.
         words: the whole decoded word sequence, phrases as one item; None without a keyword head.
     """
 
     id: str
     scores: dict[str, float] | None
+    violations: list[str] | None
     keywords: list[DetectedKeyword] | None
     words: list[str] | None
 
@@ -61,7 +69,7 @@ class ClipEvaluation:
     """Metrics of a dataset from its windows' outputs, batch by batch: `compute_metrics` for `batch_eval_metrics=True`.
 
     Keywords are decoded as the outputs come, so that memory does not grow with frame-wise logits. After the last
-    batch, `predictions` holds one entry per clip.
+    batch, `predictions` holds one entry per clip, and `metrics` what was returned.
 
     Args:
         dataset: whose items are predicted in their order.
@@ -70,6 +78,7 @@ class ClipEvaluation:
     def __init__(self, dataset: ToxicityDataset):
         self.dataset, self.config, self.processor = dataset, dataset.config, dataset.processor
         self.predictions: list[ClipPrediction] = []
+        self.metrics: dict[str, float] = {}
         self._reset()
 
     def _reset(self):
@@ -96,7 +105,8 @@ class ClipEvaluation:
         headline = [metrics[name] for name in ("mAP", "keyword_f1") if metrics.get(name) is not None]
         metrics["quality"] = float(np.mean(headline)) if headline else None
         self._reset()
-        return {name: value for name, value in metrics.items() if value is not None}
+        self.metrics = {name: value for name, value in metrics.items() if value is not None}
+        return self.metrics
 
     def confidence_intervals(self, resamples: int = 1000, seed: int = 0) -> dict[str, list[float]]:
         """95 % intervals of the metrics after the last batch, by the percentile bootstrap over clips: each resample
@@ -109,7 +119,7 @@ class ClipEvaluation:
         generator = np.random.default_rng(seed)
         intervals = {}
         if "classification" in self.config.tasks:
-            logits, targets = self._labelled()
+            logits, targets = self.labelled()
             draws = _resample(len(targets), resamples, generator)
             values = [_average_precisions(logits[rows], targets[rows]) for rows in draws]
             names = [f"AP_{name}" for name in self.config.label2id] + ["mAP"]
@@ -138,22 +148,23 @@ class ClipEvaluation:
         return [self._join(str(ids[row]), indices) for row, indices in windows_of.items()]
 
     def _join(self, clip_id, indices):
-        scores = keywords = words = None
+        scores = violations = keywords = words = None
         if self._logits:
             names = list(self.config.label2id)
             logits = aggregate_windows(np.stack([self._logits[index] for index in indices]), names)
             self._clip_logits.append(logits)
             scores = dict(zip(names, scores_from_logits(logits).tolist(), strict=True))
+            violations = self.config.violations(scores)
         if self._decoded:
             words = [word for index in indices for word in self._decoded[index].words]
             keywords = []
             for index in indices:
                 offset = self.dataset.windows[index].start / self.dataset.rate
                 keywords += [keyword.shifted(offset) for keyword in self._decoded[index].keywords]
-        return ClipPrediction(clip_id, scores, keywords, words)
+        return ClipPrediction(clip_id, scores, violations, keywords, words)
 
-    def _labelled(self):
-        """(N, L) logits and multi-hot targets of the labelled clips."""
+    def labelled(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N, L) logits and multi-hot targets of the labelled clips, after the last batch."""
         names = [read_labels(value) for value in self.dataset.rows["labels"]]
         labelled = [index for index, value in enumerate(names) if value is not None]
         shape = (-1, len(self.config.label2id))
@@ -161,7 +172,13 @@ class ClipEvaluation:
         return logits, np.array([self.dataset.multi_hot(names[index]) for index in labelled]).reshape(shape)
 
     def _classification_metrics(self):
-        return classification_metrics(*self._labelled(), list(self.config.label2id))
+        logits, targets = self.labelled()
+        scores, names = scores_from_logits(logits), list(self.config.label2id)
+        return {
+            **classification_metrics(logits, targets, names),
+            **calibration_metrics(scores, targets),
+            **decision_metrics(scores, targets, self.config.thresholds),
+        }
 
     def _transcribed(self):
         """References, hypotheses and word scores of the transcribed clips."""
@@ -206,12 +223,12 @@ def predict_batches(model: WavLMForToxicityMTL, dataset: ToxicityDataset, batch_
     return batches
 
 
-def evaluate_batches(dataset: ToxicityDataset, batches: Sequence[EvalPrediction]) -> dict[str, float]:
-    """The metrics of outputs of `predict_batches`, with the keywords decoded as the dataset's processor says."""
-    evaluation, metrics = ClipEvaluation(dataset), {}
+def evaluate_batches(dataset: ToxicityDataset, batches: Sequence[EvalPrediction]) -> ClipEvaluation:
+    """The evaluation of outputs of `predict_batches`, with the keywords decoded as the dataset's processor says."""
+    evaluation = ClipEvaluation(dataset)
     for number, batch in enumerate(batches, start=1):
-        metrics = evaluation(batch, compute_result=number == len(batches))
-    return metrics
+        evaluation(batch, compute_result=number == len(batches))
+    return evaluation
 
 
 def _resample(size: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -32,9 +32,14 @@ class ExportArguments:
     output_dir: str = field(metadata={"help": "Folder to write."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
     dtype: str = field(
-        default="auto", metadata={"help": "Precision of the weights: float32, bfloat16 or as they are."}
+        default="auto",
+        metadata={"help": "Precision of the weights: float32, float16, bfloat16, or auto: as they are."},
     )
     license: str = field(default="apache-2.0", metadata={"help": "Licence that the card names."})
+    base_model: str | None = field(
+        default=None,
+        metadata={"help": "Hub id that the card names as the model's origin, if training was from a folder."},
+    )
     repo_id: str | None = field(default=None, metadata={"help": "Hub repository to push the folder to."})
     private: bool = field(default=False, metadata={"help": "Make that repository private if it is new."})
 
@@ -88,8 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     """Exports and, with `--repo_id`, pushes."""
     parser = HfArgumentParser(ExportArguments, prog="python -m modeling_toxmtl.export", description=__doc__)
     (args,) = parser.parse_args_into_dataclasses(argv)
-    named = {} if args.repo_id is None else {"name": args.repo_id}
-    export(args.model_name_or_path, args.output_dir, args.revision, args.dtype, license=args.license, **named)
+    metadata = {"license": args.license, "name": args.repo_id, "base_model": args.base_model}
+    metadata = {name: value for name, value in metadata.items() if value is not None}
+    export(args.model_name_or_path, args.output_dir, args.revision, args.dtype, **metadata)
     print(f"{args.output_dir}: complete")
     if args.repo_id is not None:
         print(push_folder(args.output_dir, args.repo_id, args.private).commit_url)

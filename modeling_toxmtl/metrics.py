@@ -1,4 +1,5 @@
-"""Metrics of the paper's Table 2: average precision per label, and keyword detection at word-token level (section 4).
+"""Metrics of the paper's Table 2, average precision per label and keyword detection at word-token level (section 4),
+and of what the paper leaves out: calibration, and decisions at thresholds.
 
 Design choices:
 
@@ -18,7 +19,7 @@ Design choices:
   model that babbles.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -91,6 +92,57 @@ def classification_metrics(
         "mAP": sum(present) / len(present) if present else None,
         **{f"support_{name}": count for name, count in zip(label_names, support, strict=True)},
     }
+
+
+def calibration_metrics(scores: ArrayLike, labels: ArrayLike, num_bins: int = 10) -> dict[str, float | None]:
+    """How far scores are from being probabilities; means over the labels.
+
+    Args:
+        scores: (N, L) probabilities.
+        labels: (N, L) multi-hot, 0 or 1.
+        num_bins: of equal width.
+
+    Returns:
+        - `brier_score`: mean squared difference of score and label, in [0, 1];
+        - `calibration_error`: the difference between mean score and share of clips with the label in each bin of
+          scores, mean over the clips, in percent (static calibration error: Nixon et al. 2019). It is above 0 for the
+          best of models, and the more so, the fewer clips there are.
+
+        `None` without clips.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if not len(scores):
+        return {"brier_score": None, "calibration_error": None}
+    bins = np.minimum((scores * num_bins).astype(int), num_bins - 1)
+    columns = zip(bins.T, (scores - labels).T, strict=True)
+    errors = [np.abs(np.bincount(column, weights=excess)).sum() for column, excess in columns]
+    return {
+        "brier_score": float(np.square(scores - labels).mean()),
+        "calibration_error": 100.0 * float(np.mean(errors)) / len(scores),
+    }
+
+
+def decision_metrics(scores: ArrayLike, labels: ArrayLike, thresholds: Mapping[str, float]) -> dict[str, float | None]:
+    """Precision and recall of each label where it counts from a threshold on, in percent.
+
+    Args:
+        scores: (N, L) one score per clip and label.
+        labels: (N, L) multi-hot, 0 or 1.
+        thresholds: of the L labels, in column order.
+
+    Returns:
+        `precision_<label>`, `None` where no clip reaches the threshold, and `recall_<label>`, `None` where no clip has
+        the label.
+    """
+    reached = np.asarray(scores) >= np.array(list(thresholds.values()))
+    labels = np.asarray(labels, dtype=bool)
+    hits = (reached & labels).sum(axis=0).tolist()
+    metrics = {}
+    for name, tp, reports, support in zip(
+        thresholds, hits, reached.sum(0).tolist(), labels.sum(0).tolist(), strict=True
+    ):
+        metrics[f"precision_{name}"], metrics[f"recall_{name}"] = _percent(tp, reports), _percent(tp, support)
+    return metrics
 
 
 def align_words(

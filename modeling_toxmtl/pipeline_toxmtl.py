@@ -29,7 +29,11 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     ```python
     >>> moderate = ToxicityDetectionPipeline(model=model, processor=processor)
     >>> moderate("clip.ogg", return_keywords=True)
-    {"labels": [{"label": "Profanity", "score": 0.98}, …], "keywords": [{"keyword": "damn", "start": 0.4, …}]}
+    {
+        "violations": ["Profanity"],
+        "labels": [{"label": "Profanity", "score": 0.98}, …],
+        "keywords": [{"keyword": "damn", "start": 0.4, …}],
+    }
     ```
 
     Args:
@@ -87,15 +91,17 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
                 `audio` is one of these. Or many of them: a list gives a list of verdicts; a generator, dataset or
                 column of one gives a generator, which hears each clip as it comes.
             top_k (`int`, *optional*): how many labels to return; all by default.
-            return_keywords (`bool`, *optional*): return a dict with `labels` and `keywords`, each of which has
-                `keyword`, `labels`, `start` and `end` in seconds, and `score`.
-            return_windows (`bool`, *optional*): return a dict with `labels` and `windows`: the label scores over time,
-                each window with `start` and `end` in seconds and its own `labels`. All windows have the length
-                `window_seconds` but the last.
+            return_keywords (`bool`, *optional*): return a dict with `keywords`, each of which has `keyword`, `labels`,
+                `start` and `end` in seconds, and `score`.
+            return_windows (`bool`, *optional*): return a dict with `windows`: the label scores over time, each window
+                with `start` and `end` in seconds and its own `labels`. All windows have the length `window_seconds`
+                but the last.
             window_seconds (`float`, *optional*): longer clips are heard in windows of this length; 15 by default.
 
         Returns:
-            for each clip a list of `{"label", "score"}`, best first.
+            for each clip a list of `{"label", "score"}`, best first; or, when keywords or windows are asked for, a
+            dict with this list as `labels` and the names of those violations as `violations` whose score reaches the
+            threshold of the model's configuration.
 
         Raises:
             ValueError: if a clip cannot be read or is too short to be heard.
@@ -143,26 +149,31 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         return {"is_last": is_last, "span": span, **{name: outputs.get(name) for name in ("logits", "keyword_logits")}}
 
     def postprocess(self, model_outputs, top_k=None, return_keywords=False, return_windows=False):
-        verdict = {"labels": self._labels(model_outputs, top_k)}
+        scores = self._labels(model_outputs)
+        labels = scores[:top_k]
+        if not (return_keywords or return_windows):
+            return labels
+        violations = self.model.config.violations({item["label"]: item["score"] for item in scores})
+        verdict = {"violations": violations, "labels": labels}
         if return_keywords:
             verdict["keywords"] = self._keywords(model_outputs)
         if return_windows:
             verdict["windows"] = [
-                {**self._times(window), "labels": self._labels([window], top_k)} for window in model_outputs
+                {**self._times(window), "labels": self._labels([window])[:top_k]} for window in model_outputs
             ]
-        return verdict if len(verdict) > 1 else verdict["labels"]
+        return verdict
 
     def _times(self, window):
         start, end = (window["span"][0] / self.feature_extractor.sampling_rate).tolist()
         return {"start": start, "end": end}
 
-    def _labels(self, windows, top_k):
+    def _labels(self, windows):
         if windows[0]["logits"] is None:
             return []
         names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
         logits = aggregate_windows(torch.cat([window["logits"].float() for window in windows]).numpy(), names)
         ranked = sorted(zip(names, scores_from_logits(logits).tolist(), strict=True), key=lambda pair: -pair[1])
-        return [{"label": name, "score": score} for name, score in ranked[:top_k]]
+        return [{"label": name, "score": score} for name, score in ranked]
 
     def _keywords(self, windows):
         rate, found = self.feature_extractor.sampling_rate, []

@@ -91,7 +91,7 @@ def tune(
     results = []
     for settings in tqdm(candidates, desc="Decoding"):
         dataset.processor.decoding = settings
-        results.append((settings, evaluate_batches(dataset, batches)))
+        results.append((settings, evaluate_batches(dataset, batches).metrics))
     results.sort(key=lambda result: [-result[1].get(name, 0.0) for name in list(COLUMNS)[:2]])
     dataset.processor.decoding = results[0][0]
     return results

@@ -42,6 +42,8 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
         ("task_adapter_bottleneck_size", {"task_adapter_bottleneck_size": 0}),
         ("classification_loss_weight", {"classification_loss_weight": 1.01}),
         ("classification_loss_weight", {"classification_loss_weight": -0.01}),
+        ("label_thresholds", {"label_thresholds": {"Rudeness": 0.5}}),
+        ("label_thresholds", {"label_thresholds": {"Profanity": 30}}),
         ("problem_type", {"problem_type": "single_label_classification"}),
         ("feat_extract_norm", {"feat_extract_norm": "batch"}),
         ("mask_feature_prob", {"mask_feature_prob": 0.1}),
@@ -50,7 +52,7 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
     ],
 )
 def test_invalid_fields_are_named(field, fields):
-    with pytest.raises(StrictDataclassClassValidationError, match=f"ValueError: `{field}`"):
+    with pytest.raises(StrictDataclassClassValidationError, match=f"ValueError: `{field}[`[]"):
         WavLMToxicityMTLConfig(**fields)
 
 
@@ -74,6 +76,21 @@ def test_limits_are_valid(fields):
     config = WavLMToxicityMTLConfig(**fields)
     for name, value in fields.items():
         assert getattr(config, name) == (list(value) if name == "tasks" else value)
+
+
+def test_thresholds():
+    config = WavLMToxicityMTLConfig(label_thresholds={"Profanity": 0.3, "NoViolation": 0.1})
+    assert config.thresholds["Profanity"] == 0.3 and config.thresholds["Bullying"] == 0.5
+    assert list(config.thresholds) == list(config.label2id)
+    scores = {"Profanity": 0.3, "Bullying": 0.49, "Other": 0.5, "NoViolation": 1.0}
+    assert config.violations(scores) == ["Profanity", "Other"]
+
+
+def test_thresholds_of_labels_that_a_new_model_lacks_are_dropped():
+    old = WavLMToxicityMTLConfig(label_thresholds={"Profanity": 0.3, "Other": 0.2})
+    assert WavLMToxicityMTLConfig.from_wavlm(old).label_thresholds == old.label_thresholds
+    new = WavLMToxicityMTLConfig.from_wavlm(old, id2label={0: "Profanity", 1: "Spam"})
+    assert new.label_thresholds == {"Profanity": 0.3}
 
 
 def test_unknown_field():

@@ -74,6 +74,17 @@ def test_metrics_by_hand():
         "support_Profanity": 2,
         "support_NoViolation": 1,
     } | {f"support_{name}": 0 for name in ("DatingAndSexting", "Racist", "Bullying", "Other")}
+    # each score in a bin of its own, but for the other labels
+    logits = np.array([[2.0, -2.0], [0.5, 1.0], [-1.0, 2.0]])
+    scores, targets, other = 1 / (1 + np.exp(-logits)), np.array([[1, 0], [0, 1], [1, 0]]), sigmoid(-9)
+    calibration = {
+        "brier_score": (np.square(scores - targets).sum() + 4 * 3 * other**2) / 18,
+        "calibration_error": 100 * (np.abs(scores - targets).sum() + 4 * 3 * other) / 18,
+        "precision_Profanity": 50,  # a, b
+        "recall_Profanity": 50,
+        "precision_NoViolation": 50,  # b, c
+        "recall_NoViolation": 100,
+    }
     # a: good/good (tn), damn/damn (tp), shut up/nothing (fn); b: good/good (tn), good/crap (fp); c does not count
     keyword = {
         "false_accept_rate": 100 / 3,
@@ -89,7 +100,7 @@ def test_metrics_by_hand():
         "tn": 2,
         "support": 2,
     }
-    expected = classification | {f"keyword_{name}": value for name, value in keyword.items()}
+    expected = classification | calibration | {f"keyword_{name}": value for name, value in keyword.items()}
     expected["quality"] = (classification["mAP"] + 50) / 2
     assert metrics == pytest.approx(expected)
 
@@ -103,6 +114,7 @@ def test_predictions_join_the_windows_of_a_clip():
     assert a.scores["NoViolation"] == pytest.approx(sigmoid(-2.0))
     assert b.scores["Profanity"] == pytest.approx(sigmoid(0.5))
     assert list(a.scores) == list(evaluation.config.label2id)
+    assert "Profanity" in a.violations and "Profanity" not in c.violations and "NoViolation" not in c.violations
     assert [clip.words for clip in (a, b, c)] == [["good", "damn"], ["good", "crap"], ["damn"]]
     (keyword,) = a.keywords
     assert keyword.keyword == "damn" and keyword.labels == ("Profanity",)
@@ -231,9 +243,10 @@ def test_prediction_as_json():
     assert fields["keywords"] == [
         {"keyword": "damn", "labels": ("Profanity",), "start": 1.2, "end": 1.28, "score": score}
     ]
-    assert ClipPrediction("x", None, None, None).to_dict() == {
+    assert ClipPrediction("x", None, None, None, None).to_dict() == {
         "id": "x",
         "scores": None,
+        "violations": None,
         "keywords": None,
         "words": None,
     }

@@ -13,13 +13,15 @@ from pathlib import Path
 import evaluate
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, brier_score_loss, precision_score, recall_score
 
 from modeling_toxmtl.labels import LABELS, aggregate_windows
 from modeling_toxmtl.metrics import (
     align_words,
     average_precision,
+    calibration_metrics,
     classification_metrics,
+    decision_metrics,
     keyword_metrics,
 )
 
@@ -130,6 +132,39 @@ def test_classification_metrics_do_not_depend_on_the_order_of_clips():
     order = rng.permutation(50)
     shuffled = classification_metrics(scores[order], labels[order], LABELS)
     assert shuffled == classification_metrics(scores, labels, LABELS)
+
+
+def test_calibration_by_hand():
+    scores = np.array([[0.25, 0.9], [0.21, 0.9], [0.75, 0.9], [1.0, 0.9]])
+    labels = np.array([[0, 1], [1, 1], [1, 1], [1, 0]])
+    # first label: bins 0.2 to 0.3 (mean score 0.23, share 1/2), 0.7 to 0.8 (0.75, 1), 0.9 to 1; second: (0.9, 3/4)
+    errors = [(2 * 0.27 + 0.25 + 0) / 4, 0.15]
+    brier = ((0.25**2 + 0.79**2 + 0.25**2 + 0) / 4 + (3 * 0.1**2 + 0.9**2) / 4) / 2
+    metrics = calibration_metrics(scores, labels)
+    assert metrics == pytest.approx({"brier_score": brier, "calibration_error": 100 * sum(errors) / 2})
+
+
+def test_calibration_and_decisions_equal_scikit_learn():
+    rng = np.random.default_rng(0)
+    scores = rng.random((200, 2))
+    labels = (rng.random((200, 2)) < scores).astype(int)
+    expected = np.mean([brier_score_loss(labels[:, column], scores[:, column]) for column in range(2)])
+    assert calibration_metrics(scores, labels)["brier_score"] == pytest.approx(expected)
+    metrics = decision_metrics(scores, labels, {"a": 0.3, "b": 0.8})
+    for column, (name, threshold) in enumerate({"a": 0.3, "b": 0.8}.items()):
+        reached = scores[:, column] >= threshold
+        assert metrics[f"precision_{name}"] == pytest.approx(100 * precision_score(labels[:, column], reached))
+        assert metrics[f"recall_{name}"] == pytest.approx(100 * recall_score(labels[:, column], reached))
+
+
+def test_a_score_on_the_threshold_counts():
+    assert decision_metrics([[0.5], [0.4]], [[1], [1]], {"a": 0.5}) == {"precision_a": 100, "recall_a": 50}
+
+
+def test_calibration_and_decisions_without_clips():
+    nothing = np.zeros((0, 1))
+    assert calibration_metrics(nothing, nothing) == {"brier_score": None, "calibration_error": None}
+    assert decision_metrics(nothing, nothing, {"a": 0.5}) == {"precision_a": None, "recall_a": None}
 
 
 @pytest.mark.parametrize("clips", [0, 3])

@@ -99,7 +99,7 @@ def test_stock_pipeline_gives_the_same_scores(pipe, model):
 def test_half_precision_model(pipe, dtype):
     half = ToxicityDetectionPipeline(model=tiny_speech_model().to(dtype), processor=tiny_processor())
     assert_same(half(tone(RATE)), pipe(tone(RATE)), tolerance=0.05)
-    assert set(half(tone(RATE), return_keywords=True)) == {"labels", "keywords"}
+    assert set(half(tone(RATE), return_keywords=True)) == {"violations", "labels", "keywords"}
 
 
 # --- inputs
@@ -215,8 +215,17 @@ def test_score_timeline(pipe):
     for window, part in zip(verdict["windows"], np.split(clip, [RATE, 2 * RATE]), strict=True):
         assert_same(window["labels"], pipe(part))
     top = pipe(clip, return_windows=True, return_keywords=True, top_k=1)
-    assert set(top) == {"labels", "keywords", "windows"}
+    assert set(top) == {"violations", "labels", "keywords", "windows"}
     assert top["windows"] == [{"start": 0.0, "end": 2.5, "labels": top["labels"]}]
+
+
+def test_violations_reach_the_thresholds_of_the_configuration(pipe, monkeypatch):
+    """Whatever is left out of the list of labels; being harmless is no violation."""
+    scores = {item["label"]: item["score"] for item in pipe(tone(RATE))}
+    thresholds = dict.fromkeys(scores, 0.0) | {"Profanity": scores["Profanity"] + 1e-3}
+    monkeypatch.setattr(pipe.model.config, "label_thresholds", thresholds)
+    verdict = pipe(tone(RATE), return_keywords=True, top_k=1)
+    assert set(verdict["violations"]) == set(scores) - {"Profanity", "NoViolation"}
 
 
 def test_keywords_have_times_in_the_clip(pipe):
@@ -384,12 +393,14 @@ def test_module_runs(folder, tmp_path, monkeypatch, capsys):
 
 def test_verdict_in_words():
     verdict = {
+        "violations": ["Profanity"],
         "labels": [{"label": "Profanity", "score": 0.5}, {"label": "NoViolation", "score": 0.042}],
         "keywords": [{"keyword": "damn", "labels": ("Profanity", "Other"), "start": 1.2, "end": 1.284, "score": 0.9}],
     }
     lines = format_verdict("clip.ogg", verdict).split("\n")
-    assert lines[0] == "clip.ogg"
+    assert lines[0] == "clip.ogg: Profanity"
     assert lines[1].split() == ["Profanity", "50.0%", "█" * 10]
     assert lines[2].split() == ["NoViolation", "4.2%", "█"]
     assert lines[3].split() == ["1.20–1.28", "s", "'damn'", "(Profanity,", "Other),", "score", "0.90"]
     assert format_verdict("clip.ogg", {**verdict, "keywords": []}).endswith("no toxic keyword heard")
+    assert format_verdict("clip.ogg", {**verdict, "violations": []}).startswith("clip.ogg: no violation\n")

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModelForAudioClassification, AutoProces
 import run_mtl
 from datasets_scripts.schema import Row, write_split
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
+from modeling_toxmtl.calibration import LabelCalibration
 from modeling_toxmtl.data import load_clips
 from modeling_toxmtl.evaluation import markdown_table
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
@@ -182,6 +184,22 @@ def test_results(trained, workbench):
         assert metrics["quality"] == pytest.approx((metrics["mAP"] + metrics["keyword_f1"]) / 2)
         assert metrics["loss"] > 0
         assert not any("per_second" in name or "time" in name or "epoch" in name for name in metrics)
+
+
+def test_calibration(trained):
+    """What was chosen on the validation split is in the saved model, and gives the scores of the test split."""
+    folder, results = trained
+    config = AutoConfig.from_pretrained(folder)
+    assert {name: label["threshold"] for name, label in results["calibration"].items()} == config.label_thresholds
+    assert list(config.label_thresholds) == list(LABELS)
+    assert results["calibration"]["NoViolation"] != asdict(LabelCalibration())
+    raw = results["calibration"]["DatingAndSexting"]  # no clip has it
+    assert raw == asdict(LabelCalibration())
+    test, before = results["test"], results["test_uncalibrated"]
+    assert before.keys() == {"brier_score", "calibration_error"} <= test.keys()
+    assert before["brier_score"] != test["brier_score"]
+    for clip in read_lines(folder / "predictions.jsonl"):
+        assert clip["violations"] == config.violations(clip["scores"])
 
 
 def test_table(trained, capsys):
@@ -461,7 +479,7 @@ def test_accelerate_launch(workbench, tmp_path, launcher, processes):
 
 
 def test_validation_results_are_those_of_the_saved_model(workbench, tmp_path):
-    """They are taken from the logs of the best checkpoint, not measured once more."""
+    """Measured after calibration."""
     trained = run(workbench, tmp_path / "trained", "--do_train", num_train_epochs=3)
     again = run(
         workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "trained", test_split="validation"
