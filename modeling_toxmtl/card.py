@@ -141,12 +141,12 @@ def _threshold_rows(config, metrics):
     return [
         {
             "name": name,
-            "value": value,
+            "value": config.thresholds[name],
             "precision": metrics.get(f"precision_{name}"),
             "recall": metrics[f"recall_{name}"],
         }
-        for name, value in (config.label_thresholds or {}).items()
-        if f"recall_{name}" in metrics
+        for name in config.label2id
+        if name in (config.label_thresholds or {}) and f"recall_{name}" in metrics
     ]
 
 

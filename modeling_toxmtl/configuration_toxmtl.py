@@ -112,7 +112,8 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(LABELS))
         if self.id2label is not None:
-            self.label2id = {label: int(index) for index, label in self.id2label.items()}
+            self.id2label = {int(index): self.id2label[index] for index in sorted(self.id2label, key=int)}
+            self.label2id = {label: index for index, label in self.id2label.items()}
         self.problem_type = self.problem_type or "multi_label_classification"
         if not __name__.startswith("transformers_modules."):  # the installed package registers its classes itself
             for name in (

@@ -52,6 +52,22 @@ def test_every_number_comes_from_the_results(folder):
     assert "| mAP | 18.00 [15.00, 20.50] |" in write_model_card(folder)
 
 
+def test_thresholds_and_calibration(folder):
+    model = tiny_speech_model(label_thresholds={"Racist": 0.25, "Other": 0.5})
+    model.save_pretrained(folder)
+    results = {**RESULTS, "test_uncalibrated": {"calibration_error": 21.36, "brier_score": 0.2}}
+    results["test"] = {**RESULTS["test"], "precision_Racist": 62.5, "recall_Racist": 40.0, "recall_Other": 0.0} | {
+        "calibration_error": 4.31,
+        "brier_score": 0.1234,
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    card = write_model_card(folder)
+    assert "| Racist | 0.25 | 62.5 | 40.0 |\n| Other | 0.50 | - | 0.0 |\n" in card
+    assert "calibration error is 4.3 % (21.4 % before)" in card
+    assert "Brier score 0.123 (0.200 before)" in card
+    assert "On the test split, in\npercent" in card
+
+
 def test_metadata_is_what_the_hub_reads(folder):
     (folder / "results.json").write_text(json.dumps(RESULTS))
     data = ModelCard(write_model_card(folder, name="me/model", license="mit")).data

@@ -78,6 +78,11 @@ def test_limits_are_valid(fields):
         assert getattr(config, name) == (list(value) if name == "tasks" else value)
 
 
+def test_labels_are_in_the_order_of_the_outputs():
+    names = {str(index): f"label {index}" for index in (10, 2, 0, 1, *range(3, 10))}
+    assert list(WavLMToxicityMTLConfig(id2label=names).label2id) == [f"label {index}" for index in range(11)]
+
+
 def test_thresholds():
     config = WavLMToxicityMTLConfig(label_thresholds={"Profanity": 0.3, "NoViolation": 0.1})
     assert config.thresholds["Profanity"] == 0.3 and config.thresholds["Bullying"] == 0.5

@@ -24,6 +24,7 @@ from modeling_toxmtl import (
     WavLMForToxicityMTL,
     WavLMToxicityMTLConfig,
 )
+from modeling_toxmtl.calibration import CalibrationArguments
 from modeling_toxmtl.card import write_model_card
 from modeling_toxmtl.data import read_labels
 from modeling_toxmtl.evaluation import markdown_table
@@ -71,6 +72,13 @@ def test_export_commands_of_the_recipes_parse():
     (command,) = re.findall(r"^python -m modeling_toxmtl.export (.*)$", text, flags=re.MULTILINE)
     (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(shlex.split(command))
     assert args.private and args.repo_id == "me/my-model"
+
+
+def test_calibration_commands_of_the_recipes_parse():
+    text = "".join(code_blocks("bash", "docs/recipes.md"))
+    (command,) = re.findall(r"^python -m modeling_toxmtl.calibration (.*)$", text, flags=re.MULTILINE)
+    (args,) = HfArgumentParser(CalibrationArguments).parse_args_into_dataclasses(shlex.split(command))
+    assert args.min_precision == 0.9
 
 
 def test_keyword_list_of_the_readme_loads():
