@@ -37,6 +37,7 @@ from modeling_toxmtl.evaluation import markdown_table, system_name
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
 from modeling_toxmtl.metrics import calibration_metrics
+from modeling_toxmtl.processing_toxmtl import alphabet_tokenizer
 from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
 
 
@@ -72,6 +73,10 @@ class ModelArguments:
     labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
     keywords: str | None = field(
         default=None, metadata={"help": "Keyword list, a JSON file; default: the packaged one."}
+    )
+    characters: str | None = field(
+        default=None,
+        metadata={"help": "Letters of the keyword head, for another alphabet than the checkpoint's; it starts anew."},
     )
     language_model: str | None = field(
         default=None,
@@ -128,6 +133,8 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
     keywords = KeywordList.from_file(args.keywords) if args.keywords else None
     processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, revision=args.model_revision)
+    if args.characters:
+        processor.tokenizer = alphabet_tokenizer(args.characters)
     if args.language_model:
         processor.language_model = args.language_model
     if args.decoder:
@@ -150,6 +157,8 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
         dtype="float32",
         ignore_mismatched_sizes=True,  # heads for other labels or characters start anew
     )
+    if args.characters and "keyword" in model.config.tasks:
+        model.lm_head.reset_parameters()  # as many other letters would pass for the same
     if args.freeze_feature_encoder:
         model.freeze_feature_encoder()
     if args.freeze_base_model:

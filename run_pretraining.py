@@ -26,6 +26,7 @@ from wordfreq import get_frequency_dict
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, synthesize
+from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.make_demo_corpus import PLAYBACK_RATES
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
@@ -118,7 +119,7 @@ def vocabulary(args: PretrainingArguments) -> dict[str, float]:
     frequencies = get_frequency_dict("en", wordlist="small")
     words = [word for word in frequencies if word.isascii() and word.replace("'", "").isalpha()]
     common = sorted(words, key=frequencies.get, reverse=True)[: args.vocabulary_words]
-    clips = generate_corpus({"train": 3000, "validation": 0, "test": 0}, 0, KeywordList.default())["train"]
+    clips = generate_corpus({"train": 3000, "validation": 0, "test": 0}, 0, KeywordList.default(), ENGLISH)["train"]
     voice_chat = Counter(word for clip in clips for word in normalize_text(clip.transcript))
     probabilities = Counter()
     for counts, share in (
@@ -135,7 +136,7 @@ class EnglishSpeech(IterableDataset):
     """Endless synthesised sentences of one split's voices; the seed and the position fix each of them."""
 
     def __init__(self, args: PretrainingArguments, split: str, seed: int, clips: int | None = None):
-        self.args, self.voices, self.seed, self.clips = args, VOICES[split], seed, clips
+        self.args, self.voices, self.seed, self.clips = args, VOICES["en"][split], seed, clips
         probabilities = vocabulary(args)
         self.words, self.probabilities = list(probabilities), np.array(list(probabilities.values()))
         self.tokenizer, self.feature_extractor = character_tokenizer(), speech_feature_extractor()

@@ -18,6 +18,7 @@ from transformers import HfArgumentParser
 
 from datasets_scripts import annotate, chunk, label, transcribe
 from datasets_scripts.demo_grammar import generate_corpus
+from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.ogg_opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
 from datasets_scripts.pipeline_demo import speak_recording
 from datasets_scripts.stages import WorkArguments
@@ -62,7 +63,7 @@ def time_stages(recordings: Path, work_dir: str, asr_model: str, num_proc: int) 
 
 def main(args: BenchmarkArguments) -> dict:
     """Prints and returns the figures."""
-    texts = generate_corpus({"train": 20, "validation": 0, "test": 0}, 0, KeywordList.default())["train"]
+    texts = generate_corpus({"train": 20, "validation": 0, "test": 0}, 0, KeywordList.default(), ENGLISH)["train"]
     audio, _, _ = speak_recording(texts, "train", np.random.default_rng(0))
     track = encode_dtx(load_audio(audio), SAMPLING_RATE, 24_000)
     with tempfile.TemporaryDirectory() as folder:

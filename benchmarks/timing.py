@@ -17,6 +17,7 @@ from transformers import HfArgumentParser
 
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.espeak import VOICES, SpokenWord, synthesize_words
+from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl import KeywordList, ToxicityMTLProcessor, WavLMForToxicityMTL
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.keywords import normalize_text
@@ -70,12 +71,12 @@ def main(args: TimingArguments) -> dict:
     model = WavLMForToxicityMTL.from_pretrained(args.model_name_or_path).eval()
     processor = ToxicityMTLProcessor.from_pretrained(args.model_name_or_path)
     clips = generate_corpus(
-        {"train": 0, "validation": 0, "test": 4 * args.num_clips}, args.seed, KeywordList.default()
+        {"train": 0, "validation": 0, "test": 4 * args.num_clips}, args.seed, KeywordList.default(), ENGLISH
     )
     texts = [" ".join(normalize_text(clip.transcript)) for clip in clips["test"] if clip.keywords]
     rng, found, said = np.random.default_rng(args.seed), [], 0
     for text in tqdm(texts[: args.num_clips], desc="Listening", unit="clip"):
-        voice = VOICES["test"][rng.integers(len(VOICES["test"]))]
+        voice = VOICES["en"]["test"][rng.integers(len(VOICES["en"]["test"]))]
         samples, rate, words = synthesize_words(text, voice, rate=rng.integers(130, 200))
         samples = resample(samples, rate, SAMPLING_RATE)
         features = processor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")

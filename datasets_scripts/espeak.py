@@ -49,7 +49,10 @@ class SpokenWord(NamedTuple):
     end: float
 
 
-ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
+ACCENTS = {
+    "en": ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc"),
+    "es": ("es", "es-419"),
+}
 
 MADE_UP_VARIANTS = tuple(f"made{number}" for number in range(400))
 
@@ -64,9 +67,13 @@ VARIANTS = {
     "test": ("m7", "f5", "Alex", "anika", "quincy", "miguel"),
 }
 
+# language -> split -> voices
 VOICES = {
-    split: [Voice(accent, variant) for variant in variants for accent in ACCENTS]
-    for split, variants in VARIANTS.items()
+    language: {
+        split: [Voice(accent, variant) for variant in variants for accent in accents]
+        for split, variants in VARIANTS.items()
+    }
+    for language, accents in ACCENTS.items()
 }
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: the call returns when the callback has had every sample

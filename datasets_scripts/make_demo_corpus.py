@@ -1,6 +1,7 @@
 """Builds the demo corpus: synthetic voice chat with toxicity labels, offline, in about a minute.
 
     python -m datasets_scripts.make_demo_corpus --output_dir demo_data
+    python -m datasets_scripts.make_demo_corpus --output_dir demo_data_es --language es --train_clips 2000
 
 Design choices:
 - Texts are made first, in one process, because no sentence may occur twice; the costly part, speech and Opus, is
@@ -18,6 +19,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,13 +27,28 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, render_hours
-from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
+from datasets_scripts.demo_grammar import SPLITS, ClipText, Grammar, generate_corpus
 from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, Voice, synthesize
+from datasets_scripts.grammar_en import ENGLISH
+from datasets_scripts.grammar_es import SPANISH
 from datasets_scripts.schema import Row, split_path, write_split
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import NO_VIOLATION
 
+
+class Language(NamedTuple):
+    """What is said in a language, and its name."""
+
+    name: str
+    grammar: Grammar
+    keywords: KeywordList
+
+
+LANGUAGES = {
+    "en": Language("English", ENGLISH, KeywordList.default()),
+    "es": Language("Spanish", SPANISH, KeywordList.from_file(Path(__file__).parent / "keywords_es.json")),
+}
 
 # Raise it when voices or effects change: the hash of the texts does not see them.
 FORMAT_VERSION = 2
@@ -53,7 +70,7 @@ MAX_DURATIONS = {"train": 15.0, "validation": 60.0, "test": 60.0}
 CARD = """\
 ---
 license: apache-2.0
-language: en
+language: {language}
 pretty_name: Demo corpus of synthetic toxic voice chat
 task_categories:
 - audio-classification
@@ -67,12 +84,12 @@ configs:
 
 # Demo corpus of synthetic toxic voice chat
 
-English sentences of voice chat in six classes of toxicity, spoken by espeak-ng and sent through a simulated voice-chat
-channel (background noise, gain, clipping, Opus at 12 to 32 kbit/s). For demonstrations and tests: **no figure measured
-on it says how a model does on people.** It contains swear words, insults and mild sexual language. The Racist class is
-made of invented words, peoples and places.
+{language_name} sentences of voice chat in six classes of toxicity, spoken by espeak-ng and sent through a simulated
+voice-chat channel (background noise, gain, clipping, Opus at 12 to 32 kbit/s). For demonstrations and tests: **no
+figure measured on it says how a model does on people.** It contains swear words, insults and mild sexual language. The
+Racist class is made of invented words, peoples and places.
 
-    python -m datasets_scripts.make_demo_corpus {sizes} --seed {seed}
+    python -m datasets_scripts.make_demo_corpus --language {language} {sizes} --seed {seed}
 
 ## Hours by label
 
@@ -113,6 +130,7 @@ class DemoCorpusArguments:
     """What to build, and where."""
 
     output_dir: str = field(default="demo_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
+    language: str = field(default="en", metadata={"help": f"Language of the corpus: {' or '.join(LANGUAGES)}."})
     train_clips: int = field(default=3200, metadata={"help": "Number of training clips."})
     validation_clips: int = field(default=200, metadata={"help": "Number of validation clips."})
     test_clips: int = field(default=400, metadata={"help": "Number of test clips."})
@@ -121,6 +139,8 @@ class DemoCorpusArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace another corpus in the folder."})
 
     def __post_init__(self):
+        if self.language not in LANGUAGES:
+            raise ValueError(f"--language is {self.language!r}: choose one of {', '.join(LANGUAGES)}.")
         if self.num_proc < 1:
             raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
         if self.seed < 0:
@@ -141,6 +161,7 @@ class Recipe:
     seed: int
     index: int
     text: ClipText
+    language: str = "en"
 
 
 def make_clip(recipe: Recipe) -> Row:
@@ -148,7 +169,8 @@ def make_clip(recipe: Recipe) -> Row:
     text, split_number = recipe.text, SPLITS.index(recipe.text.split)
     # The 1 sets the stream apart from that of the text.
     rng = np.random.default_rng(np.random.SeedSequence([recipe.seed, split_number, recipe.index, 1]))
-    voice = VOICES[text.split][rng.integers(len(VOICES[text.split]))]
+    voices = VOICES[recipe.language][text.split]
+    voice = voices[rng.integers(len(voices))]
     playback_rate = rng.uniform(*PLAYBACK_RATES[text.split])
     speech, sampling_rate = speak(text.transcript, voice, playback_rate, MAX_DURATIONS[text.split], rng)
     audio, duration = send(speech, sampling_rate, draw_channel(rng), rng)
@@ -198,7 +220,8 @@ def main(args: DemoCorpusArguments) -> None:
         FileExistsError: if the folder holds something else and `overwrite` is not set.
     """
     output_dir = Path(args.output_dir)
-    corpus = generate_corpus(args.num_clips, args.seed, KeywordList.default())
+    language = LANGUAGES[args.language]
+    corpus = generate_corpus(args.num_clips, args.seed, language.keywords, language.grammar)
     settings = corpus_settings(args, corpus)
     manifest_path = output_dir / "manifest.json"
     if is_complete(manifest_path, settings):
@@ -208,9 +231,9 @@ def main(args: DemoCorpusArguments) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     # Without statistics it marks an unfinished corpus, which the next run may replace.
     manifest_path.write_text(json.dumps({"settings": settings}, indent=2) + "\n")
-    durations = build(corpus, args.seed, output_dir, args.num_proc)
+    durations = build(corpus, args, output_dir)
     statistics = {split: summarize(corpus[split], durations[split]) for split in SPLITS}
-    (output_dir / "README.md").write_text(render_card(args.seed, statistics))
+    (output_dir / "README.md").write_text(render_card(args.seed, args.language, statistics))
     manifest = {"settings": settings, "statistics": statistics}
     manifest_path.write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"Wrote {sum(args.num_clips.values())} clips to {output_dir}, hours by label:\n{render_hours(statistics)}")
@@ -246,15 +269,15 @@ def check_writable(output_dir: Path, settings: dict, overwrite: bool) -> None:
     )
 
 
-def build(corpus: dict[str, list[ClipText]], seed: int, output_dir: Path, num_proc: int) -> dict[str, list[float]]:
+def build(corpus: dict[str, list[ClipText]], args: DemoCorpusArguments, output_dir: Path) -> dict[str, list[float]]:
     """Makes the audio of all texts and writes the files; returns the clips' durations in seconds by split."""
     durations = {}
     with (
-        _lazy_map(num_proc) as lazy_map,
+        _lazy_map(args.num_proc) as lazy_map,
         tqdm(total=sum(map(len, corpus.values())), desc="Speaking", unit="clip") as progress,
     ):
         for split, texts in corpus.items():
-            recipes = [Recipe(seed, index, text) for index, text in enumerate(texts)]
+            recipes = [Recipe(args.seed, index, text, args.language) for index, text in enumerate(texts)]
             durations[split] = []
             rows = _noted(lazy_map(make_clip, recipes), durations[split], progress)
             write_split(rows, output_dir, split)
@@ -306,12 +329,14 @@ def summarize(texts: Sequence[ClipText], durations: Sequence[float]) -> dict:
     }
 
 
-def render_card(seed: int, statistics: dict[str, dict]) -> str:
+def render_card(seed: int, language: str, statistics: dict[str, dict]) -> str:
     """The data-set card, with the figures of this very corpus."""
     return CARD.format(
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in SPLITS),
         size="n<1K" if sum(figures["clips"] for figures in statistics.values()) < 1000 else "1K<n<10K",
         seed=seed,
+        language=language,
+        language_name=LANGUAGES[language].name,
         sizes=" ".join(f"--{split}_clips {figures['clips']}" for split, figures in statistics.items()),
         hours=render_hours(statistics),
         shares=_render_shares(statistics),

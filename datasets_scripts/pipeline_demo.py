@@ -35,6 +35,7 @@ from datasets_scripts.chunk import ChunkStage, RecordingsArguments
 from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
 from datasets_scripts.effects import apply_gain
 from datasets_scripts.espeak import VOICES, synthesize
+from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.label import VIOLATIONS, KeywordArguments, LabelArguments
 from datasets_scripts.ogg_opus import encode_dtx, ogg_file
 from datasets_scripts.stages import WorkArguments, read_manifest, read_rows, write_text_whole
@@ -80,7 +81,7 @@ def speak_recording(
     texts: list[ClipText], split: str, rng: np.random.Generator
 ) -> tuple[bytes, str, list[tuple[float, float]]]:
     """An Ogg-Opus file with DTX in which one voice says the texts, the voice, and from when to when, in seconds."""
-    voice = VOICES[split][rng.integers(len(VOICES[split]))]
+    voice = VOICES["en"][split][rng.integers(len(VOICES["en"][split]))]
     speech_rate, gain = int(rng.integers(*SPEECH_RATES)), rng.uniform(*GAIN_RANGE)
     pieces, spans, position = [], [], 0
     for text in texts:
@@ -104,6 +105,7 @@ def make_recordings(args: PipelineDemoArguments, folder: Path) -> None:
         {split: count * args.sentences for split, count in args.num_recordings.items()},
         args.seed,
         KeywordList.default(),
+        ENGLISH,
     )
     folder.mkdir(parents=True, exist_ok=True)
     recordings, truth = [], []
@@ -158,7 +160,7 @@ def train_filter(args: PipelineDemoArguments, folder: Path) -> None:
     """Trains the classifier on sentences of the train templates that no recording says."""
     # another seed, and no clip longer than those of the recordings
     sizes = {"train": FILTER_TEXTS, "validation": 0, "test": 0}
-    corpus = generate_corpus(sizes, args.seed + TRUTH_SPLIT_SEED, KeywordList.default())["train"]
+    corpus = generate_corpus(sizes, args.seed + TRUTH_SPLIT_SEED, KeywordList.default(), ENGLISH)["train"]
     rows = [{"text": " ".join(normalize_text(text.transcript)), "labels": list(text.labels)} for text in corpus]
     set_seed(args.seed)
     model, tokenizer = small_text_model([row["text"] for row in rows])

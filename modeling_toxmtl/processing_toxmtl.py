@@ -86,6 +86,19 @@ def character_tokenizer(characters: tuple[str, ...] = CHARACTERS) -> Wav2Vec2CTC
         return Wav2Vec2CTCTokenizer(str(vocab_file), word_delimiter_token=WORD_DELIMITER)
 
 
+def alphabet_tokenizer(letters: str) -> Wav2Vec2CTCTokenizer:
+    """CTC tokenizer for another alphabet.
+
+    Args:
+        letters: each once, in lower case, composed (NFC); an apostrophe too, if the words have one.
+    """
+    if repeated := sorted({letter for letter in letters if letters.count(letter) > 1}):
+        raise ValueError(f"The alphabet has {', '.join(map(repr, repeated))} more than once: {letters!r}.")
+    if any(letter != letter.casefold() or letter.isspace() for letter in letters):
+        raise ValueError(f"The alphabet must be letters in lower case, without spaces, but is {letters!r}.")
+    return character_tokenizer((*SPECIAL_TOKENS, WORD_DELIMITER, *letters))
+
+
 def speech_feature_extractor() -> Wav2Vec2FeatureExtractor:
     """16 kHz waveforms, each normalised to zero mean and unit variance over its own length."""
     return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLING_RATE, do_normalize=True, return_attention_mask=True)

@@ -19,6 +19,7 @@ from datasets_scripts.demo_grammar import (
     render,
     template_ids,
 )
+from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList, normalize_text
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
@@ -33,7 +34,9 @@ def sentence(text):
 
 @pytest.fixture(scope="module")
 def corpus():
-    return generate_corpus({"train": 2000, "validation": 200, "test": 400}, seed=0, keyword_list=KEYWORDS)
+    return generate_corpus(
+        {"train": 2000, "validation": 200, "test": 400}, seed=0, keyword_list=KEYWORDS, grammar=ENGLISH
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +69,9 @@ def test_no_sentence_occurs_twice_in_the_corpus(corpus):
 
 
 def test_a_sentence_that_was_said_is_not_made_again():
-    first = ClipGenerator("train", KEYWORDS, set()).generate_clip(np.random.default_rng(5))
+    first = ClipGenerator("train", KEYWORDS, ENGLISH, set()).generate_clip(np.random.default_rng(5))
     said = {tuple(normalize_text(first.transcript))}
-    second = ClipGenerator("train", KEYWORDS, said).generate_clip(np.random.default_rng(5))
+    second = ClipGenerator("train", KEYWORDS, ENGLISH, said).generate_clip(np.random.default_rng(5))
     assert second.transcript != first.transcript
     assert second.labels == first.labels and second.keywords == first.keywords  # only the wording changes
     assert len(said) == 2
@@ -104,7 +107,7 @@ def test_forms_name_keywords_of_the_list_and_kinds_of_templates():
 
 def test_a_keyword_without_a_form_is_an_exclamation():
     keyword_list = KeywordList([KeywordEntry("blimey", ("Profanity",))])
-    clips = generate_corpus({"train": 50, "validation": 1, "test": 1}, 0, keyword_list)["train"]
+    clips = generate_corpus({"train": 50, "validation": 1, "test": 1}, 0, keyword_list, ENGLISH)["train"]
     pieces = [piece for clip in clips for piece in clip.pieces if piece.keyword and piece.labels]
     assert pieces and {(piece.keyword, piece.kind) for piece in pieces} == {("blimey", "exclamation")}
 
@@ -151,7 +154,9 @@ def test_length_tells_little_about_the_label(train):
 
 
 def test_every_keyword_is_frequent_enough_to_learn_and_the_first_are_more_frequent():
-    corpus = generate_corpus({"train": 2400, "validation": 200, "test": 400}, seed=1, keyword_list=KEYWORDS)
+    corpus = generate_corpus(
+        {"train": 2400, "validation": 200, "test": 400}, seed=1, keyword_list=KEYWORDS, grammar=ENGLISH
+    )
     counts = Counter(keyword for clip in corpus["train"] for keyword in clip.keywords)
     assert len(counts) == 6 * 4 + 1  # four of each set of labels, one of which has a single keyword
     assert min(counts.values()) >= 20
@@ -180,12 +185,12 @@ def test_long_clips_are_in_validation_and_test_only(corpus):
 
 def test_the_seed_decides():
     sizes = {"train": 20, "validation": 5, "test": 5}
-    assert generate_corpus(sizes, 3, KEYWORDS) == generate_corpus(sizes, 3, KEYWORDS)
-    assert generate_corpus(sizes, 3, KEYWORDS) != generate_corpus(sizes, 4, KEYWORDS)
+    assert generate_corpus(sizes, 3, KEYWORDS, ENGLISH) == generate_corpus(sizes, 3, KEYWORDS, ENGLISH)
+    assert generate_corpus(sizes, 3, KEYWORDS, ENGLISH) != generate_corpus(sizes, 4, KEYWORDS, ENGLISH)
 
 
 def test_a_list_with_everyday_words_is_refused_when_it_makes_the_labels_wrong():
-    generator = ClipGenerator("train", KeywordList([KeywordEntry("the", ("Other",))]), set())
+    generator = ClipGenerator("train", KeywordList([KeywordEntry("the", ("Other",))]), ENGLISH, set())
     with pytest.raises(ValueError, match="everyday words"):
         for seed in range(200):
             generator.generate_clip(np.random.default_rng(seed), is_long=True)

@@ -74,9 +74,9 @@ def test_audio_decodes_at_the_stated_duration_and_is_heard(corpus):
 
 def test_voices_are_disjoint_between_splits(corpus):
     speakers = {split: set(rows["speaker"]) for split, rows in corpus.items()}
-    for split, voices in VOICES.items():
+    for split, voices in VOICES["en"].items():
         assert speakers[split] <= {voice.name for voice in voices}
-    variants = [{voice.variant for voice in voices} for voices in VOICES.values()]
+    variants = [{voice.variant for voice in voices} for voices in VOICES["en"].values()]
     assert sum(map(len, variants)) == len(set.union(*variants))
 
 
@@ -87,7 +87,7 @@ def test_two_processes_make_the_same_files_as_one(corpus_dir, tmp_path):
 
 @pytest.mark.parametrize("variant", ["m3", "f2", "caleb"])  # pitch flutter, breath, whisper
 def test_a_clip_does_not_depend_on_what_was_said_before(variant):
-    voice = next(voice for voice in VOICES["train"] if voice.variant == variant)
+    voice = next(voice for voice in VOICES["en"]["train"] if voice.variant == variant)
 
     def say(text):
         return speak(text, voice, 1.0, 15.0, np.random.default_rng(3))[0]
@@ -104,7 +104,7 @@ def test_the_seed_changes_the_sound_of_a_text():
 
 
 def test_short_texts_are_padded_and_long_ones_spoken_faster():
-    voice = VOICES["test"][0]
+    voice = VOICES["en"]["test"][0]
     shortest, rate = speak("no", voice, 1.0, 15.0, np.random.default_rng(0))
     assert len(shortest) / rate == pytest.approx(1.0, abs=1e-3)
     words = "one two three four five six seven eight nine ten " * 4
@@ -116,7 +116,7 @@ def test_short_texts_are_padded_and_long_ones_spoken_faster():
 
 
 def test_a_playback_rate_shortens_speech_and_raises_its_pitch():
-    voice = VOICES["train"][0]
+    voice = VOICES["en"]["train"][0]
     samples, rate = speak("meet me at the bridge", voice, 1.0, 15.0, np.random.default_rng(0))
     faster, faster_rate = speak("meet me at the bridge", voice, 1.1, 15.0, np.random.default_rng(0))
     assert faster_rate == round(1.1 * rate)
@@ -234,4 +234,4 @@ def test_arguments_that_make_no_sense_are_refused(name, value):
 
 
 def test_every_split_has_voices_and_a_longest_duration():
-    assert set(VOICES) == set(SPLITS) == set(make_demo_corpus.MAX_DURATIONS)
+    assert set(VOICES["en"]) == set(SPLITS) == set(make_demo_corpus.MAX_DURATIONS)

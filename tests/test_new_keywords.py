@@ -7,6 +7,7 @@ from helpers import keyword_list, save_tiny_model, write_corpus
 from benchmarks import new_keywords
 from benchmarks.new_keywords import NEW_KEYWORDS, NewKeywordsArguments, extended_list, figures, main, markdown_table
 from datasets_scripts.demo_grammar import generate_corpus
+from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl import KeywordList
 from modeling_toxmtl.keywords import normalize_text
 
@@ -14,7 +15,7 @@ from modeling_toxmtl.keywords import normalize_text
 def test_new_keywords_are_words_of_the_demo_that_the_list_lacks():
     words = {word for new in NEW_KEYWORDS.values() for word in new}
     sizes = {"train": 3200, "validation": 1, "test": 400}
-    corpus = generate_corpus(sizes, 0, KeywordList.default())
+    corpus = generate_corpus(sizes, 0, KeywordList.default(), ENGLISH)
     for split in ("train", "test"):
         assert words <= {word for clip in corpus[split] for word in normalize_text(clip.transcript)}
     longer = extended_list(KeywordList.default())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datasets_scripts.demo_grammar import generate_corpus
+from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl import ngram
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.ngram import (
@@ -203,7 +204,7 @@ class NaiveModel:
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_held_out_perplexity_is_that_of_the_naive_model(tmp_path, order):
     keywords = KeywordList.default()
-    corpus = generate_corpus({"train": 60, "validation": 6, "test": 6}, 0, keywords)
+    corpus = generate_corpus({"train": 60, "validation": 6, "test": 6}, 0, keywords, ENGLISH)
     train, held_out = (
         [clip.transcript.lower() for clip in corpus[split]]
         + [keywords.substitute(clip.transcript) for clip in corpus[split]]

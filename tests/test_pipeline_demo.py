@@ -10,6 +10,7 @@ from transformers import HfArgumentParser
 
 from datasets_scripts import run_pipeline
 from datasets_scripts.demo_grammar import generate_corpus
+from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.pipeline_demo import PipelineDemoArguments, main, render_report, speak_recording
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.keywords import KeywordList
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_a_recording_is_silent_but_for_its_sentences():
-    texts = generate_corpus({"train": 0, "validation": 0, "test": 2}, 0, KeywordList.default())["test"]
+    texts = generate_corpus({"train": 0, "validation": 0, "test": 2}, 0, KeywordList.default(), ENGLISH)["test"]
     audio, speaker, spans = speak_recording(texts, "test", np.random.default_rng(0))
     samples = load_audio(audio)
     loud = np.flatnonzero(np.abs(samples) > 0.02) / 16_000
