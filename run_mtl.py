@@ -132,9 +132,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tox
 def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLProcessor]:
     """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
     keywords = KeywordList.from_file(args.keywords) if args.keywords else None
-    processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, revision=args.model_revision)
-    if args.characters:
-        processor.tokenizer = alphabet_tokenizer(args.characters)
+    tokenizer = alphabet_tokenizer(args.characters) if args.characters else None
+    processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, args.model_revision, tokenizer)
     if args.language_model:
         processor.language_model = args.language_model
     if args.decoder:

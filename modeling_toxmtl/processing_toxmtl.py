@@ -142,7 +142,11 @@ class ToxicityMTLProcessor(ProcessorMixin):
 
     @classmethod
     def from_checkpoint(
-        cls, name_or_path: str, keywords: KeywordList | None = None, revision: str = "main"
+        cls,
+        name_or_path: str,
+        keywords: KeywordList | None = None,
+        revision: str = "main",
+        tokenizer: Wav2Vec2CTCTokenizer | None = None,
     ) -> "ToxicityMTLProcessor":
         """The processor to fine-tune a checkpoint with: its own tokenizer and feature extractor, where it has them.
 
@@ -151,16 +155,19 @@ class ToxicityMTLProcessor(ProcessorMixin):
             keywords: the keyword list; by default that of the checkpoint, or else the packaged one. Decoding settings
                 and language model are those of the checkpoint, where it has them.
             revision: branch, tag or commit of a Hub checkpoint.
+            tokenizer: another than the checkpoint's, see [`alphabet_tokenizer`].
         """
-        parts = []
-        for part, default in (
-            (Wav2Vec2FeatureExtractor, speech_feature_extractor),
-            (Wav2Vec2CTCTokenizer, character_tokenizer),
-        ):
+
+        def load(part, default):
             try:
-                parts.append(part.from_pretrained(name_or_path, revision=revision))
+                return part.from_pretrained(name_or_path, revision=revision)
             except (OSError, TypeError):  # a bare encoder has no tokenizer; transformers raises either
-                parts.append(default())
+                return default()
+
+        parts = (
+            load(Wav2Vec2FeatureExtractor, speech_feature_extractor),
+            tokenizer or load(Wav2Vec2CTCTokenizer, character_tokenizer),
+        )
         if not has_file(name_or_path, PROCESSOR_NAME, revision=revision):
             return cls(*parts, keywords)
         saved = cls.from_pretrained(name_or_path, revision=revision)

@@ -1,31 +1,25 @@
 """The sentences of the demo corpus: what the splits share, and whether labels and keywords are as planned."""
 
 import itertools
+import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets_scripts.demo_grammar import (
-    CUES,
-    FORM_OF_KEYWORD,
-    LEXICONS,
-    SPLITS,
-    TEMPLATES,
-    ClipGenerator,
-    KeywordDealer,
-    generate_corpus,
-    render,
-    template_ids,
-)
+from datasets_scripts.demo_grammar import SPLITS, ClipGenerator, KeywordDealer, generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
+from datasets_scripts.make_demo_corpus import LANGUAGES
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList, normalize_text
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
 BENIGN = (NO_VIOLATION,)
 KEYWORDS = KeywordList.default()
+ROOT = Path(__file__).parent.parent
+each_language = pytest.mark.parametrize("language", LANGUAGES.values(), ids=LANGUAGES)
 
 
 def sentence(text):
@@ -44,17 +38,23 @@ def train(corpus):
     return corpus["train"]
 
 
-def test_every_kind_of_template_differs_between_the_splits():
-    for kind, templates in TEMPLATES.items():
+@each_language
+def test_every_kind_of_template_differs_between_the_splits(language):
+    for kind, templates in language.grammar.templates.items():
         assert set(templates) == set(SPLITS), kind
         texts = [sentence(text) for split in SPLITS for text in templates[split]]
         assert len(texts) == len(set(texts)), kind
 
 
-def test_template_ids_are_in_one_split_only():
-    ids = [identifier for kind in TEMPLATES for split in SPLITS for identifier in template_ids(kind, split)]
+@each_language
+def test_template_ids_are_in_one_split_only(language):
+    grammar = language.grammar
+    ids = [id for kind in grammar.templates for split in SPLITS for id in grammar.template_ids(kind, split)]
     assert len(ids) == len(set(ids))
-    assert template_ids("insult", "test")[0] == f"insult-{10 + 5:03d}"  # after 10 of train and 5 of validation
+
+
+def test_template_ids_by_hand():
+    assert ENGLISH.template_ids("insult", "test")[0] == f"insult-{10 + 5:03d}"  # after 10 of train and 5 of validation
 
 
 def test_used_templates_are_disjoint_between_splits(corpus):
@@ -77,17 +77,20 @@ def test_a_sentence_that_was_said_is_not_made_again():
     assert len(said) == 2
 
 
-def test_slots_are_known():
-    fills = {"content", "keyword", "a_keyword"}
-    texts = [text for by_split in TEMPLATES.values() for texts in by_split.values() for text in texts]
-    texts += [text for cues in CUES.values() for text in cues]
+@each_language
+def test_slots_are_known(language):
+    grammar, fills = language.grammar, {"content", "keyword", "a_keyword"}
+    texts = [text for by_split in grammar.templates.values() for texts in by_split.values() for text in texts]
+    texts += [text for cues in grammar.cues.values() for text in cues]
     slots = {slot for text in texts for slot in re.findall(r"\{([^{}|]+)\}", text)}
-    assert slots <= fills | set(LEXICONS)
-    assert slots >= set(LEXICONS)  # no lexicon is left over
+    assert slots <= fills | set(grammar.lexicons)
+    assert slots >= set(grammar.lexicons)  # no lexicon is left over
+    assert ("a_keyword" in slots) == (grammar.with_article is not None)
 
 
-def test_templates_have_the_slot_that_their_kind_needs():
-    for kind, templates in TEMPLATES.items():
+@each_language
+def test_templates_have_the_slot_that_their_kind_needs(language):
+    for kind, templates in language.grammar.templates.items():
         has_keyword = kind not in ("carrier", "benign", "near-miss")
         for text in itertools.chain.from_iterable(templates.values()):
             assert text.count("{content}") == (kind == "carrier"), text
@@ -96,13 +99,15 @@ def test_templates_have_the_slot_that_their_kind_needs():
 
 def test_render_fills_slots_from_fills_lexicons_and_alternatives():
     rng = np.random.default_rng(0)
-    texts = {render("{keyword}, {color} {sword|map}", rng, keyword="crap") for _ in range(200)}
-    assert texts == {f"crap, {color} {item}" for color in LEXICONS["color"] for item in ("sword", "map")}
+    texts = {ENGLISH.render("{keyword}, {color} {sword|map}", rng, keyword="crap") for _ in range(200)}
+    assert texts == {f"crap, {color} {item}" for color in ENGLISH.lexicons["color"] for item in ("sword", "map")}
 
 
-def test_forms_name_keywords_of_the_list_and_kinds_of_templates():
-    assert set(FORM_OF_KEYWORD) <= set(KEYWORDS.keywords)
-    assert set(FORM_OF_KEYWORD.values()) <= set(TEMPLATES)
+@each_language
+def test_forms_name_keywords_of_the_list_and_kinds_of_templates(language):
+    assert set(language.grammar.forms) <= set(language.keywords.keywords)
+    assert set(language.grammar.forms.values()) <= set(language.grammar.templates)
+    assert set(language.grammar.cues) == set(language.grammar.cue_weights) == set(LABELS) - {NO_VIOLATION}
 
 
 def test_a_keyword_without_a_form_is_an_exclamation():
@@ -129,10 +134,11 @@ def test_transcripts_hold_the_planned_keywords_and_no_other(corpus):
         assert found == list(clip.keywords), clip.transcript
 
 
-def test_cues_hold_no_keyword():
+@each_language
+def test_cues_hold_no_keyword(language):
     rng = np.random.default_rng(0)
-    for cue in itertools.chain.from_iterable(CUES.values()):
-        assert not KEYWORDS.find(normalize_text(render(cue, rng))), cue
+    for cue in itertools.chain.from_iterable(language.grammar.cues.values()):
+        assert not language.keywords.find(normalize_text(language.grammar.render(cue, rng))), cue
 
 
 def test_shares_of_labels_and_keywords(train):
@@ -194,3 +200,18 @@ def test_a_list_with_everyday_words_is_refused_when_it_makes_the_labels_wrong():
     with pytest.raises(ValueError, match="everyday words"):
         for seed in range(200):
             generator.generate_clip(np.random.default_rng(seed), is_long=True)
+
+
+def test_spanish_is_spelled_with_the_letters_of_its_experiment():
+    """As the filler and the keywords are; its labels follow from the keywords meant and the cues as in English."""
+    experiment = json.loads((ROOT / "experiments" / "spanish_mtl.json").read_text(encoding="utf-8"))
+    name, spanish = Path(experiment["keywords"]).name, LANGUAGES["es"]
+    assert KeywordList.from_file(ROOT / "datasets_scripts" / name).to_dict() == spanish.keywords.to_dict()
+    corpus = generate_corpus({"train": 400, "validation": 50, "test": 100}, 0, spanish.keywords, spanish.grammar)
+    clips = [clip for clips in corpus.values() for clip in clips]
+    letters = {letter for clip in clips for word in normalize_text(clip.transcript) for letter in word}
+    assert letters <= set(experiment["characters"]) and {"ñ", "í", "ó"} <= letters
+    assert set("".join(spanish.keywords.decodable)) <= set(experiment["characters"])
+    assert {keyword for clip in clips for keyword in clip.keywords} == set(spanish.keywords.keywords)
+    for label in LABELS:
+        assert np.mean([label in clip.labels for clip in clips]) > 0.1, label

@@ -16,6 +16,7 @@ from modeling_toxmtl.processing_toxmtl import (
     SPECIAL_TOKENS,
     WORD_DELIMITER,
     ToxicityMTLProcessor,
+    alphabet_tokenizer,
     character_tokenizer,
     speech_feature_extractor,
 )
@@ -395,3 +396,17 @@ def test_from_checkpoint_of_this_package_keeps_its_list(processor, tmp_path):
     assert again.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
     given = ToxicityMTLProcessor.from_checkpoint(str(tmp_path), KeywordList.default())
     assert given.keywords.to_dict() == KeywordList.default().to_dict()
+
+
+def test_alphabet():
+    tokenizer = alphabet_tokenizer("aábñ")
+    assert tokenizer.convert_ids_to_tokens(range(9)) == ["<pad>", "<s>", "</s>", "<unk>", "|", "a", "á", "b", "ñ"]
+    assert tokenizer("bañá").input_ids == [7, 5, 8, 6]
+
+
+@pytest.mark.parametrize(
+    ("letters", "message"), [("abca", "'a' more than once"), ("aB", "lower case"), ("a b", "spaces")]
+)
+def test_alphabet_that_is_none(letters, message):
+    with pytest.raises(ValueError, match=message):
+        alphabet_tokenizer(letters)

@@ -347,6 +347,21 @@ def test_custom_labels_and_keywords(workbench, tmp_path):
     assert test["keyword_support"] == 2  # "damn" and "hello"; "shut up" and "crap" are fillers now
 
 
+def test_another_alphabet(trained, workbench, tmp_path):
+    """A new head for new letters, even for as many as before."""
+    letters = "zyxwvutsrqponmlkjihgfedcba'"  # the packaged ones in another order
+    run(workbench, tmp_path / "out", characters=letters, max_samples=4, num_train_epochs=1, learning_rate=0.0)
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert processor.tokenizer.convert_ids_to_tokens(range(5, 32)) == list(letters)
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (workbench / "checkpoint", tmp_path / "out")
+    )
+    assert before["lm_head.weight"].shape == after["lm_head.weight"].shape
+    assert not torch.allclose(before["lm_head.weight"], after["lm_head.weight"], atol=1e-3)
+    run(workbench, tmp_path / "more", characters="abcdeñ", max_samples=4, num_train_epochs=1)
+    assert AutoConfig.from_pretrained(tmp_path / "more").vocab_size == 5 + 6
+
+
 def test_labels_that_the_model_lacks_are_reported(workbench, tmp_path):
     results = run(workbench, tmp_path, labels=["NoViolation", "Profanity"], num_train_epochs=1)
     assert results["data"]["rejected"] == {"train": 3, "validation": 1, "test": 2}  # and the clips with Bullying
