@@ -10,7 +10,7 @@ PRECISION ?= $(shell nvidia-smi >/dev/null 2>&1 && echo --bf16 \
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pipeline-demo test lint format clean
+.PHONY: help install demo pipeline-demo release test lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ pipeline-demo: install ## Make a data set of recordings whose truth is known, re
 	HF_HUB_OFFLINE=1 $(BIN)/python -m datasets_scripts.pipeline_demo --output_dir pipeline_demo
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
 		--dataset pipeline_demo/data/recogniser --language_model "" --output_dir runs/pipeline_demo --max_steps 20
+
+release: ## Make the Hub folder of the demo's model in model_cards/, from runs/demo
+	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl.export --model_name_or_path runs/demo \
+		--output_dir model_cards/wavlm-tiny-toxmtl-demo --dtype float16
 
 test: install ## Run all tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi
 from transformers import HfArgumentParser
 from transformers.utils.hub import cached_file
@@ -33,7 +34,9 @@ class ExportArguments:
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
     dtype: str = field(
         default="auto",
-        metadata={"help": "Precision of the weights: float32, float16, bfloat16, or auto: as they are."},
+        metadata={
+            "help": "Precision of the weight file: float32, float16, bfloat16, or auto: as it is. It loads as before."
+        },
     )
     license: str = field(default="apache-2.0", metadata={"help": "Licence that the card names."})
     base_model: str | None = field(
@@ -53,12 +56,16 @@ def export(
         model_name_or_path: folder or Hub id of a model of this package.
         output_dir: folder to write.
         revision: branch, tag or commit of a Hub model.
-        dtype: precision of the weights, `"auto"` to keep it.
+        dtype: precision of the weight file, `"auto"` to keep it. It halves the download and no more: the model still
+            loads in the precision that its configuration names, for a CPU is slow in half precision.
         metadata: fields of the card, see [`write_model_card`].
     """
     output_dir = Path(output_dir)
-    model = WavLMForToxicityMTL.from_pretrained(model_name_or_path, revision=revision, dtype=dtype)
-    model.save_pretrained(output_dir)
+    model = WavLMForToxicityMTL.from_pretrained(model_name_or_path, revision=revision, dtype="auto")
+    loads_as = model.dtype
+    (model if dtype == "auto" else model.to(getattr(torch, dtype))).save_pretrained(output_dir)
+    model.config.dtype = loads_as
+    model.config.save_pretrained(output_dir)
     ToxicityMTLProcessor.from_pretrained(model_name_or_path, revision=revision).save_pretrained(output_dir)
     for name in RESULT_FILES:
         file = cached_file(model_name_or_path, name, revision=revision, _raise_exceptions_for_missing_entries=False)

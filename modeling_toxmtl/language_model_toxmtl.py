@@ -81,7 +81,9 @@ def usable_language_model(path: str | PathLike | None) -> tuple[str, int] | None
 @lru_cache(maxsize=4)
 def load_language_model(path: str, version: int) -> "kenlm.Model":
     """A model file of [`usable_language_model`], read once. Raises ValueError if kenlm cannot read it."""
+    config = kenlm.Config()  # without progress and advice on the standard error of whoever judges a clip
+    config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
     try:
-        return kenlm.Model(path)
+        return kenlm.Model(path, config)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} is no n-gram model that kenlm can read (ARPA or kenlm binary): {error}") from error

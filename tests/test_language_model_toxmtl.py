@@ -35,6 +35,13 @@ def test_without_kenlm_there_is_a_warning_and_no_model(tmp_path, monkeypatch, ca
 
 
 @needs_kenlm
+def test_nothing_is_printed(tmp_path, capfd):
+    path = write_arpa(tmp_path / "m.arpa", {"good": -0.2})
+    load_language_model(*usable_language_model(path))
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_kenlm
 def test_a_replaced_file_is_read_again(tmp_path):
     path = write_arpa(tmp_path / "m.arpa", {"good": -0.2})
     first = usable_language_model(path)
