@@ -1,6 +1,6 @@
 """Throughput of the data pipeline: hours of audio per hour and core, by stage, and what a second worker brings.
 
-    python benchmarks/pipeline.py --minutes 20 --num_proc 1 2
+    python -m benchmarks.pipeline --minutes 20 --num_proc 1 2
 
 Synthesises recordings with DTX, times each stage on them (the recogniser is the repository's tiny one), and finds the
 cuts of a recording of one hour.
@@ -34,7 +34,9 @@ class BenchmarkArguments:
     recordings: int = field(default=8, metadata={"help": "Files that it comes in, one a shard."})
     num_proc: list[int] = field(default_factory=lambda: [1, 2], metadata={"help": "Numbers of workers to compare."})
     asr_model: str = field(default="model_cards/wavlm-tiny-espeak-ctc", metadata={"help": "Recogniser."})
-    output: str | None = field(default=None, metadata={"help": "JSON file for the figures."})
+    results_file: str = field(
+        default="benchmarks/results/pipeline.json", metadata={"help": "JSON; the table goes beside it as .md."}
+    )
 
 
 def repeated(track: OpusTrack, seconds: float) -> OpusTrack:
@@ -61,6 +63,19 @@ def time_stages(recordings: Path, work_dir: str, asr_model: str, num_proc: int) 
     return seconds
 
 
+def markdown(figures: dict) -> str:
+    """A row per stage: hours of audio per hour and worker, by number of workers, and how much faster the most are."""
+    speeds = figures["hours_per_hour_and_core"]
+    first, *_, last = speeds
+    header = [f"{count} worker{'s' if int(count) > 1 else ''}" for count in speeds]
+    lines = [f"| Stage | {' | '.join(header)} | speed-up |", "|---" + "|---:" * (len(speeds) + 1) + "|"]
+    for stage in speeds[first]:
+        values = " | ".join(f"{by_stage[stage]:.0f}" for by_stage in speeds.values())
+        speed_up = speeds[last][stage] * int(last) / (speeds[first][stage] * int(first))
+        lines.append(f"| {stage} | {values} | {speed_up:.2f} |")
+    return "\n".join(lines)
+
+
 def main(args: BenchmarkArguments) -> dict:
     """Prints and returns the figures."""
     texts = generate_corpus({"train": 20, "validation": 0, "test": 0}, 0, KeywordList.default(), ENGLISH)["train"]
@@ -81,11 +96,14 @@ def main(args: BenchmarkArguments) -> dict:
     audio_hours = args.recordings * part.num_samples / OPUS_CLOCK / 3600
     figures = {"machine": platform.machine(), "audio_hours": audio_hours, "cuts_of_an_hour": cuts}
     figures["hours_per_hour_and_core"] = {
-        n: {stage: audio_hours / (value / 3600) / n for stage, value in times.items()} for n, times in seconds.items()
+        str(workers): {stage: audio_hours / (value / 3600) / workers for stage, value in times.items()}
+        for workers, times in seconds.items()
     }
-    print(json.dumps(figures, indent=1))
-    if args.output:
-        Path(args.output).write_text(json.dumps(figures, indent=1) + "\n")
+    path = Path(args.results_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"arguments": vars(args), "results": figures}, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(figures) + "\n", encoding="utf-8")
+    print(markdown(figures))
     return figures
 
 

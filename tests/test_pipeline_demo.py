@@ -53,6 +53,11 @@ def test_the_report_has_a_row_for_each_label_and_the_keywords():
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_figures_of_the_documentation_are_those_of_the_report():
+    results = json.loads((ROOT / "benchmarks" / "results" / "pipeline_demo.json").read_text(encoding="utf-8"))
+    assert render_report(results) in (ROOT / "datasets_scripts" / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("document", ["README.md", "datasets_scripts/README.md"])
 def test_pipeline_commands_of_the_documentation_parse(document):
     text = (ROOT / document).read_text(encoding="utf-8")

@@ -1,5 +1,11 @@
+import functools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -121,6 +127,44 @@ def test_a_second_run_repeats_nothing_and_gives_the_same_files(made, tmp_path, m
     monkeypatch.setattr("datasets_scripts.stages._make_shard", None)
     run_all(made, made / "raw")
     assert {path.name: path.read_bytes() for path in (made / "data" / "data").iterdir()} == before
+
+
+# dies like by kill -9 at the third file that a stage puts in its place: shards, or splits and card
+DEADLY = """
+import os, runpy, signal, sys
+from pathlib import Path
+folder, replace, files = sys.argv.pop(1), Path.replace, []
+def deadly(self, target):
+    done = replace(self, target)
+    files.extend([target] if Path(target).is_relative_to(folder) else [])
+    if len(files) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+Path.replace = deadly
+runpy.run_module("datasets_scripts.run_pipeline", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["chunk", "transcribe", "label", "annotate", "data"])
+def test_a_run_that_is_killed_in_any_stage_ends_as_an_undisturbed_one(made, tmp_path, stage):
+    shutil.copytree(made / "raw", tmp_path / "raw")
+    shutil.copy(made / "transcripts.jsonl", tmp_path)
+    fields = {"recordings": "raw", "files_per_shard": 2, "transcripts": "transcripts.jsonl", "work_dir": "work"}
+    fields |= {"output_dir": "data", "validation_share": 0.2, "test_share": 0.3, "num_proc": 1}
+    flags = [str(text) for name, value in fields.items() for text in (f"--{name}", value)]
+    folder = str(Path("work", stage)) if stage != "data" else "data"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = functools.partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True)
+    killed = run([sys.executable, "-c", DEADLY, folder, *flags])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "data" / "README.md").exists()
+    again = run([sys.executable, "-m", "datasets_scripts.run_pipeline", *flags])
+    assert again.returncode == 0, again.stderr.decode()
+    expected = load(made / "data", tmp_path)
+    for split, rows in load(tmp_path / "data", tmp_path).items():
+        assert rows.to_list() == expected[split].to_list()
+    assert not list(tmp_path.rglob("*.unfinished"))  # what the killed run left
 
 
 def test_a_recording_that_occurs_twice_is_used_once(tmp_path):
