@@ -66,7 +66,7 @@ def time_stages(recordings: Path, work_dir: str, asr_model: str, num_proc: int) 
 def markdown(figures: dict) -> str:
     """A row per stage: hours of audio per hour and worker, by number of workers, and how much faster the most are."""
     speeds = figures["hours_per_hour_and_core"]
-    first, *_, last = speeds
+    first, last = list(speeds)[0], list(speeds)[-1]
     header = [f"{count} worker{'s' if int(count) > 1 else ''}" for count in speeds]
     lines = [f"| Stage | {' | '.join(header)} | speed-up |", "|---" + "|---:" * (len(speeds) + 1) + "|"]
     for stage in speeds[first]:

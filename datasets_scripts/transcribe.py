@@ -126,35 +126,48 @@ class WhisperRecognizer:
         self.language = language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
-        generate = {"language": self.language} if self.language else {}
         heard = self.pipe(
             [{"raw": clip, "sampling_rate": SAMPLING_RATE} for clip in clips],
             batch_size=len(clips),
             return_timestamps="word",
-            return_language=True,
-            generate_kwargs=generate,
+            generate_kwargs={"language": self.language} if self.language else {},
         )
-        return [self._read(clip, result) for clip, result in zip(clips, heard, strict=True)]
+        languages = self._languages(clips)
+        return [self._read(*each) for each in zip(clips, heard, languages, strict=True)]
 
-    def _read(self, clip, result):
+    @torch.inference_mode()
+    def _languages(self, clips):
+        """The pipeline's own `return_language` fails for more than one clip."""
+        model = self.pipe.model
+        if self.language or not getattr(model.generation_config, "is_multilingual", False):
+            return [self.language or "en"] * len(clips)
+        features = self._features(clips)
+        codes = {token: name.strip("<|>") for name, token in model.generation_config.lang_to_id.items()}
+        return [codes[token] for token in model.detect_language(input_features=features).tolist()]
+
+    def _features(self, clips):
+        features = self.feature_extractor(list(clips), sampling_rate=SAMPLING_RATE, return_tensors="pt").input_features
+        return features.to(self.pipe.model.device, self.pipe.model.dtype)
+
+    def _read(self, clip, result, language):
         confidence = self._confidence(clip, result["text"])
         words, seconds = [], len(clip) / SAMPLING_RATE
         for chunk in result["chunks"]:
             start, end = chunk["timestamp"]  # of the last word, the end may be missing
             start = words[-1].end if start is None and words else start or 0.0
-            words.append(Word(chunk["text"].strip(), start, seconds if end is None else end, confidence))
-        language = next((chunk["language"] for chunk in result["chunks"] if chunk.get("language")), None)
-        return Transcription([word for word in words if word.word], language or self.language or "", confidence)
+            end = seconds if end is None else end
+            # what Whisper imagines in the silence that fills up its 30 s is put at the end of the clip
+            words.append(Word(chunk["text"].strip(), min(start, seconds), min(end, seconds), confidence))
+        return Transcription([word for word in words if word.word], language, confidence)
 
     @torch.inference_mode()
     def _confidence(self, clip, text):
         if not text.strip():
             return 0.0
         model = self.pipe.model
-        features = self.feature_extractor(clip, sampling_rate=SAMPLING_RATE, return_tensors="pt").input_features
         prefix = len(self.tokenizer("", add_special_tokens=True).input_ids) - 1  # the end of text is at the end
         ids = torch.tensor([self.tokenizer(text).input_ids], device=model.device)
-        logits = model(features.to(model.device, model.dtype), decoder_input_ids=ids[:, :-1]).logits.float()
+        logits = model(self._features([clip]), decoder_input_ids=ids[:, :-1]).logits.float()
         log_probs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[0, prefix - 1 : -1, 0]
         return float(log_probs.mean().exp()) if len(log_probs) else 0.0
 
