@@ -152,6 +152,13 @@ def test_figures_of_the_keyword_page_are_those_of_the_benchmarks():
     assert f"{timing['heard']} of {timing['said']} keywords" in page
 
 
+def test_figures_of_the_backbone_page_are_those_of_its_benchmark():
+    page = (ROOT / "docs" / "backbone.md").read_text(encoding="utf-8")
+    assert (BENCHMARKS / "backbone-cpu.md").read_text(encoding="utf-8").strip() in page
+    command = json.loads((BENCHMARKS / "backbone-cpu.json").read_text(encoding="utf-8"))["about"]["command"]
+    assert command in page
+
+
 def test_table_of_configuration_fields():
     """Every field of our own, in order, with its default."""
     table = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -163,7 +170,17 @@ def test_table_of_configuration_fields():
 
 
 @pytest.mark.parametrize(
-    "document", sorted({"CONTRIBUTING.md", "docs/configuration.md", "datasets_scripts/README.md", *DOCUMENTS})
+    "document",
+    sorted(
+        {
+            "CONTRIBUTING.md",
+            "docs/configuration.md",
+            "docs/backbone.md",
+            "docs/keywords.md",
+            "datasets_scripts/README.md",
+            *DOCUMENTS,
+        }
+    ),
 )
 def test_links_lead_somewhere(document):
     path = ROOT / document
