@@ -73,8 +73,8 @@ def test_run_mtl_commands_parse(document):
     [(make_demo_corpus, "DemoCorpusArguments"), (build_language_model, "LanguageModelArguments")],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_data_commands_of_the_recipes_parse(module, arguments):
-    text = "".join(code_blocks("bash", "docs/recipes.md"))
+def test_data_commands_of_the_readme_parse(module, arguments):
+    text = "".join(code_blocks("bash"))
     (command,) = re.findall(rf"^python -m {module.__name__} (.*)$", text, flags=re.MULTILINE)
     HfArgumentParser(getattr(module, arguments)).parse_args_into_dataclasses(shlex.split(command))
 
@@ -196,7 +196,7 @@ def test_results_in_the_readme_are_those_of_the_results_file(path):
 
 
 def test_there_are_results():
-    assert {path.stem for path in RESULTS} >= {"demo_mtl", "spoken_digits"}
+    assert {path.stem for path in RESULTS} >= {"demo_mtl", "spoken_digits", "spanish_mtl"}
 
 
 @pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
