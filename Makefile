@@ -41,7 +41,7 @@ release: ## Make the Hub folder of the demo's model in model_cards/, from runs/d
 		--output_dir model_cards/wavlm-tiny-toxmtl-demo --dtype float16
 
 test: install ## Run all tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: install ## Check style
 	$(BIN)/ruff check .
