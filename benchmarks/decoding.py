@@ -17,12 +17,12 @@ import statistics
 import time
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
+from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
 from modeling_toxmtl.decoding_toxmtl import DECODERS, DecodingSettings
 from modeling_toxmtl.evaluation import evaluate_batches, predict_batches
@@ -132,23 +132,19 @@ def main(args: DecodingArguments) -> dict[str, dict]:
         row["whole_call_ms_per_15s"] = 15e3 * times[name]["whole"] / audio
         row["real_time_factor"] = times[name]["whole"] / audio
         row["flat_ms_per_15s"] = 1e3 * flat_times[name]["alone"] / len(flat)
-    write_results(Path(args.results_file), vars(args), rows)
-    print(markdown(rows))
+    write_results(args, rows, markdown(rows), versions=versions(), processor=platform.processor())
     return rows
 
 
-def write_results(path: Path, arguments: dict, rows: dict[str, dict]) -> None:
-    """The figures as JSON, with what was measured where, and the table beside it."""
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str | None]:
+    """Of what decodes."""
+    found = {"python": platform.python_version()}
     for package in ("numpy", "kenlm", "pyctcdecode"):
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
-            versions[package] = None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"arguments": arguments, "versions": versions, "processor": platform.processor(), "results": rows}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(rows) + "\n", encoding="utf-8")
+            found[package] = None
+    return found
 
 
 if __name__ == "__main__":

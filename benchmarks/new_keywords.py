@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
+from benchmarks import write_results
 from modeling_toxmtl import KeywordList, ToxicityMTLProcessor
 from modeling_toxmtl.data import load_clips
 from modeling_toxmtl.metrics import keyword_metrics
@@ -105,10 +106,7 @@ def main(args: NewKeywordsArguments) -> dict[str, dict]:
     runs = {"before": predict(args, keywords_file, output_dir / "before")}
     runs[f"after {args.max_steps} steps"] = predict(args, keywords_file, output_dir / "after", **training)
     results = {moment: figures(predictions, transcripts, keywords) for moment, predictions in runs.items()}
-    results_file = Path(args.results_file)
-    results_file.parent.mkdir(parents=True, exist_ok=True)
-    results_file.write_text(json.dumps({"arguments": vars(args), "results": results}, indent=2) + "\n")
-    print(markdown_table(results))
+    write_results(args, results, markdown_table(results))
     return results
 
 

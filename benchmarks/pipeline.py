@@ -6,7 +6,6 @@ Synthesises recordings with DTX, times each stage on them (the recogniser is the
 cuts of a recording of one hour.
 """
 
-import json
 import platform
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from transformers import HfArgumentParser
 
+from benchmarks import write_results
 from datasets_scripts import annotate, chunk, label, transcribe
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
@@ -99,11 +99,7 @@ def main(args: BenchmarkArguments) -> dict:
         str(workers): {stage: audio_hours / (value / 3600) / workers for stage, value in times.items()}
         for workers, times in seconds.items()
     }
-    path = Path(args.results_file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"arguments": vars(args), "results": figures}, indent=2) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(figures) + "\n", encoding="utf-8")
-    print(markdown(figures))
+    write_results(args, figures, markdown(figures))
     return figures
 
 

@@ -7,16 +7,15 @@ forward sum over the lexicon without that keyword, divided by the sum with it: b
 given to the same detections of the clips that are one window long, and compared with the transcripts.
 """
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
+from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
 from modeling_toxmtl.evaluation import predict_batches
 from modeling_toxmtl.language_model_toxmtl import load_language_model, usable_language_model
@@ -141,11 +140,7 @@ def main(args: ScoresArguments) -> dict:
             "ms_per_clip": 1e3 * seconds[name] / len(references),
         }
     results |= {"clips": len(references), "detections": len(said), "correct": sum(said)}
-    path = Path(args.results_file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"arguments": vars(args), "results": results}, indent=2) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
-    print(markdown(results))
+    write_results(args, results, markdown(results))
     return results
 
 

@@ -6,15 +6,14 @@ The sentences are those of the demo's test split without punctuation, spoken by 
 measured is the decoder's timing, not the recogniser's robustness. Only keywords that were heard count.
 """
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
+from benchmarks import write_results
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.espeak import VOICES, SpokenWord, synthesize_words
 from datasets_scripts.grammar_en import ENGLISH
@@ -65,6 +64,16 @@ def summarize(differences: np.ndarray) -> dict[str, float]:
     }
 
 
+def markdown(results: dict) -> str:
+    """A row per side of the keywords."""
+    names = {"median_error_ms": "median error", "p90_error_ms": "90 % are within", "median_bias_ms": "median bias"}
+    lines = [f"| ms, of {results['heard']} of {results['said']} keywords | {' | '.join(names.values())} |"]
+    lines.append("|---|" + "---:|" * len(names))
+    for side in ("start", "end"):
+        lines.append(f"| {side} | " + " | ".join(f"{results[side][name]:.0f}" for name in names) + " |")
+    return "\n".join(lines)
+
+
 @torch.no_grad()
 def main(args: TimingArguments) -> dict:
     """Speaks, listens, prints the figures and writes the results."""
@@ -90,10 +99,7 @@ def main(args: TimingArguments) -> dict:
     differences = np.array(found)
     results = {"said": said, "heard": len(found)}
     results |= {"start": summarize(differences[:, 0]), "end": summarize(differences[:, 1])}
-    results_file = Path(args.results_file)
-    results_file.parent.mkdir(parents=True, exist_ok=True)
-    results_file.write_text(json.dumps({"arguments": vars(args), "results": results}, indent=2) + "\n")
-    print(json.dumps(results, indent=2))
+    write_results(args, results, markdown(results))
     return results
 
 

@@ -5,7 +5,7 @@ import pytest
 from helpers import Speller, keyword_list, tiny_processor, tiny_speech_model
 
 from benchmarks import timing
-from benchmarks.timing import TimingArguments, errors, main, spoken_keywords, summarize
+from benchmarks.timing import TimingArguments, errors, main, markdown, spoken_keywords, summarize
 from datasets_scripts.espeak import SpokenWord
 from modeling_toxmtl import KeywordList
 from modeling_toxmtl.processing_toxmtl import DetectedKeyword
@@ -45,4 +45,10 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
     tiny_processor(KeywordList.default()).save_pretrained(tmp_path)
     results = main(TimingArguments(str(tmp_path), num_clips=40, results_file=str(tmp_path / "results.json")))
     assert 0 < results["heard"] <= results["said"]
-    assert "median_error_ms" in capsys.readouterr().out
+    assert markdown(results) in capsys.readouterr().out
+
+
+def test_table_by_hand():
+    side = {"median_error_ms": 29.3, "p90_error_ms": 53.2, "median_bias_ms": -12.6}
+    lines = markdown({"said": 9, "heard": 7, "start": side, "end": side}).splitlines()
+    assert lines[0].startswith("| ms, of 7 of 9 keywords |") and lines[2] == "| start | 29 | 53 | -13 |"
