@@ -1,5 +1,6 @@
 import io
 import json
+import tracemalloc
 import wave
 
 import av
@@ -8,6 +9,7 @@ import pytest
 from helpers import wav
 from pipeline_helpers import dtx_file, speech_with_pauses
 
+from benchmarks.pipeline import repeated
 from datasets_scripts.chunk import (
     ChunkStage,
     RecordingsArguments,
@@ -53,6 +55,20 @@ def test_gaps_between_time_stamps_cut_as_dtx_does(recording, tmp_path):
     webm = webm_without_silence(recording, tmp_path / "call.webm")
     for chunk, (start, end) in zip(find_chunks(str(webm), 0, ChunkStage()), SPANS, strict=True):
         assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.06
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    """Its cuts are found packet by packet: an hour takes no more than five minutes do, but for the cuts themselves."""
+    track, peaks = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000), {}
+    for minutes in (5, 60):
+        (tmp_path / "long.ogg").write_bytes(ogg_file(repeated(track, 60 * minutes)))
+        tracemalloc.start()
+        cuts = sum(1 for _ in find_chunks(str(tmp_path / "long.ogg"), 0, ChunkStage()))
+        peaks[minutes] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert cuts == pytest.approx(minutes * 60 / 9 * len(SPANS), rel=0.05)
+    assert peaks[60] < peaks[5] + 2_000_000  # the file itself has ten times as many bytes
 
 
 @pytest.mark.parametrize("max_pause", [0.6, 3.0])  # chunks of one span, and one chunk with the silence in it

@@ -13,14 +13,17 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import RATE, save_tiny_model, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig
 
 from datasets_scripts import build_language_model, make_demo_corpus
 from datasets_scripts.effects import encode_opus
+from datasets_scripts.espeak import VOICES, synthesize_words
 from modeling_toxmtl import (
     LABELS,
     KeywordList,
+    ToxicityDetectionPipeline,
     ToxicityMTLProcessor,
     WavLMForToxicityMTL,
     WavLMToxicityMTLConfig,
@@ -214,6 +217,26 @@ def test_numbers_of_a_model_card_are_those_of_its_results(folder, tmp_path):
             assert f"{value:,}" in card, f"{folder.name}: the card lacks {name} = {value:,}"
     assert card.startswith("---\n") and "license:" in card
     assert not list(folder.rglob("*.bin")), "pickled weights"
+
+
+def test_the_released_demo_model_hears_an_insult():
+    """From a voice that training never heard: what was said, when, and what it violates."""
+    folder = ROOT / "model_cards" / "wavlm-tiny-toxmtl-demo"
+    model, processor = WavLMForToxicityMTL.from_pretrained(folder), ToxicityMTLProcessor.from_pretrained(folder)
+    assert model.dtype == torch.float32 and set(model.config.label_thresholds) == set(LABELS)
+    moderate = ToxicityDetectionPipeline(model, processor)
+    voice = VOICES["en"]["test"][0]
+    insult, rate, words = synthesize_words("you absolute idiot", voice)
+    (spoken,) = [word for word in words if word.text == "idiot"]
+    verdict = moderate({"array": insult, "sampling_rate": rate}, return_keywords=True)
+    assert "Bullying" in verdict["violations"] and verdict["labels"][0]["label"] == "Bullying"
+    (heard,) = verdict["keywords"]
+    assert heard["keyword"] == "idiot" and heard["score"] > 0.5
+    assert heard["start"] == pytest.approx(spoken.start, abs=0.15)
+    assert heard["end"] == pytest.approx(spoken.end, abs=0.2)
+    plan, rate, _ = synthesize_words("meet me at the market tomorrow", voice)
+    verdict = moderate({"array": plan, "sampling_rate": rate}, return_keywords=True)
+    assert verdict["violations"] == verdict["keywords"] == []
 
 
 @pytest.mark.parametrize("name", HUB_FILES)
