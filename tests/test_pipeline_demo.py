@@ -1,14 +1,10 @@
 import json
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import tiny_checkpoint
-from transformers import HfArgumentParser
 
-from datasets_scripts import run_pipeline
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.pipeline_demo import PipelineDemoArguments, main, render_report, speak_recording
@@ -56,12 +52,3 @@ def test_the_report_has_a_row_for_each_label_and_the_keywords():
 def test_figures_of_the_documentation_are_those_of_the_report():
     results = json.loads((ROOT / "benchmarks" / "results" / "pipeline_demo.json").read_text(encoding="utf-8"))
     assert render_report(results) in (ROOT / "datasets_scripts" / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("document", ["README.md", "datasets_scripts/README.md"])
-def test_pipeline_commands_of_the_documentation_parse(document):
-    text = (ROOT / document).read_text(encoding="utf-8")
-    commands = re.findall(r"^python -m datasets_scripts.run_pipeline (.*)$", text, flags=re.MULTILINE)
-    assert commands
-    for command in commands:
-        HfArgumentParser(run_pipeline.ARGUMENTS).parse_args_into_dataclasses(shlex.split(command))

@@ -17,7 +17,8 @@ import torch
 from helpers import RATE, save_tiny_model, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig
 
-from datasets_scripts import build_language_model, make_demo_corpus
+from benchmarks import decoding, new_keywords, scores
+from datasets_scripts import build_language_model, make_demo_corpus, make_spoken_digits, run_pipeline
 from datasets_scripts.effects import encode_opus
 from datasets_scripts.espeak import VOICES, synthesize_words
 from modeling_toxmtl import (
@@ -27,12 +28,13 @@ from modeling_toxmtl import (
     ToxicityMTLProcessor,
     WavLMForToxicityMTL,
     WavLMToxicityMTLConfig,
+    calibration,
+    export,
+    tuning,
 )
-from modeling_toxmtl.calibration import CalibrationArguments
 from modeling_toxmtl.card import write_model_card
 from modeling_toxmtl.data import read_labels
 from modeling_toxmtl.evaluation import markdown_table
-from modeling_toxmtl.export import ExportArguments
 from modeling_toxmtl.hub_toxmtl import code_files
 from run_mtl import parse_arguments
 
@@ -43,6 +45,29 @@ RESULTS = sorted((ROOT / "experiments" / "results").glob("*.json"))
 BENCHMARKS = ROOT / "benchmarks" / "results"
 CARDS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/config.json"))
 DOCUMENTS = ["README.md", "docs/recipes.md"]
+PAGES = [ROOT / "README.md", ROOT / "datasets_scripts" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# module -> dataclasses of its command's arguments
+PARSED_BY = {
+    "benchmarks.decoding": decoding.DecodingArguments,
+    "benchmarks.new_keywords": new_keywords.NewKeywordsArguments,
+    "benchmarks.scores": scores.ScoresArguments,
+    "datasets_scripts.build_language_model": build_language_model.LanguageModelArguments,
+    "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
+    "datasets_scripts.make_spoken_digits": make_spoken_digits.SpokenDigitsArguments,
+    "datasets_scripts.run_pipeline": run_pipeline.ARGUMENTS,
+    "modeling_toxmtl.calibration": calibration.CalibrationArguments,
+    "modeling_toxmtl.export": export.ExportArguments,
+    "modeling_toxmtl.tuning": tuning.TuningArguments,
+}
+COMMANDS = [
+    (module, arguments)
+    for page in PAGES
+    for module, arguments in re.findall(
+        r"^python -m ((?:benchmarks|datasets_scripts|modeling_toxmtl)\.\w+) (.*)$",
+        page.read_text("utf-8"),
+        re.MULTILINE,
+    )
+]
 HUB_FILES = [file.name for file in code_files()]
 BASE_PACKAGES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}
 
@@ -71,29 +96,10 @@ def test_run_mtl_commands_parse(document):
         parse_arguments([*shlex.split(command), "--use_cpu"])
 
 
-@pytest.mark.parametrize(
-    ("module", "arguments"),
-    [(make_demo_corpus, "DemoCorpusArguments"), (build_language_model, "LanguageModelArguments")],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_data_commands_of_the_readme_parse(module, arguments):
-    text = "".join(code_blocks("bash"))
-    (command,) = re.findall(rf"^python -m {module.__name__} (.*)$", text, flags=re.MULTILINE)
-    HfArgumentParser(getattr(module, arguments)).parse_args_into_dataclasses(shlex.split(command))
-
-
-def test_export_commands_of_the_recipes_parse():
-    text = "".join(code_blocks("bash", "docs/recipes.md"))
-    (command,) = re.findall(r"^python -m modeling_toxmtl.export (.*)$", text, flags=re.MULTILINE)
-    (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses(shlex.split(command))
-    assert args.private and args.repo_id == "me/my-model"
-
-
-def test_calibration_commands_of_the_recipes_parse():
-    text = "".join(code_blocks("bash", "docs/recipes.md"))
-    (command,) = re.findall(r"^python -m modeling_toxmtl.calibration (.*)$", text, flags=re.MULTILINE)
-    (args,) = HfArgumentParser(CalibrationArguments).parse_args_into_dataclasses(shlex.split(command))
-    assert args.min_precision == 0.9
+@pytest.mark.parametrize(("module", "arguments"), COMMANDS, ids=[module for module, _ in COMMANDS])
+def test_module_commands_parse(module, arguments):
+    """Their flags exist. `python -m modeling_toxmtl` itself is run in other tests."""
+    HfArgumentParser(PARSED_BY[module]).parse_args_into_dataclasses(shlex.split(arguments))
 
 
 def test_keyword_list_of_the_readme_loads():
