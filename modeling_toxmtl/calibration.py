@@ -25,7 +25,7 @@ from .evaluation import evaluate_batches, predict_batches
 from .labels import scores_from_logits
 from .modeling_toxmtl import WavLMForToxicityMTL
 from .processing_toxmtl import ToxicityMTLProcessor
-from .tuning import load_split
+from .tuning import check_folder, load_split
 
 
 logger = logging.get_logger(__name__)
@@ -177,6 +177,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     (args,) = HfArgumentParser(CalibrationArguments, description=__doc__).parse_args_into_dataclasses(argv)
     if args.min_precision is not None and not 0 <= args.min_precision <= 1:
         raise SystemExit(f"--min_precision must lie between 0 and 1, but is {args.min_precision}")
+    check_folder(args.model)
     model = WavLMForToxicityMTL.from_pretrained(args.model)
     if "classification" not in model.config.tasks:
         raise SystemExit(f"{args.model} has no classifier to calibrate")

@@ -55,6 +55,12 @@ class TuningArguments:
     batch_size: int = field(default=8, metadata={"help": "Clips per forward pass."})
 
 
+def check_folder(model: str) -> None:
+    """Raises SystemExit if there is no folder to rewrite."""
+    if not Path(model, "config.json").exists():
+        raise SystemExit(f"--model {model} is no model folder: it would be rewritten. Download or export a Hub model.")
+
+
 def load_split(
     processor: ToxicityMTLProcessor, config, dataset: str, name: str | None, split: str, max_samples: int | None
 ) -> ToxicityDataset:
@@ -111,6 +117,7 @@ def markdown(results: Sequence[tuple[DecodingSettings, dict[str, float]]]) -> st
 def main(argv: list[str] | None = None) -> list[tuple[DecodingSettings, dict[str, float]]]:
     """Tunes, prints the table, stores the best; returns what `tune` does."""
     (args,) = HfArgumentParser(TuningArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    check_folder(args.model)
     model = WavLMForToxicityMTL.from_pretrained(args.model)
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     if args.language_model:

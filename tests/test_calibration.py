@@ -153,6 +153,8 @@ def test_command(arguments, tmp_path, capsys):
 def test_what_cannot_be_calibrated(arguments, tmp_path):
     with pytest.raises(SystemExit, match="--min_precision must lie between 0 and 1, but is 90"):
         calibration.main([*arguments, "--min_precision", "90"])
+    with pytest.raises(SystemExit, match="someone/model is no model folder"):
+        calibration.main(["--model", "someone/model"])
     tiny_speech_model(tasks=["keyword"]).save_pretrained(tmp_path / "model")
     with pytest.raises(SystemExit, match="no classifier"):
         calibration.main(arguments)
