@@ -266,8 +266,10 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     if training_args.do_train:
         checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
         trained = trainer.train(resume_from_checkpoint=checkpoint)
-        whole = ("epoch", "total_flos") if checkpoint else trained.metrics  # loss and times are of the rest alone
-        trainer.save_metrics("train", {name: trained.metrics[name] for name in whole})
+        measured = trained.metrics
+        if checkpoint:  # of the rest alone: no loss and no time of the whole
+            measured = {"epoch": measured["epoch"]}
+        trainer.save_metrics("train", measured)
         if "classification" in model.config.tasks:
             calibrations = calibrate(trainer)
             results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
