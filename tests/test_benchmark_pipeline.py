@@ -1,11 +1,15 @@
 """The pipeline's benchmark: the table by hand, and that it runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers import tiny_checkpoint
 
 from benchmarks.pipeline import BenchmarkArguments, main, markdown
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_table_by_hand():
@@ -27,3 +31,12 @@ def test_it_runs(tmp_path, capsys):
     assert json.loads(file.read_text())["results"] == json.loads(json.dumps(results))
     assert file.with_suffix(".md").read_text() == markdown(results) + "\n"
     assert "| transcribe |" in capsys.readouterr().out
+
+
+def test_figures_of_the_documentation_are_those_of_the_benchmark():
+    folder = ROOT / "benchmarks" / "results"
+    results = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))["results"]
+    page = (ROOT / "datasets_scripts" / "README.md").read_text(encoding="utf-8")
+    assert (folder / "pipeline.md").read_text(encoding="utf-8") == markdown(results) + "\n"
+    assert markdown(results) in page
+    assert f"found in {results['cuts_of_an_hour']['seconds']:.1f} s" in page
