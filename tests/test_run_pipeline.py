@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     return folder
 
 
-def run_all(folder, recordings, output="data", **transcribing):
+def run_all(folder, recordings, output="data", engine="local", **transcribing):
     transcribing = transcribing or {"transcripts": str(folder / "transcripts.jsonl")}
     return run_pipeline.main(
         chunk.RecordingsArguments(str(recordings), files_per_shard=2),
@@ -63,7 +63,7 @@ def run_all(folder, recordings, output="data", **transcribing):
         label.KeywordArguments(),
         annotate.AnnotateArguments(),
         build.BuildArguments(str(folder / output), validation_share=0.2, test_share=0.3),
-        WorkArguments(str(folder / "work"), num_proc=1),
+        WorkArguments(str(folder / "work"), engine=engine, num_proc=1),
     )
 
 
@@ -165,6 +165,22 @@ def test_a_run_that_is_killed_in_any_stage_ends_as_an_undisturbed_one(made, tmp_
     for split, rows in load(tmp_path / "data", tmp_path).items():
         assert rows.to_list() == expected[split].to_list()
     assert not list(tmp_path.rglob("*.unfinished"))  # what the killed run left
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_data_set(made, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for Ray's workers
+    shutil.copytree(made / "raw", tmp_path / "raw")
+    shutil.copy(made / "transcripts.jsonl", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    try:
+        run_all(Path(), Path("raw"), engine="ray")
+    finally:
+        ray.shutdown()
+    expected = load(made / "data", tmp_path)
+    for split, rows in load(tmp_path / "data", tmp_path).items():
+        assert rows.to_list() == expected[split].to_list()
 
 
 def test_a_recording_that_occurs_twice_is_used_once(tmp_path):
