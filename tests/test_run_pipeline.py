@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_checkpoint
+from hub_server import HubServer
 from pipeline_helpers import write_recordings
 
 from datasets_scripts import annotate, build, chunk, label, run_pipeline, transcribe
@@ -165,6 +166,23 @@ def test_a_run_that_is_killed_in_any_stage_ends_as_an_undisturbed_one(made, tmp_
     for split, rows in load(tmp_path / "data", tmp_path).items():
         assert rows.to_list() == expected[split].to_list()
     assert not list(tmp_path.rglob("*.unfinished"))  # what the killed run left
+
+
+def test_the_data_set_is_pushed_whole(made, tmp_path):
+    """To a server that speaks the Hub's protocol, from a process of its own: the address is read on import."""
+    with HubServer({"hf_alice": "alice"}) as hub:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HOME": str(tmp_path)}
+        environment |= {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_alice", "HF_HUB_DISABLE_XET": "1"}
+        environment.pop("HF_HUB_OFFLINE", None)
+        code = "import sys; from datasets_scripts.build import push; push(sys.argv[1], 'alice/clips')"
+        command = [sys.executable, "-c", code, str(made / "data")]
+        pushed = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert pushed.returncode == 0, pushed.stderr
+        assert list(hub.repositories) == [("datasets", "alice/clips")]
+        assert hub.repositories["datasets", "alice/clips"].private
+        arrived = hub.files("alice/clips", "datasets")
+    files = [path for path in (made / "data").rglob("*") if path.is_file()]
+    assert {path.relative_to(made / "data").as_posix(): path.read_bytes() for path in files}.items() <= arrived.items()
 
 
 @pytest.mark.slow
