@@ -36,7 +36,7 @@ pipeline-demo: install ## Make a data set of recordings whose truth is known, re
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
 		--dataset pipeline_demo/data/recogniser --language_model "" --output_dir runs/pipeline_demo --max_steps 20
 
-release: ## Make the Hub folder of the demo's model in model_cards/, from runs/demo
+release: install ## Make the Hub folder of the demo's model in model_cards/, from runs/demo
 	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl.export --model_name_or_path runs/demo \
 		--output_dir model_cards/wavlm-tiny-toxmtl-demo --dtype float16
 

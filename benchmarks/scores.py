@@ -17,9 +17,7 @@ from transformers import HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
-from modeling_toxmtl.evaluation import predict_batches
-from modeling_toxmtl.language_model_toxmtl import load_language_model, usable_language_model
-from modeling_toxmtl.lexicon_toxmtl import LexiconDecoder
+from modeling_toxmtl.evaluation import predict_batches, scores_of_words
 from modeling_toxmtl.metrics import keyword_metrics
 from modeling_toxmtl.processing_toxmtl import log_softmax
 from modeling_toxmtl.tuning import load_split
@@ -55,23 +53,7 @@ class ExactScores:
 
     def _decoder(self, without):
         if without not in self._decoders:
-            processor, settings = self.processor, self.processor.decoding
-            spellings = {s: word for s, word in processor.keywords.decodable.items() if word != without}
-            model = usable_language_model(processor.language_model)
-            self._decoders[without] = LexiconDecoder(
-                processor.tokenizer.convert_ids_to_tokens(range(len(processor.tokenizer))),
-                processor.tokenizer.pad_token_id,
-                processor.tokenizer.word_delimiter_token_id,
-                spellings,
-                processor.keywords.filler,
-                None if model is None else load_language_model(*model),
-                alpha=settings.alpha,
-                beta=settings.beta,
-                beam_width=10**9,
-                blank_threshold=1.0,
-                other_word_penalty=settings.other_word_penalty,
-                beam_margin=MARGIN,
-            )
+            self._decoders[without] = self.processor.decoder("lexicon").exhaustive(MARGIN, without)
         return self._decoders[without]
 
 
@@ -133,7 +115,7 @@ def main(args: ScoresArguments) -> dict:
         )
     results = summarize(*(np.array(sum(scores[name], [])) for name in ("beam", "exact")), np.array(said))
     for name, found in scores.items():
-        of_words = [_of_words(words, clip, keywords) for words, clip in zip(hypotheses, found, strict=True)]
+        of_words = [scores_of_words(words, clip, keywords) for words, clip in zip(hypotheses, found, strict=True)]
         metrics = keyword_metrics(references, hypotheses, keywords.keywords, of_words)
         results[name] |= {
             "weighted_ap": metrics["weighted_ap_scores"],
@@ -142,12 +124,6 @@ def main(args: ScoresArguments) -> dict:
     results |= {"clips": len(references), "detections": len(said), "correct": sum(said)}
     write_results(args, results, markdown(results))
     return results
-
-
-def _of_words(words, scores, keywords):
-    """A score for every word: those of keywords in order, 0 for fillers."""
-    scores = iter(scores)
-    return [next(scores) if word in keywords else 0.0 for word in words]
 
 
 if __name__ == "__main__":

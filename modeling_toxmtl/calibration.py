@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
+from .configuration_toxmtl import DEFAULT_THRESHOLD
 from .evaluation import evaluate_batches, predict_batches
 from .labels import scores_from_logits
 from .modeling_toxmtl import WavLMForToxicityMTL
@@ -39,7 +40,7 @@ class LabelCalibration:
 
     scale: float = 1.0
     offset: float = 0.0
-    threshold: float = 0.5
+    threshold: float = DEFAULT_THRESHOLD
 
 
 @dataclass

@@ -12,6 +12,7 @@ from transformers import EvalPrediction
 
 from .configuration_toxmtl import TASKS
 from .data import ToxicityDataCollator, ToxicityDataset, read_labels
+from .keywords import KeywordList
 from .labels import aggregate_windows, scores_from_logits
 from .metrics import (
     average_precision,
@@ -189,8 +190,8 @@ class ClipEvaluation:
                 continue
             references.append(keyword_list.merge(keyword_list.substitute(transcript).split()))
             hypotheses.append(prediction.words)
-            keyword_scores = iter(prediction.keywords)
-            scores.append([next(keyword_scores).score if word in keyword_list else 0.0 for word in prediction.words])
+            found = [keyword.score for keyword in prediction.keywords]
+            scores.append(scores_of_words(prediction.words, found, keyword_list))
         return references, hypotheses, scores
 
     def _keyword_counts(self):
@@ -208,6 +209,12 @@ class ClipEvaluation:
         return {
             f"keyword_{name.removeprefix('num_').replace('keywords', 'support')}": v for name, v in metrics.items()
         }
+
+
+def scores_of_words(words: Sequence[str], scores: Sequence[float], keywords: KeywordList) -> list[float]:
+    """A score for every decoded word: those of the keywords, in their order, and 0 for fillers."""
+    of_keywords = iter(scores)
+    return [next(of_keywords) if word in keywords else 0.0 for word in words]
 
 
 @torch.inference_mode()

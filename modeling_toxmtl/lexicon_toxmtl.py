@@ -18,6 +18,7 @@ Design choices:
 - Frames that are all but blank are taken as blank, and a run of them as one frame.
 """
 
+import copy
 import heapq
 import itertools
 import math
@@ -96,14 +97,15 @@ class LexiconDecoder:
         self.words = list(dict.fromkeys([filler, *spellings.values()]))
         if len(self.words) < 2:
             raise ValueError("The keyword list is empty: there is nothing to look for beside the filler.")
-        self._build_trie(spellings, vocabulary)
+        self._spellings, self._vocabulary = dict(spellings), vocabulary
+        self._build_trie(self._spellings)
         self._alpha, self._language_model = alpha, None
         if language_model is not None and alpha:
             self._language_model = WordLanguageModel(language_model, self.words)
         self._weights: dict[tuple[int, int], tuple[float, int]] = {}  # (context, word) -> weight, next context
 
-    def _build_trie(self, spellings, vocabulary):
-        ids = {character: index for index, character in enumerate(vocabulary)}
+    def _build_trie(self, spellings):
+        ids = {character: index for index, character in enumerate(self._vocabulary)}
         word_ids = {word: index for index, word in enumerate(self.words)}
         self.nodes = [_Node(self.blank, {}, None), _Node(self.blank, {}, FILLER)]  # an other word is a filler
         for spelling, word in spellings.items():
@@ -149,6 +151,14 @@ class LexiconDecoder:
         check_alphabet(log_probs, self.vocabulary_size)
         search = _Search(self, tells_keywords=False)
         return search.run(self._frames(np.exp(log_probs)))[0].log_probability
+
+    def exhaustive(self, margin: float, without: str | None = None) -> "LexiconDecoder":
+        """This decoder for [`log_total`]: every frame, a beam that the margin alone limits, in nats, and, where a word
+        is named, none of its spellings."""
+        decoder = copy.copy(self)
+        decoder.beam_width, decoder.blank_threshold, decoder.floor = 10**9, 1.0, math.exp(-margin)
+        decoder._build_trie({spelling: word for spelling, word in self._spellings.items() if word != without})
+        return decoder
 
     def _frames(self, probabilities):
         """The frames to look at; of a run of blank ones, the first.

@@ -174,6 +174,7 @@ def test_forward_sum_and_what_is_left_without_a_word(tmp_path):
     assert math.exp(total) == pytest.approx(sum(expected.values()), rel=1e-4)
     others = {spelling: word for spelling, word in SPELLINGS.items() if word != "ab"}
     left = LexiconDecoder(VOCABULARY, 0, 1, others, "b", **settings).log_total(log_probs)
+    assert decoder(**settings).exhaustive(40.0, without="ab").log_total(log_probs) == pytest.approx(left, abs=1e-9)
     without = sum(mass for words, mass in expected.items() if "ab" not in words)
     assert math.exp(left - total) == pytest.approx(without / sum(expected.values()), rel=1e-4)
     nothing = np.full((2, len(VOCABULARY)), -np.inf)
