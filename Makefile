@@ -19,10 +19,10 @@ install: $(VENV)/installed ## Set up the environment in .venv
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[dev]"
 	# It declares numpy<2 but runs on numpy 2, which the packages above bring: no dependencies but the one it imports
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pyctcdecode pygtrie
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps pyctcdecode pygtrie
 	@touch $@
 
 demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (9 to 30 minutes on 2 cores)

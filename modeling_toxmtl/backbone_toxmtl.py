@@ -7,15 +7,10 @@ Design choices:
   a clip depend on the clips beside it. Here mean and variance run over the valid frames alone, and padded frames never
   reach a valid one. They follow from the covariance of the waveform's windows, so the norm becomes part of the
   convolution's weights and costs no pass over its output.
-- The relative position bias depends on the distance alone: it is looked up once per forward for the 2T-1 distances and
-  laid out as a Toeplitz matrix, which every layer gates in its own way. Nothing is repeated per batch element except
-  the gated bias itself.
-- `attn_implementation`: `"sdpa"` (default), `"eager"`, which alone can return attention weights (per head, unlike
-  transformers'), or `"flex_attention"` (CUDA), which gates the bias inside the kernel.
 - Training keeps little: what an activation, a norm or the attention weights cost to compute again is small beside the
   matrix products, so these are computed again in the backward pass (`recomputed`), and dropout keeps bytes.
-- Inference on a CPU takes a clip through the convolutions a piece at a time and through attention a head at a time, so
-  that features are still in the cache when the next operation reads them.
+- Inference on a CPU takes a clip through the convolutions a piece at a time, so that features are still in the cache
+  when the next operation reads them.
 - Task adapters (paper, section 3.3.2) start as the identity: a fresh adapter changes nothing.
 """
 
@@ -25,10 +20,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.attention.flex_attention import flex_attention
 from transformers import initialization as init
 from transformers.models.wavlm.modeling_wavlm import (
-    WavLMAttention,
     WavLMEncoderLayer,
     WavLMEncoderLayerStableLayerNorm,
     WavLMFeatureEncoder,
@@ -43,24 +36,22 @@ from transformers.models.wavlm.modeling_wavlm import (
 )
 from transformers.utils import ModelOutput, logging
 
+from .attention_toxmtl import ToxicityAttention, flex_obstacle
 from .configuration_toxmtl import WavLMToxicityMTLConfig, receptive_field
 from .kernels_toxmtl import (
     ToxicityLinear,
+    apply_dropout,
     channels_last,
     convolution,
-    product,
+    dropout_mask,
     recomputed,
     recomputed_convolution,
-    uses_onednn,
 )
 
 
 logger = logging.get_logger(__name__)
 
 FRAMES_IN_CACHE = 96  # of 20 ms, of all clips of a batch: 13 MB after WavLM Base's first convolution in float32
-
-# lazy: nothing is compiled before a CUDA model calls it
-compiled_flex_attention = torch.compile(flex_attention, dynamic=True)
 
 
 @dataclass
@@ -87,19 +78,6 @@ class ToxicityBackboneOutput(ModelOutput):
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """`(B, size)` bool mask, True before each of the `(B,)` lengths."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
-
-
-def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
-    """Bool tensor of the given one's shape, False on what is dropped: a quarter of the memory of what PyTorch keeps on
-    a CPU. None if nothing is dropped."""
-    if not training or probability == 0:
-        return None
-    return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - probability)
-
-
-def apply_dropout(hidden_states: torch.Tensor, mask: torch.Tensor | None, probability: float) -> torch.Tensor:
-    """Zeros where the mask is False; the rest is scaled to the same mean."""
-    return hidden_states if mask is None else hidden_states * mask * (1 / (1 - probability))
 
 
 class ToxicityDropout(nn.Dropout):
@@ -245,112 +223,6 @@ class ToxicityPositionalConvEmbedding(WavLMPositionalConvEmbedding):
         return self.activation(positions[:, :length])
 
 
-class ToxicityAttention(WavLMAttention):
-    """WavLM's gated relative attention on `(B, T, D)`."""
-
-    def __init__(self, embed_dim: int, **options):
-        super().__init__(embed_dim, **options)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, ToxicityLinear(embed_dim, embed_dim))
-
-    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
-        """`position_bias` is what the method of this name gives; `frame_mask` is `(B, T)`, True on valid frames."""
-        query, key, value = (
-            self._split_heads(projection(hidden_states)) for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )  # (B, H, T, d) each
-        gate = self.gate(hidden_states).to(query.dtype)  # (B, H, T, 1)
-        probability = self.dropout if self.training else 0.0
-        implementation = self.config._attn_implementation
-        weights = None
-        if implementation == "flex_attention" and position_bias.ndim == 2:
-            context = self._flex(query, key, value, gate, frame_mask, position_bias)
-        elif output_attentions or implementation == "eager":
-            weights = self._weights(query, key, gate, frame_mask, position_bias)
-            context = F.dropout(weights, probability) @ value
-        elif not torch.is_grad_enabled() and probability == 0 and uses_onednn(query):
-            context = self._attend_by_head(query, key, value, gate, frame_mask, position_bias)
-        elif query.device.type == "cpu" and (torch.is_grad_enabled() or query.dtype != torch.float32):
-            # PyTorch's fused kernel has no gradient of the bias here, and is the slower one in half precision
-            kept = dropout_mask(query[..., :1].expand(-1, -1, -1, query.shape[2]), probability, self.training)
-            context = recomputed(self._attend, query, key, value, gate, frame_mask, position_bias, kept)
-        else:
-            bias = self._gated_bias(gate, frame_mask, position_bias)
-            context = F.scaled_dot_product_attention(query, key, value, bias, probability, scale=self.scaling)
-        context = context.transpose(1, 2).flatten(2)  # (B, T, D)
-        return self.out_proj(context), weights
-
-    def _split_heads(self, hidden_states):
-        return hidden_states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-
-    def _attend(self, query, key, value, gate, frame_mask, position_bias, kept):
-        weights = self._weights(query, key, gate, frame_mask, position_bias)
-        if kept is None:
-            return weights @ value
-        return (weights * kept) @ value * (1 / (1 - self.dropout))
-
-    def _attend_by_head(self, query, key, value, gate, frame_mask, position_bias):
-        """In float32 on a CPU; a clip's padded frames are left out and get zeros."""
-        context = torch.zeros_like(query)
-        for clip in range(len(query)):
-            length = query.shape[2] if frame_mask is None else int(frame_mask[clip].sum())
-            for head in range(self.num_heads):
-                at = clip, head, slice(length)
-                scores = product(query[at] * self.scaling, key[at])
-                scores.addcmul_(gate[at], position_bias[0, head, :length, :length])
-                context[at] = product(torch.softmax(scores, dim=-1), value[at].T.contiguous())
-        return context
-
-    def _weights(self, query, key, gate, frame_mask, position_bias):
-        """Attention weights `(B, H, T, T)`."""
-        bias = self._gated_bias(gate, frame_mask, position_bias)
-        scores = torch.baddbmm(
-            bias.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=self.scaling
-        )  # (B * H, T, T)
-        return torch.softmax(scores, dim=-1).unflatten(0, bias.shape[:2])
-
-    def _gated_bias(self, gate, frame_mask, position_bias):
-        """What is added to the scores, `(B, H, T, T)`: minus infinity on padded keys."""
-        bias = gate * position_bias.to(gate.dtype)
-        return bias if frame_mask is None else bias.masked_fill_(~frame_mask[:, None, None, :], -torch.inf)
-
-    def _flex(self, query, key, value, gate, frame_mask, distance_bias):
-        """Scores are gated inside the kernel, from the table of distances."""
-        gate, last = gate.squeeze(-1), query.shape[2] - 1
-
-        def score_mod(score, clip, head, at, other):
-            score = score + gate[clip, head, at] * distance_bias[head, other - at + last]
-            return score if frame_mask is None else torch.where(frame_mask[clip, other], score, -torch.inf)
-
-        use_compiled = query.is_cuda and not torch.compiler.is_compiling()
-        attend = compiled_flex_attention if use_compiled else flex_attention
-        return attend(query, key, value, score_mod=score_mod, scale=self.scaling)
-
-    def gate(self, hidden_states):
-        """How strongly each query of each head weighs distance, `(B, H, T, 1)`."""
-        # the checkpoint's eight outputs are two sums of four
-        weight = self.gru_rel_pos_linear.weight.unflatten(0, (2, 4)).sum(1)  # (2, d)
-        bias = self.gru_rel_pos_linear.bias.unflatten(0, (2, 4)).sum(1)
-        heads = hidden_states.unflatten(-1, (self.num_heads, self.head_dim))  # (B, T, H, d)
-        gates = torch.sigmoid(F.linear(heads, weight, bias)).transpose(1, 2)  # (B, H, T, 2)
-        gate_a, gate_b = gates.chunk(2, dim=-1)
-        return gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0
-
-    def distance_bias(self, length: int) -> torch.Tensor:
-        """Bias of every head for each distance from a query to a key, from `1 - length` to `length - 1`, as
-        `(H, 2 * length - 1)`; only the first block owns the table."""
-        distances = torch.arange(1 - length, length, device=self.rel_attn_embed.weight.device)
-        return self.rel_attn_embed(self._relative_positions_bucket(distances)).T.contiguous()
-
-    def position_bias(self, length: int) -> torch.Tensor:
-        """Bias of every head for every pair of frames, `(1, H, T, T)`."""
-        distance_bias = self.distance_bias(length)
-        if torch.compiler.is_compiling():  # it would compile `unfold` for this length alone
-            positions = torch.arange(length, device=distance_bias.device)
-            return distance_bias[None, :, positions[None, :] - positions[:, None] + length - 1]
-        windows = distance_bias.unfold(-1, length, 1)  # (H, T, T): windows[i, j] = distance j-(T-1-i)
-        return windows.flip(1)[None]
-
-
 class ToxicityFeedForward(WavLMFeedForward):
     """The block's feed-forward layers, of which training keeps the widest features once."""
 
@@ -457,17 +329,6 @@ class TaskAdapter(nn.Module):
         return self.out_proj(context.transpose(1, 2).flatten(2))
 
 
-def _flex_obstacle(config, device_type: str, training: bool) -> str | None:
-    """Why FlexAttention cannot run, if it cannot."""
-    if device_type != "cuda":
-        return f"it needs a CUDA device, but the model is on {device_type!r}"
-    if training and config.attention_dropout > 0:
-        return (
-            f"it has no dropout, but `attention_dropout` is {config.attention_dropout}; set it to 0 to train with it"
-        )
-    return None
-
-
 class ToxicityEncoder(nn.Module):
     """Positional convolution, blocks, and the task adapters beside them."""
 
@@ -524,7 +385,7 @@ class ToxicityEncoder(nn.Module):
         """Shared by all blocks: one value per distance for FlexAttention, else one per pair of frames."""
         attention, length = self.layers[0].attention, hidden_states.shape[1]
         if self.config._attn_implementation == "flex_attention" and not output_attentions:
-            obstacle = _flex_obstacle(self.config, hidden_states.device.type, self.training)
+            obstacle = flex_obstacle(self.config, hidden_states.device.type, self.training)
             if obstacle is None:
                 return attention.distance_bias(length)
             logger.warning_once(f"`flex_attention` falls back to `sdpa`: {obstacle}.")

@@ -248,7 +248,8 @@ class ToxicityDataset(TorchDataset):
         rows: of [`inspect_rows`].
         processor: prepares waveforms and targets.
         config: of the model.
-        window_seconds: length of a window; None keeps clips whole.
+        window_seconds: length of a window; None keeps clips whole. Windows come longest first, so that batches of
+            neighbours have little padding.
         root: folder that relative audio paths start from.
     """
 
@@ -269,6 +270,8 @@ class ToxicityDataset(TorchDataset):
             size = num_samples if window_seconds is None else round(window_seconds * self.rate)
             for start, end in split_windows(num_samples, size, config.receptive_field):
                 self.windows.append(Window(index, start, end))
+        if window_seconds is not None:
+            self.windows.sort(key=lambda window: window.start - window.end)
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -140,10 +140,11 @@ class ClipEvaluation:
         self._decoded += self.processor.decode_keywords(keyword_logits, self.config, lengths)
 
     def _join_windows(self):
-        """One prediction per row of the dataset; also keeps each clip's logits for the metrics."""
+        """One prediction per row of the dataset, in its order; also keeps each clip's logits for the metrics."""
+        windows = self.dataset.windows
         windows_of: dict[int, list[int]] = {}
-        for index, window in enumerate(self.dataset.windows):
-            windows_of.setdefault(window.row, []).append(index)
+        for index in sorted(range(len(windows)), key=windows.__getitem__):  # by row and time
+            windows_of.setdefault(windows[index].row, []).append(index)
         ids = self.dataset.rows["id"]
         self._clip_logits = []
         return [self._join(str(ids[row]), indices) for row, indices in windows_of.items()]

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
+LARGE_PRODUCT = 2**24  # multiplications from which on a product repays what oneDNN does beforehand
 MKL_MAY_BE_SLOW = torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
@@ -55,6 +56,19 @@ def recomputed(function: Callable, *inputs):
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
         return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return function(*inputs)
+
+
+def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
+    """Bool tensor of the given one's shape, False on what is dropped: a quarter of the memory of what PyTorch keeps on
+    a CPU. None if nothing is dropped."""
+    if not training or probability == 0:
+        return None
+    return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - probability)
+
+
+def apply_dropout(hidden_states: torch.Tensor, mask: torch.Tensor | None, probability: float) -> torch.Tensor:
+    """Zeros where the mask is False; the rest is scaled to the same mean."""
+    return hidden_states if mask is None else hidden_states * mask * (1 / (1 - probability))
 
 
 def as_image(frames: torch.Tensor) -> torch.Tensor:
@@ -120,9 +134,13 @@ def onednn_convolution(
     )
 
 
-def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`a @ b.T` of matrices by the faster library, without gradients."""
-    return onednn_product(a, b) if prefers_onednn(a, b) else a @ b.T
+def products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`a @ b.mT` of batches of matrices, `(N, I, K)` and `(N, J, K)`, by the faster library, without gradients."""
+    is_small = a.shape[1] * a.shape[2] * b.shape[1] < LARGE_PRODUCT
+    if is_small or not prefers_onednn(a, b):
+        return torch.bmm(a, b.mT)
+    matrices = [onednn_product(*pair) for pair in zip(a, b, strict=True)]
+    return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
 
 def onednn_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,9 @@ def dataset(rows=None, **config) -> ToxicityDataset:
 
 
 def run(evaluation: ClipEvaluation, *outputs: np.ndarray, sizes=(2, 2, 1)) -> dict[str, float]:
-    """Feeds the outputs batch by batch, as the trainer does."""
+    """Feeds the outputs batch by batch, as the trainer does; they are given clip by clip, window by window."""
+    windows = evaluation.dataset.windows
+    outputs = [output[[sorted(windows).index(window) for window in windows]] for output in outputs]
     ends = np.cumsum(sizes)
     assert ends[-1] == len(outputs[0])
     for start, end in zip(ends - sizes, ends, strict=True):

@@ -12,7 +12,7 @@ from modeling_toxmtl.kernels_toxmtl import (
     convolution,
     onednn_product,
     prefers_onednn,
-    product,
+    products,
     recomputed_convolution,
     uses_onednn,
 )
@@ -105,10 +105,15 @@ def test_convolution_with_a_frozen_part(frozen):
 
 
 @needs_onednn
-def test_product():
-    a, b = (x.detach() for x in tensors((5, 7), (3, 7)))
-    torch.testing.assert_close(product(a, b), a @ b.T)
-    torch.testing.assert_close(onednn_product(a, b), a @ b.T)
+@pytest.mark.parametrize("large", [0, 2**24])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_products(monkeypatch, batch, large):
+    monkeypatch.setattr(kernels_toxmtl, "LARGE_PRODUCT", large)
+    a, b = torch.randn(batch, 7, 5), torch.randn(batch, 3, 5)
+    torch.testing.assert_close(products(a, b), a @ b.mT)
+    c = torch.randn(batch, 7, 2)
+    torch.testing.assert_close(products(a.mT, c.mT), a.mT @ c)  # laid out the other way
+    torch.testing.assert_close(onednn_product(a[0], b[0]), a[0] @ b[0].T)
 
 
 def normalised(frames, weight, bias):
