@@ -134,12 +134,42 @@ def onednn_convolution(
     )
 
 
+def strided_convolution(
+    frames: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int
+) -> torch.Tensor:
+    """`convolution` as a sum of matrix products, which are a fifth faster, without gradients.
+
+    Each product takes as many frames of the kernel as the stride has: the frames of neighbouring outputs then follow
+    each other in memory, and are the rows of a matrix that need not be copied.
+    """
+    kernel_size = weight.shape[-1]
+    num_frames = (frames.shape[1] - kernel_size) // stride + 1
+    taps = weight.transpose(1, 2)  # (C', k, C)
+    result = None
+    for start in range(0, kernel_size, stride):
+        width = min(stride, kernel_size - start)
+        rows = frames[:, start:].unfold(1, width, stride)[:, :num_frames].transpose(2, 3).flatten(2)  # (B, T', C)
+        matrix = taps[:, start : start + width].flatten(1)
+        part = _stacked([product(clip, matrix) for clip in rows])
+        result = part if result is None else result.add_(part)
+    return result if bias is None else result.add_(bias)
+
+
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`a @ b.T` of matrices by the faster library, without gradients."""
+    return onednn_product(a, b) if prefers_onednn(a, b) else a @ b.T
+
+
 def products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """`a @ b.mT` of batches of matrices, `(N, I, K)` and `(N, J, K)`, by the faster library, without gradients."""
     is_small = a.shape[1] * a.shape[2] * b.shape[1] < LARGE_PRODUCT
     if is_small or not prefers_onednn(a, b):
         return torch.bmm(a, b.mT)
-    matrices = [onednn_product(*pair) for pair in zip(a, b, strict=True)]
+    return _stacked([onednn_product(*pair) for pair in zip(a, b, strict=True)])
+
+
+def _stacked(matrices):
+    """`torch.stack`, which would copy a single one."""
     return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
 
@@ -157,7 +187,10 @@ class _OneDNNConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(prepare, weight, bias, stride, padding, *inputs):
-        return onednn_convolution(prepare(*inputs), weight, bias, stride, padding)
+        frames = prepare(*inputs)
+        if stride > 1 and padding == 0:
+            return strided_convolution(frames, weight, bias, stride)
+        return onednn_convolution(frames, weight, bias, stride, padding)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -14,6 +14,7 @@ from modeling_toxmtl.kernels_toxmtl import (
     prefers_onednn,
     products,
     recomputed_convolution,
+    strided_convolution,
     uses_onednn,
 )
 
@@ -102,6 +103,17 @@ def test_convolution_with_a_frozen_part(frozen):
     expected = F.conv1d(parts["frames"].mT, parts["weight"], parts["bias"]).mT
     check_gradients(convolution(**parts), expected, [x for x in parts.values() if x.requires_grad])
     assert parts[frozen].grad is None
+
+
+@needs_onednn
+@pytest.mark.parametrize("kernel_size, stride", [(3, 2), (2, 2), (8, 4), (7, 3), (1, 2), (10, 5), (2, 3)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_strided_convolution(batch, kernel_size, stride):
+    for length in (kernel_size, 20, 21, 22, 23):
+        frames, weight, bias = torch.randn(batch, length, 4), torch.randn(3, 4, kernel_size), torch.randn(3)
+        for b in (bias, None):
+            actual = strided_convolution(frames, channels_last(weight), b, stride)
+            torch.testing.assert_close(actual, F.conv1d(frames.mT, weight, b, stride).mT, atol=1e-5, rtol=1e-5)
 
 
 @needs_onednn
