@@ -63,12 +63,12 @@ def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torc
     a CPU. None if nothing is dropped."""
     if not training or probability == 0:
         return None
-    return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - probability)
+    return torch.rand(like.shape, device=like.device) >= probability
 
 
 def apply_dropout(hidden_states: torch.Tensor, mask: torch.Tensor | None, probability: float) -> torch.Tensor:
     """Zeros where the mask is False; the rest is scaled to the same mean."""
-    return hidden_states if mask is None else hidden_states * mask * (1 / (1 - probability))
+    return hidden_states if mask is None else torch.where(mask, hidden_states * (1 / (1 - probability)), 0.0)
 
 
 def as_image(frames: torch.Tensor) -> torch.Tensor:
@@ -142,17 +142,23 @@ def strided_convolution(
     Each product takes as many frames of the kernel as the stride has: the frames of neighbouring outputs then follow
     each other in memory, and are the rows of a matrix that need not be copied.
     """
-    kernel_size = weight.shape[-1]
-    num_frames = (frames.shape[1] - kernel_size) // stride + 1
-    taps = weight.transpose(1, 2)  # (C', k, C)
     result = None
-    for start in range(0, kernel_size, stride):
-        width = min(stride, kernel_size - start)
-        rows = frames[:, start:].unfold(1, width, stride)[:, :num_frames].transpose(2, 3).flatten(2)  # (B, T', C)
-        matrix = taps[:, start : start + width].flatten(1)
+    for rows, matrix in _products_of(frames, weight, stride):
         part = _stacked([product(clip, matrix) for clip in rows])
         result = part if result is None else result.add_(part)
     return result if bias is None else result.add_(bias)
+
+
+def _products_of(frames, weight, stride):
+    """Views of what the frames of the kernel meet, `(B, T', width * C)`, as many at a time as the stride has, and
+    these frames of the kernel, `(C', width * C)`."""
+    kernel_size = weight.shape[-1]
+    num_frames = (frames.shape[1] - kernel_size) // stride + 1
+    taps = weight.transpose(1, 2)  # (C', k, C)
+    for start in range(0, kernel_size, stride):
+        width = min(stride, kernel_size - start)
+        windows = frames[:, start:].unfold(1, width, stride)[:, :num_frames]  # (B, T', C, width)
+        yield windows.transpose(2, 3).flatten(2), taps[:, start : start + width].flatten(1)
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -181,14 +187,14 @@ def onednn_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class _OneDNNConvolution(torch.autograd.Function):
     """`onednn_convolution(prepare(*inputs), …)`, preparing anew for the gradients.
 
-    oneDNN's own gradients are slow where channels are last. With a kernel of one frame, all are matrix products; with
-    a longer one, that of the weight is taken with channels first.
+    oneDNN's own gradients are slow where channels are last. With a kernel of one frame or a stride, all are matrix
+    products; else that of the weight is taken with channels first.
     """
 
     @staticmethod
     def forward(prepare, weight, bias, stride, padding, *inputs):
         frames = prepare(*inputs)
-        if stride > 1 and padding == 0:
+        if _is_strided(stride, padding):
             return strided_convolution(frames, weight, bias, stride)
         return onednn_convolution(frames, weight, bias, stride, padding)
 
@@ -204,7 +210,7 @@ class _OneDNNConvolution(torch.autograd.Function):
         _, for_weight, for_bias, _, _, *for_inputs = ctx.needs_input_grad
         gradient = gradient.contiguous()
         of_weight = torch.zeros_like(weight) if for_weight else None
-        of_inputs = [torch.zeros_like(x) if needed else None for x, needed in zip(inputs, for_inputs, strict=True)]
+        of_inputs = [_room_for(x) if needed else None for x, needed in zip(inputs, for_inputs, strict=True)]
         # a clip at a time, for what is prepared is large where kernels are longer than a frame
         parts = [slice(None)] if weight.shape[-1] == 1 else [slice(i, i + 1) for i in range(len(gradient))]
         for part in parts:
@@ -221,26 +227,54 @@ class _OneDNNConvolution(torch.autograd.Function):
                 needed = [x for x in prepared_from if x is not None and x.requires_grad]
                 found = torch.autograd.grad(frames, needed, of_frames)
                 for total, of_part in zip((x for x in of_inputs if x is not None), found, strict=True):
-                    _part(total, part).add_(of_part)
+                    if _has_parts(total):
+                        total[part] = of_part
+                    else:
+                        total += of_part
         return None, of_weight, gradient.sum((0, 1)) if for_bias else None, None, None, *of_inputs
 
 
+def _is_strided(stride, padding):
+    return stride > 1 and padding == 0
+
+
+def _has_parts(tensor):
+    """Whether a tensor is one of frames, rather than what all clips share, such as a norm's weight."""
+    return tensor is not None and tensor.ndim == 3
+
+
 def _part(tensor, part):
-    """Some clips of a tensor that is one of frames; the whole of what all clips share, such as a norm's weight."""
-    return tensor[part] if tensor is not None and tensor.ndim == 3 else tensor
+    """Some clips of a tensor, or the whole of what all clips share."""
+    return tensor[part] if _has_parts(tensor) else tensor
+
+
+def _room_for(tensor):
+    """For the gradient of a tensor: every part is written once, and what all clips share is summed."""
+    return torch.empty_like(tensor) if _has_parts(tensor) else torch.zeros_like(tensor)
 
 
 def _gradient_of_weight(ctx, gradient, frames, weight):
-    if weight.shape[-1] == 1:
+    if weight.shape[-1] == 1 and ctx.stride == 1:
         rows, frames = gradient.flatten(0, 1), frames.flatten(0, 1)
         return onednn_product(rows.T.contiguous(), frames.T.contiguous())[:, :, None]
+    if _is_strided(ctx.stride, ctx.padding):
+        # PyTorch's own product takes matrices that lie the other way; laying them out for oneDNN costs more
+        taps = [(gradient.mT @ rows).sum(0) for rows, _ in _products_of(frames, weight, ctx.stride)]
+        return torch.cat(taps, dim=1).unflatten(1, (-1, weight.shape[1])).transpose(1, 2)
     frames, gradient = (states[0].T.contiguous()[None] for states in (frames, gradient))
     return nn.grad.conv1d_weight(frames, weight.shape, gradient, ctx.stride, ctx.padding)
 
 
 def _gradient_of_frames(ctx, gradient, shape, weight):
-    if weight.shape[-1] == 1:
+    if weight.shape[-1] == 1 and ctx.stride == 1:
         return onednn_convolution(gradient, weight[:, :, 0].T.contiguous()[:, :, None])
+    if _is_strided(ctx.stride, ctx.padding):
+        of_frames = gradient.new_zeros(shape)
+        for rows, matrix in _products_of(of_frames, weight, ctx.stride):  # the rows are views of the frames
+            matrix = matrix.T.contiguous()
+            for of_clip, clip in zip(rows, gradient, strict=True):
+                of_clip += product(clip, matrix)
+        return of_frames
     batch, length, channels = shape
     image = nn.grad.conv2d_input(
         (batch, channels, 1, length), weight[:, :, None], as_image(gradient), (1, ctx.stride), (0, ctx.padding)

@@ -618,10 +618,10 @@ BATCHES = ((400, 300), (500, 190), (633, 90, 400))
 
 
 def assert_same_outputs(ours, expected, num_frames):
-    torch.testing.assert_close(ours["logits"], expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours["logits"], expected.logits, atol=5e-5, rtol=1e-5)
     for row, frames in enumerate(num_frames):  # what is beyond a clip's end is nobody's
         wanted = expected.keyword_logits[row, :frames]
-        torch.testing.assert_close(ours["keyword_logits"][row, :frames], wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours["keyword_logits"][row, :frames], wanted, atol=5e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
