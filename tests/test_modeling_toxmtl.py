@@ -645,7 +645,8 @@ def test_compiles_once_without_graph_breaks(norm, fields, train):
         model.zero_grad()
         expected.logits.square().sum().backward()
         for name, gradient in gradients(model).items():
-            torch.testing.assert_close(ours_gradients[name], gradient, atol=1e-4, rtol=1e-4, msg=name)
+            atol = 1e-4 + 1e-5 * gradient.abs().max().item()  # of sums up to some hundreds
+            torch.testing.assert_close(ours_gradients[name], gradient, atol=atol, rtol=1e-4, msg=name)
 
 
 @pytest.mark.slow
