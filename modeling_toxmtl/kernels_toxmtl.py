@@ -144,7 +144,8 @@ def strided_convolution(
     """
     result = None
     for rows, matrix in _products_of(frames, weight, stride):
-        part = _stacked([product(clip, matrix) for clip in rows])
+        # a copy where there are several clips, but one product
+        part = product(rows.flatten(0, 1), matrix).unflatten(0, rows.shape[:2])
         result = part if result is None else result.add_(part)
     return result if bias is None else result.add_(bias)
 
