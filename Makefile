@@ -25,7 +25,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps pyctcdecode pygtrie
 	@touch $@
 
-demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (9 to 30 minutes on 2 cores)
+demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (10 to 30 minutes on 2 cores)
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data
 	$(BIN)/python -m datasets_scripts.build_language_model --dataset demo_data --output runs/demo_lm/keywords.arpa
 	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
