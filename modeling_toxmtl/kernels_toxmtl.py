@@ -137,7 +137,7 @@ def onednn_convolution(
 def strided_convolution(
     frames: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int
 ) -> torch.Tensor:
-    """`convolution` as a sum of matrix products, which are a fifth faster, without gradients.
+    """`convolution` as a sum of matrix products, which are a sixth faster, without gradients.
 
     Each product takes as many frames of the kernel as the stride has: the frames of neighbouring outputs then follow
     each other in memory, and are the rows of a matrix that need not be copied.

@@ -83,7 +83,7 @@ def test_gradients_of_half_precision():
 
 @pytest.mark.parametrize("lengths", [(900, 900), (900, 410)])
 def test_both_ways_of_sdpa_agree(lengths, norm, monkeypatch):
-    """Where there are many weights on a CPU ours, anywhere else PyTorch's."""
+    """Piece by piece, where there are many weights on a CPU, and all at once."""
     model = randomize_(WavLMToxicityBackbone(tiny_config(**norm))).train()
     batch = pad(clips_of(*lengths))
     results = []
@@ -93,6 +93,9 @@ def test_both_ways_of_sdpa_agree(lengths, norm, monkeypatch):
         output = model(**batch)
         states = output.last_hidden_state[output.frame_mask]
         states.square().mean().backward()
+        with torch.no_grad():  # without gradients, all at once is PyTorch's fused kernel
+            inference = model(**batch).last_hidden_state[output.frame_mask]
+        torch.testing.assert_close(inference, states, atol=1e-5, rtol=1e-5)
         parameters = dict(model.named_parameters())
         parameters.pop("masked_spec_embed", None)  # used with SpecAugment alone
         gradients = {name: parameter.grad.clone() for name, parameter in parameters.items()}
