@@ -187,11 +187,12 @@ class GatedAttention(torch.autograd.Function):
         for at, valid, bias in _pieces(query, position_bias, ctx.lengths):
             weights = _weights(query[at], key[at], gate[at], bias, ctx.scaling, valid)
             mask = _pairs(kept, at)
-            of_value[at] = products(apply_dropout(weights, mask, ctx.probability).mT, gradient[at].mT)
+            # oneDNN reads a matrix of weights as it lies, but copies rows that do not follow each other: these are few
+            of_value[at] = products(gradient[at].mT, apply_dropout(weights, mask, ctx.probability).mT).mT
             of_weights = apply_dropout(products(gradient[at], value[at]), mask, ctx.probability)
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
             of_query[at] = products(of_scores, key[at].mT).mul_(ctx.scaling)
-            of_key[at] = products(of_scores.mT, query[at].mT).mul_(ctx.scaling)
+            of_key[at] = products(query[at].mT, of_scores.mT).mT.mul_(ctx.scaling)
             of_gate[at] = (of_scores * bias).sum(-1, keepdim=True)
             _pairs(of_bias, (0, *at[1:])).addcmul_(of_scores, gate[at])
         return *gradients, None, None, None, None

@@ -44,6 +44,7 @@ from .kernels_toxmtl import (
     channels_last,
     convolution,
     dropout_mask,
+    prepared_convolution,
     recomputed,
     recomputed_convolution,
 )
@@ -51,7 +52,7 @@ from .kernels_toxmtl import (
 
 logger = logging.get_logger(__name__)
 
-FRAMES_IN_CACHE = 96  # of 20 ms, of all clips of a batch: 13 MB after WavLM Base's first convolution in float32
+FRAMES_IN_CACHE = 96  # of 20 ms, of a clip: 13 MB after WavLM Base's first convolution in float32
 
 
 @dataclass
@@ -173,34 +174,38 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         first = self.conv_layers[0]
         windows = input_values.unfold(-1, first.conv.kernel_size[0], first.conv.stride[0])  # (B, T, k)
         windows, weight, bias = first.filters(windows, lengths)
-        kernels = [channels_last(layer.conv.weight) for layer in self.conv_layers[1:]]
         needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
         if needs_graph or windows.device.type != "cpu" or torch.compiler.is_compiling():
-            return self._encode(windows, weight, bias, kernels)
+            return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
         with torch.no_grad():
-            return torch.cat([self._encode(piece, weight, bias, kernels) for piece in self._pieces(windows)], dim=1)
+            convolutions = self._convolutions(prepared_convolution)
+            clips = [
+                [self._encode(piece, filters, bias, convolutions) for piece in self._pieces(clip)]
+                for clip, filters in zip(windows.split(1), weight.split(1), strict=True)
+            ]
+            return torch.cat([torch.cat(pieces, dim=1) for pieces in clips])
 
-    def _encode(self, windows, weight, bias, kernels):
-        layer, *above = self.conv_layers
+    def _convolutions(self, kind):
+        """Those after the first, as functions of what comes before them."""
+        convs = (layer.conv for layer in self.conv_layers[1:])
+        return [kind(channels_last(conv.weight), conv.bias, conv.stride[0]) for conv in convs]
+
+    def _encode(self, windows, weight, bias, convolutions):
+        *layers, last = self.conv_layers
         channels = torch.baddbmm(bias, windows, weight)
-        for next_layer, kernel in zip(above, kernels, strict=True):
-            conv = next_layer.conv
-            channels = recomputed_convolution(
-                layer.finish, layer.finish_inputs(channels), kernel, conv.bias, conv.stride[0]
-            )
-            layer = next_layer
-        return layer.finish(*layer.finish_inputs(channels))
+        for layer, convolve in zip(layers, convolutions, strict=True):
+            channels = convolve(layer.finish, *layer.finish_inputs(channels))
+        return last.finish(*last.finish_inputs(channels))
 
     def _pieces(self, windows):
         """The windows of a few frames at a time, whose features stay in a processor's cache on their way through the
         layers."""
-        convolutions = [layer.conv for layer in self.conv_layers[1:]]
-        strides = [conv.stride[0] for conv in convolutions]
-        field, stride = receptive_field([conv.kernel_size[0] for conv in convolutions], strides), math.prod(strides)
+        convs = [layer.conv for layer in self.conv_layers[1:]]
+        strides = [conv.stride[0] for conv in convs]
+        field, stride = receptive_field([conv.kernel_size[0] for conv in convs], strides), math.prod(strides)
         num_frames = (windows.shape[1] - field) // stride + 1
-        size = max(1, FRAMES_IN_CACHE // len(windows))
-        for start in range(0, num_frames, size):
-            end = min(start + size, num_frames)
+        for start in range(0, num_frames, FRAMES_IN_CACHE):
+            end = min(start + FRAMES_IN_CACHE, num_frames)
             yield windows[:, start * stride : (end - 1) * stride + field]
 
 

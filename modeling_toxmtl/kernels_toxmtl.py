@@ -4,14 +4,16 @@ Design choices:
 - Frames keep their channels last from the waveform to the heads. A convolution over them is a 2D one of height 1 in
   PyTorch's channels-last format: nothing is transposed, and on a CPU it takes about half of `conv1d`'s time.
 - float32 matrix products on a CPU are MKL's in PyTorch, and MKL leaves AVX-512 unused on processors that are not
-  Intel's. Convolutions are oneDNN's, which does not. So there a matrix product is a convolution with a kernel of one
-  frame, which runs twice as fast.
+  Intel's. oneDNN does not, and reads matrices as they lie, so there products are oneDNN's (by the operators that
+  `torch.compile` calls).
+- A strided convolution is a sum of matrix products; their weights are packed once per forward pass.
 - Training keeps little: what comes before a product (an activation, a norm) is cheap beside it, so it is computed
   again in the backward pass instead of kept.
 - Everywhere else (other number formats, GPUs, autocast, the compiler) PyTorch's own functions are called.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -101,18 +103,28 @@ def convolution(
     return as_frames(image)
 
 
-def recomputed_convolution(
-    prepare: Callable, inputs: tuple, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int = 1
-) -> torch.Tensor:
-    """`convolution(prepare(*inputs), weight, bias, stride)`, of which training keeps the inputs alone.
+def recomputed_convolution(weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int = 1) -> Callable:
+    """`convolution` as a function of what gives its frames, of which training keeps the inputs alone.
 
-    Args:
-        prepare: gives frames; must be deterministic, and differentiable in its inputs only.
-        inputs: tensors or None.
+    Returns:
+        a function of `prepare`, which gives frames (it must be deterministic, and differentiable in its inputs only),
+        and its inputs, tensors or None.
     """
-    if _is_faster_here(weight, bias, inputs[0]):  # `checkpoint` would repeat the whole convolution
-        return _OneDNNConvolution.apply(prepare, weight, bias, stride, 0, *inputs)
-    return recomputed(lambda *inputs: convolution(prepare(*inputs), weight, bias, stride), *inputs)
+
+    def convolve(prepare, *inputs):
+        if _is_faster_here(weight, bias, inputs[0]):  # `checkpoint` would repeat the whole convolution
+            return _OneDNNConvolution.apply(prepare, weight, bias, stride, 0, *inputs)
+        return recomputed(lambda *inputs: convolution(prepare(*inputs), weight, bias, stride), *inputs)
+
+    return convolve
+
+
+def prepared_convolution(weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int = 1) -> Callable:
+    """The same for many calls without gradients."""
+    kernel = partial(convolution, weight=weight, bias=bias, stride=stride)
+    if stride > 1 and uses_onednn(weight, bias):
+        kernel = StridedKernel(weight, bias, stride).pack()
+    return lambda prepare, *inputs: kernel(prepare(*inputs))
 
 
 def _itself(frames):
@@ -134,37 +146,52 @@ def onednn_convolution(
     )
 
 
-def strided_convolution(
-    frames: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int
-) -> torch.Tensor:
-    """`convolution` as a sum of matrix products, which are a sixth faster, without gradients.
+class StridedKernel:
+    """Weight and bias of a strided convolution, which becomes a sum of matrix products, without gradients.
 
     Each product takes as many frames of the kernel as the stride has: the frames of neighbouring outputs then follow
     each other in memory, and are the rows of a matrix that need not be copied.
+
+    Args:
+        weight: `(C', C, k)`; best in the layout of `channels_last`.
+        bias: `(C',)` or None.
+        stride: in frames.
     """
-    result = None
-    for rows, matrix in _products_of(frames, weight, stride):
-        # a copy where there are several clips, but one product
-        part = product(rows.flatten(0, 1), matrix).unflatten(0, rows.shape[:2])
-        result = part if result is None else result.add_(part)
-    return result if bias is None else result.add_(bias)
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, stride: int):
+        self.bias, self.stride, self.kernel_size = bias, stride, weight.shape[-1]
+        taps = weight.transpose(1, 2)  # (C', k, C)
+        self.matrices = [taps[:, start : start + stride].flatten(1) for start in range(0, self.kernel_size, stride)]
+
+    def pack(self) -> "StridedKernel":
+        """Arranges the matrices as oneDNN wants them: worth it for several calls."""
+        self.matrices = [torch.ops.mkldnn._reorder_linear_weight(matrix) for matrix in self.matrices]
+        return self
+
+    def rows(self, frames: torch.Tensor) -> list[torch.Tensor]:
+        """What each of `matrices` meets in the frames `(B, T, C)`: views `(B, T', width * C)`."""
+        num_frames = (frames.shape[1] - self.kernel_size) // self.stride + 1
+        starts = range(0, self.kernel_size, self.stride)
+        widths = (min(self.stride, self.kernel_size - start) for start in starts)
+        windows = (
+            frames[:, start:].unfold(1, width, self.stride)[:, :num_frames]  # (B, T', C, width)
+            for start, width in zip(starts, widths, strict=True)
+        )
+        return [part.transpose(2, 3).flatten(2) for part in windows]
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(B, T, C)` to `(B, T', C')`."""
+        result, bias = None, self.bias
+        for rows, matrix in zip(self.rows(frames), self.matrices, strict=True):
+            part = product(rows, matrix, bias)
+            result, bias = part if result is None else result.add_(part), None
+        return result
 
 
-def _products_of(frames, weight, stride):
-    """Views of what the frames of the kernel meet, `(B, T', width * C)`, as many at a time as the stride has, and
-    these frames of the kernel, `(C', width * C)`."""
-    kernel_size = weight.shape[-1]
-    num_frames = (frames.shape[1] - kernel_size) // stride + 1
-    taps = weight.transpose(1, 2)  # (C', k, C)
-    for start in range(0, kernel_size, stride):
-        width = min(stride, kernel_size - start)
-        windows = frames[:, start:].unfold(1, width, stride)[:, :num_frames]  # (B, T', C, width)
-        yield windows.transpose(2, 3).flatten(2), taps[:, start : start + width].flatten(1)
-
-
-def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`a @ b.T` of matrices by the faster library, without gradients."""
-    return onednn_product(a, b) if prefers_onednn(a, b) else a @ b.T
+def product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`F.linear` by the faster library, without gradients."""
+    linear = onednn_product if matrix.is_mkldnn or prefers_onednn(rows, matrix, bias) else F.linear
+    return linear(rows, matrix, bias)
 
 
 def products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -180,13 +207,19 @@ def _stacked(matrices):
     return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
 
-def onednn_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`a @ b.T` of float32 matrices on a CPU."""
-    return onednn_convolution(a[None], b[:, :, None])[0]
+def onednn_product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`F.linear` of float32 tensors on a CPU, without gradients; the matrix may be packed."""
+    matrix = matrix if matrix.is_mkldnn else _without_gaps(matrix)
+    return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, "none", [], "")
+
+
+def _without_gaps(matrix):
+    """The same matrix by rows or by columns, as it lies; oneDNN is many times slower where there are gaps between."""
+    return matrix.T.contiguous().T if matrix.stride(0) == 1 else matrix.contiguous()
 
 
 class _OneDNNConvolution(torch.autograd.Function):
-    """`onednn_convolution(prepare(*inputs), …)`, preparing anew for the gradients.
+    """`convolution(prepare(*inputs), …)`, preparing anew for the gradients.
 
     oneDNN's own gradients are slow where channels are last. With a kernel of one frame or a stride, all are matrix
     products; else that of the weight is taken with channels first.
@@ -195,8 +228,10 @@ class _OneDNNConvolution(torch.autograd.Function):
     @staticmethod
     def forward(prepare, weight, bias, stride, padding, *inputs):
         frames = prepare(*inputs)
+        if _is_product(weight, stride, padding):
+            return onednn_product(frames, weight[:, :, 0], bias)
         if _is_strided(stride, padding):
-            return strided_convolution(frames, weight, bias, stride)
+            return StridedKernel(weight, bias, stride)(frames)
         return onednn_convolution(frames, weight, bias, stride, padding)
 
     @staticmethod
@@ -235,6 +270,10 @@ class _OneDNNConvolution(torch.autograd.Function):
         return None, of_weight, gradient.sum((0, 1)) if for_bias else None, None, None, *of_inputs
 
 
+def _is_product(weight, stride, padding):
+    return weight.shape[-1] == 1 and stride == 1 and padding == 0
+
+
 def _is_strided(stride, padding):
     return stride > 1 and padding == 0
 
@@ -255,26 +294,24 @@ def _room_for(tensor):
 
 
 def _gradient_of_weight(ctx, gradient, frames, weight):
-    if weight.shape[-1] == 1 and ctx.stride == 1:
-        rows, frames = gradient.flatten(0, 1), frames.flatten(0, 1)
-        return onednn_product(rows.T.contiguous(), frames.T.contiguous())[:, :, None]
+    if _is_product(weight, ctx.stride, ctx.padding):
+        return onednn_product(gradient.flatten(0, 1).T, frames.flatten(0, 1).T)[:, :, None]
     if _is_strided(ctx.stride, ctx.padding):
-        # PyTorch's own product takes matrices that lie the other way; laying them out for oneDNN costs more
-        taps = [(gradient.mT @ rows).sum(0) for rows, _ in _products_of(frames, weight, ctx.stride)]
+        parts = StridedKernel(weight, None, ctx.stride).rows(frames)
+        taps = [product(gradient[0].T, rows[0].T) for rows in parts]  # one clip
         return torch.cat(taps, dim=1).unflatten(1, (-1, weight.shape[1])).transpose(1, 2)
     frames, gradient = (states[0].T.contiguous()[None] for states in (frames, gradient))
     return nn.grad.conv1d_weight(frames, weight.shape, gradient, ctx.stride, ctx.padding)
 
 
 def _gradient_of_frames(ctx, gradient, shape, weight):
-    if weight.shape[-1] == 1 and ctx.stride == 1:
-        return onednn_convolution(gradient, weight[:, :, 0].T.contiguous()[:, :, None])
+    if _is_product(weight, ctx.stride, ctx.padding):
+        return onednn_product(gradient, weight[:, :, 0].T)
     if _is_strided(ctx.stride, ctx.padding):
         of_frames = gradient.new_zeros(shape)
-        for rows, matrix in _products_of(of_frames, weight, ctx.stride):  # the rows are views of the frames
-            matrix = matrix.T.contiguous()
-            for of_clip, clip in zip(rows, gradient, strict=True):
-                of_clip += product(clip, matrix)
+        kernel = StridedKernel(weight, None, ctx.stride)
+        for rows, matrix in zip(kernel.rows(of_frames), kernel.matrices, strict=True):  # rows are views of the frames
+            rows += product(gradient, matrix.T)
         return of_frames
     batch, length, channels = shape
     image = nn.grad.conv2d_input(
@@ -297,5 +334,5 @@ class ToxicityLinear(nn.Linear):
         """`self(prepare(*inputs))` on `(B, T, in_features)`, of which training keeps the inputs alone; see
         `recomputed_convolution`."""
         if prefers_onednn(inputs[0], self.weight, self.bias):
-            return recomputed_convolution(prepare, inputs, self.weight[:, :, None], self.bias)
+            return recomputed_convolution(self.weight[:, :, None], self.bias)(prepare, *inputs)
         return recomputed(lambda *inputs: self(prepare(*inputs)), *inputs)

@@ -5,6 +5,7 @@ from torch import nn
 
 from modeling_toxmtl import kernels_toxmtl
 from modeling_toxmtl.kernels_toxmtl import (
+    StridedKernel,
     ToxicityLinear,
     as_frames,
     as_image,
@@ -12,9 +13,9 @@ from modeling_toxmtl.kernels_toxmtl import (
     convolution,
     onednn_product,
     prefers_onednn,
+    prepared_convolution,
     products,
     recomputed_convolution,
-    strided_convolution,
     uses_onednn,
 )
 
@@ -108,12 +109,14 @@ def test_convolution_with_a_frozen_part(frozen):
 @needs_onednn
 @pytest.mark.parametrize("kernel_size, stride", [(3, 2), (2, 2), (8, 4), (7, 3), (1, 2), (10, 5), (2, 3)])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_strided_convolution(batch, kernel_size, stride):
+def test_strided_kernel(batch, kernel_size, stride):
     for length in (kernel_size, 20, 21, 22, 23):
         frames, weight, bias = torch.randn(batch, length, 4), torch.randn(3, 4, kernel_size), torch.randn(3)
         for b in (bias, None):
-            actual = strided_convolution(frames, channels_last(weight), b, stride)
-            torch.testing.assert_close(actual, F.conv1d(frames.mT, weight, b, stride).mT, atol=1e-5, rtol=1e-5)
+            expected = F.conv1d(frames.mT, weight, b, stride).mT
+            kernel = StridedKernel(channels_last(weight), b, stride)
+            torch.testing.assert_close(kernel(frames), expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(kernel.pack()(frames), expected, atol=1e-5, rtol=1e-5)
 
 
 @needs_onednn
@@ -125,7 +128,16 @@ def test_products(monkeypatch, batch, large):
     torch.testing.assert_close(products(a, b), a @ b.mT)
     c = torch.randn(batch, 7, 2)
     torch.testing.assert_close(products(a.mT, c.mT), a.mT @ c)  # laid out the other way
-    torch.testing.assert_close(onednn_product(a[0], b[0]), a[0] @ b[0].T)
+
+
+@needs_onednn
+def test_onednn_product():
+    rows, matrix, bias = torch.randn(2, 7, 5), torch.randn(3, 5), torch.randn(3)
+    for b in (bias, None):
+        torch.testing.assert_close(onednn_product(rows, matrix, b), F.linear(rows, matrix, b))
+    wide = torch.randn(4, 10)
+    for view in (matrix.T.contiguous().T, wide[:3, ::2], wide[:3, :5]):
+        torch.testing.assert_close(onednn_product(rows, view), F.linear(rows, view))
 
 
 def normalised(frames, weight, bias):
@@ -137,16 +149,28 @@ def normalised(frames, weight, bias):
 def test_recomputed_convolution(kernel, stride, dtype):
     frames, scale, shift, weight, bias = tensors((3, 11, 8), (8,), (8,), (6, 8, kernel), (6,), dtype=dtype)
     inputs = (frames, scale, shift)
-    ours = recomputed_convolution(normalised, inputs, weight, bias, stride)
+    ours = recomputed_convolution(weight, bias, stride)(normalised, *inputs)
     expected = F.conv1d(normalised(*inputs).mT, weight, bias, stride).mT
     check_gradients(ours, expected, [*inputs, weight, bias], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 2), (2, 2)])
+def test_prepared_convolution(kernel, stride, dtype):
+    frames, scale, shift, weight, bias = tensors((3, 11, 8), (8,), (8,), (6, 8, kernel), (6,), dtype=dtype)
+    inputs = (frames, scale, shift)
+    with torch.no_grad():
+        convolve = prepared_convolution(channels_last(weight), bias, stride)
+        expected = convolution(normalised(*inputs), weight, bias, stride)
+        for _ in range(2):
+            torch.testing.assert_close(convolve(normalised, *inputs), expected)
 
 
 def test_recomputed_convolution_of_what_may_be_none():
     frames, weight = tensors((2, 5, 4), (3, 4, 1))
     kept = torch.tensor([1.0, 0.0]).repeat(2, 5, 2)
     for mask in (kept, None):
-        ours = recomputed_convolution(lambda x, mask: x if mask is None else x * mask, (frames, mask), weight)
+        ours = recomputed_convolution(weight)(lambda x, mask: x if mask is None else x * mask, frames, mask)
         dropped = frames if mask is None else frames * mask
         check_gradients(ours, F.conv1d(dropped.mT, weight).mT, [frames, weight])
 
@@ -157,7 +181,7 @@ def test_recomputed_convolution_keeps_its_inputs_alone(kernel):
     frames, scale, shift, weight = tensors((3, 11, 8), (8,), (8,), (6, 8, kernel))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.data_ptr()) or x, lambda x: x):
-        recomputed_convolution(normalised, (frames, scale, shift), weight)
+        recomputed_convolution(weight)(normalised, frames, scale, shift)
     assert set(kept) <= {x.data_ptr() for x in (frames, scale, shift, weight)}
 
 
@@ -237,7 +261,7 @@ def test_without_onednn_the_results_are_the_same(monkeypatch):
     layer = ToxicityLinear(8, 6)
 
     def outputs():
-        return convolution(frames, weight), recomputed_convolution(normalised, (frames, scale, shift), weight)
+        return convolution(frames, weight), recomputed_convolution(weight)(normalised, frames, scale, shift)
 
     fast = (*outputs(), layer(frames))
     monkeypatch.setattr(kernels_toxmtl, "HAS_ONEDNN", False)
