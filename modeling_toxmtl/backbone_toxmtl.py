@@ -16,6 +16,7 @@ Design choices:
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -204,8 +205,9 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         strides = [conv.stride[0] for conv in convs]
         field, stride = receptive_field([conv.kernel_size[0] for conv in convs], strides), math.prod(strides)
         num_frames = (windows.shape[1] - field) // stride + 1
-        for start in range(0, num_frames, FRAMES_IN_CACHE):
-            end = min(start + FRAMES_IN_CACHE, num_frames)
+        num_pieces = max(1, round(num_frames / FRAMES_IN_CACHE))
+        ends = [num_frames * i // num_pieces for i in range(num_pieces + 1)]
+        for start, end in pairwise(ends):
             yield windows[:, start * stride : (end - 1) * stride + field]
 
 
@@ -223,7 +225,7 @@ class ToxicityPositionalConvEmbedding(WavLMPositionalConvEmbedding):
     def forward(self, hidden_states):
         conv, length = self.conv, hidden_states.shape[1]
         positions = convolution(
-            hidden_states, conv.weight, conv.bias, padding=conv.padding[0], groups=conv.groups
+            hidden_states, channels_last(conv.weight), conv.bias, padding=conv.padding[0], groups=conv.groups
         )  # one frame too many if the kernel is even
         return self.activation(positions[:, :length])
 

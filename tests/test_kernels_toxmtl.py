@@ -182,7 +182,8 @@ def test_recomputed_convolution_keeps_its_inputs_alone(kernel):
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.data_ptr()) or x, lambda x: x):
         recomputed_convolution(weight)(normalised, frames, scale, shift)
-    assert set(kept) <= {x.data_ptr() for x in (frames, scale, shift, weight)}
+    nothing = 0  # PyTorch 2.6 keeps an empty tensor too
+    assert set(kept) <= {nothing, *(x.data_ptr() for x in (frames, scale, shift, weight))}
 
 
 @needs_onednn
