@@ -63,8 +63,7 @@ class ToxicityAttention(WavLMAttention):
             context = F.dropout(weights, probability) @ value
         elif _is_large_on_cpu(query):
             context = self._attend_by_piece(query, key, value, gate, frame_mask, position_bias)
-        elif query.device.type == "cpu" and (torch.is_grad_enabled() or query.dtype != torch.float32):
-            # PyTorch's fused kernel has no gradient of the bias here, and is the slower one in half precision
+        elif query.device.type == "cpu" and not _is_fused_on_cpu(query):
             kept = self._kept(query)
             context = recomputed(self._attend_at_once, query, key, value, gate, frame_mask, position_bias, kept)
         else:
@@ -147,7 +146,13 @@ def _is_large_on_cpu(query):
     if query.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     batch, num_heads, length, _ = query.shape
-    return batch * num_heads * length**2 * query.element_size() > 2 * BYTES_IN_CACHE
+    few = 16 if _is_fused_on_cpu(query) else 2  # times the cache
+    return batch * num_heads * length**2 * query.element_size() > few * BYTES_IN_CACHE
+
+
+def _is_fused_on_cpu(query):
+    """Whether PyTorch's fused kernel serves: it has no gradient of the bias, and is slow in half precision."""
+    return query.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 class GatedAttention(torch.autograd.Function):
