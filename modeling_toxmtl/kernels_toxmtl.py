@@ -3,10 +3,10 @@
 Design choices:
 - Frames keep their channels last from the waveform to the heads. A convolution over them is a 2D one of height 1 in
   PyTorch's channels-last format: nothing is transposed, and on a CPU it takes about half of `conv1d`'s time.
-- float32 matrix products on a CPU are MKL's in PyTorch, and MKL leaves AVX-512 unused on processors that are not
-  Intel's. oneDNN does not, and reads matrices as they lie, so there products are oneDNN's (by the operators that
-  `torch.compile` calls).
-- A strided convolution is a sum of matrix products; their weights are packed once per forward pass.
+- float32 matrix products on a CPU are MKL's in PyTorch, and MKL leaves AVX-512 unused on some processors that are
+  not Intel's. oneDNN does not, and copies few matrices first, so with AVX-512 products are oneDNN's (by the operators
+  that `torch.compile` calls).
+- A strided convolution is a sum of matrix products; inference packs their weights once per forward pass.
 - Training keeps little: what comes before a product (an activation, a norm) is cheap beside it, so it is computed
   again in the backward pass instead of kept.
 - Everywhere else (other number formats, GPUs, autocast, the compiler) PyTorch's own functions are called.
@@ -248,7 +248,8 @@ class _OneDNNConvolution(torch.autograd.Function):
         of_weight = torch.zeros_like(weight) if for_weight else None
         of_inputs = [_room_for(x) if needed else None for x, needed in zip(inputs, for_inputs, strict=True)]
         # a clip at a time, for what is prepared is large where kernels are longer than a frame
-        parts = [slice(None)] if weight.shape[-1] == 1 else [slice(i, i + 1) for i in range(len(gradient))]
+        is_product = _is_product(weight, ctx.stride, ctx.padding)
+        parts = [slice(None)] if is_product else [slice(i, i + 1) for i in range(len(gradient))]
         for part in parts:
             with torch.enable_grad():
                 prepared_from = [
@@ -298,7 +299,7 @@ def _gradient_of_weight(ctx, gradient, frames, weight):
         return onednn_product(gradient.flatten(0, 1).T, frames.flatten(0, 1).T)[:, :, None]
     if _is_strided(ctx.stride, ctx.padding):
         parts = StridedKernel(weight, None, ctx.stride).rows(frames)
-        taps = [product(gradient[0].T, rows[0].T) for rows in parts]  # one clip
+        taps = [product(gradient[0].T, rows[0].T) for rows in parts]  # of one clip
         return torch.cat(taps, dim=1).unflatten(1, (-1, weight.shape[1])).transpose(1, 2)
     frames, gradient = (states[0].T.contiguous()[None] for states in (frames, gradient))
     return nn.grad.conv1d_weight(frames, weight.shape, gradient, ctx.stride, ctx.padding)

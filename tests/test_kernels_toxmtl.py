@@ -65,6 +65,8 @@ def test_channels_last_weight():
 
 CONVOLUTIONS = {  # kernel, stride, padding, groups
     "a frame": (1, 1, 0, 1),
+    "every other frame": (1, 2, 0, 1),
+    "a frame, padded": (1, 1, 2, 1),
     "strided": (3, 2, 0, 1),
     "stride beyond the kernel": (2, 3, 0, 1),
     "padded": (3, 1, 1, 1),
