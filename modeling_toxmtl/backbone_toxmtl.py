@@ -179,12 +179,12 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         if needs_graph or windows.device.type != "cpu" or torch.compiler.is_compiling():
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
         with torch.no_grad():
-            convolutions = self._convolutions(prepared_convolution)
+            convolutions, pieces = self._convolutions(prepared_convolution), self._pieces(windows.shape[1])
             clips = [
-                [self._encode(piece, filters, bias, convolutions) for piece in self._pieces(clip)]
+                [self._encode(clip[:, piece], filters, bias, convolutions) for piece in pieces]
                 for clip, filters in zip(windows.split(1), weight.split(1), strict=True)
             ]
-            return torch.cat([torch.cat(pieces, dim=1) for pieces in clips])
+            return torch.cat([torch.cat(features, dim=1) for features in clips])
 
     def _convolutions(self, kind):
         """Those after the first, as functions of what comes before them."""
@@ -198,17 +198,16 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
             channels = convolve(layer.finish, *layer.finish_inputs(channels))
         return last.finish(*last.finish_inputs(channels))
 
-    def _pieces(self, windows):
-        """The windows of a few frames at a time, whose features stay in a processor's cache on their way through the
-        layers."""
+    def _pieces(self, num_windows):
+        """Slices of the windows: a few frames at a time, whose features stay in a processor's cache on their way
+        through the layers."""
         convs = [layer.conv for layer in self.conv_layers[1:]]
         strides = [conv.stride[0] for conv in convs]
         field, stride = receptive_field([conv.kernel_size[0] for conv in convs], strides), math.prod(strides)
-        num_frames = (windows.shape[1] - field) // stride + 1
+        num_frames = (num_windows - field) // stride + 1
         num_pieces = max(1, round(num_frames / FRAMES_IN_CACHE))
         ends = [num_frames * i // num_pieces for i in range(num_pieces + 1)]
-        for start, end in pairwise(ends):
-            yield windows[:, start * stride : (end - 1) * stride + field]
+        return [slice(start * stride, (end - 1) * stride + field) for start, end in pairwise(ends)]
 
 
 class ToxicityFeatureProjection(WavLMFeatureProjection):

@@ -168,24 +168,22 @@ class StridedKernel:
         self.matrices = [torch.ops.mkldnn._reorder_linear_weight(matrix) for matrix in self.matrices]
         return self
 
-    def rows(self, frames: torch.Tensor) -> list[torch.Tensor]:
-        """What each of `matrices` meets in the frames `(B, T, C)`: views `(B, T', width * C)`."""
-        num_frames = (frames.shape[1] - self.kernel_size) // self.stride + 1
-        starts = range(0, self.kernel_size, self.stride)
-        widths = (min(self.stride, self.kernel_size - start) for start in starts)
-        windows = (
-            frames[:, start:].unfold(1, width, self.stride)[:, :num_frames]  # (B, T', C, width)
-            for start, width in zip(starts, widths, strict=True)
-        )
-        return [part.transpose(2, 3).flatten(2) for part in windows]
-
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """`(B, T, C)` to `(B, T', C')`."""
         result, bias = None, self.bias
-        for rows, matrix in zip(self.rows(frames), self.matrices, strict=True):
+        for rows, matrix in zip(_rows_of(frames, self.kernel_size, self.stride), self.matrices, strict=True):
             part = product(rows, matrix, bias)
             result, bias = part if result is None else result.add_(part), None
         return result
+
+
+def _rows_of(frames, kernel_size, stride):
+    """What each matrix of a `StridedKernel` meets in the frames `(B, T, C)`: views `(B, T', width * C)`."""
+    num_frames = (frames.shape[1] - kernel_size) // stride + 1
+    for start in range(0, kernel_size, stride):
+        width = min(stride, kernel_size - start)
+        windows = frames[:, start:].unfold(1, width, stride)[:, :num_frames]  # (B, T', C, width)
+        yield windows.transpose(2, 3).flatten(2)
 
 
 def product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -298,7 +296,7 @@ def _gradient_of_weight(ctx, gradient, frames, weight):
     if _is_product(weight, ctx.stride, ctx.padding):
         return onednn_product(gradient.flatten(0, 1).T, frames.flatten(0, 1).T)[:, :, None]
     if _is_strided(ctx.stride, ctx.padding):
-        parts = StridedKernel(weight, None, ctx.stride).rows(frames)
+        parts = _rows_of(frames, weight.shape[-1], ctx.stride)
         taps = [product(gradient[0].T, rows[0].T) for rows in parts]  # of one clip
         return torch.cat(taps, dim=1).unflatten(1, (-1, weight.shape[1])).transpose(1, 2)
     frames, gradient = (states[0].T.contiguous()[None] for states in (frames, gradient))
@@ -310,9 +308,9 @@ def _gradient_of_frames(ctx, gradient, shape, weight):
         return onednn_product(gradient, weight[:, :, 0].T)
     if _is_strided(ctx.stride, ctx.padding):
         of_frames = gradient.new_zeros(shape)
-        kernel = StridedKernel(weight, None, ctx.stride)
-        for rows, matrix in zip(kernel.rows(of_frames), kernel.matrices, strict=True):  # rows are views of the frames
-            rows += product(gradient, matrix.T)
+        parts = _rows_of(of_frames, weight.shape[-1], ctx.stride)
+        for rows, matrix in zip(parts, StridedKernel(weight, None, ctx.stride).matrices, strict=True):
+            rows += product(gradient, matrix.T)  # a view of the frames
         return of_frames
     batch, length, channels = shape
     image = nn.grad.conv2d_input(
