@@ -53,7 +53,8 @@ CASES = {
     "cuda": [f"{mode}:{size}" for mode in ("inference", "train") for size in ("1x15", "8x2", "8x5", "8x15", "32x15")],
 }
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
-VARIANTS = {"cpu": ["sdpa"], "cuda": ["sdpa", "flex_attention"]}
+PACKED = "packed"
+VARIANTS = {"cpu": ["sdpa", PACKED], "cuda": ["sdpa", "flex_attention"]}
 
 
 @dataclass
@@ -71,7 +72,11 @@ class Arguments:
     )
     dtypes: list[str] = field(default=None, metadata={"help": "float32, bfloat16."})
     variants: list[str] = field(
-        default=None, metadata={"help": "Our attention back ends: sdpa, eager, flex_attention."}
+        default=None,
+        metadata={
+            "help": "Our attention back ends: sdpa, eager, flex_attention; or packed: sdpa after `pack_weights`, for "
+            "inference on a CPU."
+        },
     )
     compile: bool = field(default=False, metadata={"help": "Run ours through torch.compile."})
     threads: int = field(default=None, metadata={"help": "CPU threads; PyTorch's choice if not given."})
@@ -115,15 +120,21 @@ class Case:
         return f"{self.mode}:{self.batch}x{self.seconds:g}"
 
 
-def build(variant: str, compiled: bool = False, same_weights: bool = True) -> torch.nn.Module:
+def build(
+    variant: str, device: str, dtype: str = "float32", compiled: bool = False, same_weights: bool = True
+) -> torch.nn.Module:
     """Base+ size; every call gives the same weights, unless they do not matter."""
     config = WavLMConfig(layerdrop=0.0, apply_spec_augment=False)
     if variant == REFERENCE:
         torch.manual_seed(0)
-        return WavLMModel(config)
-    ours = WavLMToxicityBackbone._from_config(WavLMToxicityMTLConfig.from_wavlm(config), attn_implementation=variant)
+        return WavLMModel(config).to(device, getattr(torch, dtype))
+    attention = "sdpa" if variant == PACKED else variant
+    ours = WavLMToxicityBackbone._from_config(WavLMToxicityMTLConfig.from_wavlm(config), attn_implementation=attention)
     if same_weights:
-        ours.load_state_dict(build(REFERENCE).state_dict())
+        ours.load_state_dict(build(REFERENCE, "cpu").state_dict())
+    ours.to(device, getattr(torch, dtype))
+    if variant == PACKED:
+        ours.pack_weights()
     return torch.compile(ours, dynamic=True) if compiled else ours
 
 
@@ -168,7 +179,7 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
 
 def count_operations(case: Case) -> int:
     """Floating-point operations of transformers' model, without running it."""
-    model = build(REFERENCE).to("meta").train(case.mode == "train")
+    model = build(REFERENCE, "meta").train(case.mode == "train")
     samples = torch.empty(case.batch, int(case.seconds * RATE), device="meta")
     with FlopCounterMode(display=False) as counter:
         run(model, samples, case.mode)
@@ -192,9 +203,7 @@ def print_peak_memory(arguments: Arguments):
     """What `peak_memory` starts: weights of one model only, and one step."""
     libraries = resident_memory("VmRSS")
     case = Case.parse(arguments.cases[0], arguments.dtypes[0])
-    model = build(arguments.only_memory, arguments.compile, same_weights=False).to(
-        arguments.device, getattr(torch, case.dtype)
-    )
+    model = build(arguments.only_memory, arguments.device, case.dtype, arguments.compile, same_weights=False)
     model.train(case.mode == "train")
     samples = waveforms(case, arguments.device)
     gc.collect()
@@ -218,7 +227,7 @@ def resident_memory(field: str) -> int:
 def differences(models: dict[str, torch.nn.Module], case: Case, device: str) -> dict[str, float]:
     """Largest difference of each model's last hidden states from those of transformers in float32."""
     samples = waveforms(case, device)
-    expected = run(build(REFERENCE).to(device).eval(), samples.float(), "inference")
+    expected = run(build(REFERENCE, device).eval(), samples.float(), "inference")
     return {
         name: (run(model.eval(), samples, "inference").float() - expected).abs().max().item()
         for name, model in models.items()
@@ -328,11 +337,11 @@ def main(arguments: Arguments):
         if arguments.device == "cpu" and dtype == "bfloat16":
             cases = [case for case in cases if case.mode == "inference"]
         models = {
-            name: build(name, arguments.compile).to(arguments.device, getattr(torch, dtype))
-            for name in (REFERENCE, *arguments.variants)
+            name: build(name, arguments.device, dtype, arguments.compile) for name in (REFERENCE, *arguments.variants)
         }
         for case in tqdm(cases, desc=dtype):
-            results["records"] += measure(case, models, arguments, rates[dtype])
+            able = {name: model for name, model in models.items() if case.mode == "inference" or name != PACKED}
+            results["records"] += measure(case, able, arguments, rates[dtype])
             write(results, arguments)
     print(markdown(results))
 

@@ -45,6 +45,7 @@ from .kernels_toxmtl import (
     channels_last,
     convolution,
     dropout_mask,
+    pack_linears,
     prepared_convolution,
     recomputed,
     recomputed_convolution,
@@ -54,6 +55,7 @@ from .kernels_toxmtl import (
 logger = logging.get_logger(__name__)
 
 FRAMES_IN_CACHE = 96  # of 20 ms, of a clip: 13 MB after WavLM Base's first convolution in float32
+ROWS_IN_CACHE = 256  # of features between the feed-forward layers: 3 MB in float32
 
 
 @dataclass
@@ -168,6 +170,11 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
             layers = [ToxicityLayerNormConvLayer(config, layer_id=i) for i in range(num_layers)]
         self.conv_layers = nn.ModuleList(layers)
         self._requires_grad = True
+        self._packed = None
+
+    def pack(self):
+        """Keeps the convolutions as inference prepares them."""
+        self._packed = self._convolutions(prepared_convolution)
 
     def forward(self, input_values, lengths=None):
         """Norms and activations are computed again in the backward pass, so gradient checkpointing has nothing to
@@ -179,7 +186,8 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         if needs_graph or windows.device.type != "cpu" or torch.compiler.is_compiling():
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
         with torch.no_grad():
-            convolutions, pieces = self._convolutions(prepared_convolution), self._pieces(windows.shape[1])
+            convolutions = self._packed or self._convolutions(prepared_convolution)
+            pieces = self._pieces(windows.shape[1])
             clips = [
                 [self._encode(clip[:, piece], filters, bias, convolutions) for piece in pieces]
                 for clip, filters in zip(windows.split(1), weight.split(1), strict=True)
@@ -221,10 +229,19 @@ class ToxicityFeatureProjection(WavLMFeatureProjection):
 class ToxicityPositionalConvEmbedding(WavLMPositionalConvEmbedding):
     """Convolution over positions on `(B, T, D)`."""
 
+    def __init__(self, config: WavLMToxicityMTLConfig):
+        super().__init__(config)
+        self._packed = None
+
+    def pack(self):
+        """Keeps the weight as the convolution reads it."""
+        self._packed = channels_last(self.conv.weight)
+
     def forward(self, hidden_states):
         conv, length = self.conv, hidden_states.shape[1]
+        weight = channels_last(conv.weight) if self._packed is None else self._packed
         positions = convolution(
-            hidden_states, channels_last(conv.weight), conv.bias, padding=conv.padding[0], groups=conv.groups
+            hidden_states, weight, conv.bias, padding=conv.padding[0], groups=conv.groups
         )  # one frame too many if the kernel is even
         return self.activation(positions[:, :length])
 
@@ -238,6 +255,14 @@ class ToxicityFeedForward(WavLMFeedForward):
         self.output_dense = ToxicityLinear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states):
+        if torch.is_grad_enabled() or hidden_states.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._feed(hidden_states)
+        rows = hidden_states.flatten(0, 1)
+        num_pieces = max(1, round(len(rows) / ROWS_IN_CACHE))
+        pieces = [self._feed(piece[None])[0] for piece in rows.tensor_split(num_pieces)]
+        return torch.cat(pieces).unflatten(0, hidden_states.shape[:2])
+
+    def _feed(self, hidden_states):
         hidden_states = self.intermediate_dense(hidden_states)  # (B, T, intermediate_size)
         kept = dropout_mask(hidden_states, self.intermediate_dropout.p, self.training)
         return self.output_dropout(self._project(hidden_states, kept))
@@ -412,6 +437,23 @@ class ToxicityPreTrainedModel(WavLMPreTrainedModel):
     _supports_sdpa = True
     _supports_flex_attn = True
     _no_split_modules = ["ToxicityEncoderLayer", "ToxicityEncoderLayerStableLayerNorm", "TaskAdapter"]
+
+    def pack_weights(self):
+        """Arranges the weights once for all inference on a CPU, in float32 or bfloat16: 5 to 15 % faster. The model
+        can be saved as before, but no longer trained, compiled, copied, moved or converted.
+
+        Returns:
+            the model itself.
+
+        Raises:
+            ValueError: if the weights cannot be arranged on this machine.
+        """
+        pack_linears(self)
+        self.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, ToxicityFeatureEncoder | ToxicityPositionalConvEmbedding):
+                module.pack()
+        return self
 
     def _initialize_weights(self, module, is_custom_code=False):
         # transformers skips containers of custom code, in case it writes parameters in place. Ours uses `init`

@@ -135,6 +135,16 @@ def test_convolutions_a_piece_at_a_time(norm, frames, monkeypatch):
     torch.testing.assert_close(pieces, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_feed_forward_a_piece_at_a_time(norm, rows, monkeypatch):
+    _, model = reference_and_ours(norm)
+    batch = pad(clips_of(900, 410))  # 88 rows
+    expected = model(**batch).last_hidden_state
+    monkeypatch.setattr(backbone_toxmtl, "ROWS_IN_CACHE", rows)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_frozen_convolutions_keep_no_graph(norm):
     model = WavLMToxicityBackbone(tiny_config(**norm)).train()
     model.freeze_feature_encoder()

@@ -5,13 +5,15 @@ from torch import nn
 
 from modeling_toxmtl import kernels_toxmtl
 from modeling_toxmtl.kernels_toxmtl import (
-    StridedKernel,
+    PackedLinear,
+    ProductKernel,
     ToxicityLinear,
     as_frames,
     as_image,
     channels_last,
     convolution,
     onednn_product,
+    pack_linears,
     prefers_onednn,
     prepared_convolution,
     products,
@@ -109,14 +111,16 @@ def test_convolution_with_a_frozen_part(frozen):
 
 
 @needs_onednn
-@pytest.mark.parametrize("kernel_size, stride", [(3, 2), (2, 2), (8, 4), (7, 3), (1, 2), (10, 5), (2, 3)])
+@pytest.mark.parametrize(
+    "kernel_size, stride", [(1, 1), (3, 1), (3, 2), (2, 2), (8, 4), (7, 3), (1, 2), (10, 5), (2, 3)]
+)
 @pytest.mark.parametrize("batch", [1, 2])
-def test_strided_kernel(batch, kernel_size, stride):
+def test_product_kernel(batch, kernel_size, stride):
     for length in (kernel_size, 20, 21, 22, 23):
         frames, weight, bias = torch.randn(batch, length, 4), torch.randn(3, 4, kernel_size), torch.randn(3)
         for b in (bias, None):
             expected = F.conv1d(frames.mT, weight, b, stride).mT
-            kernel = StridedKernel(channels_last(weight), b, stride)
+            kernel = ProductKernel(channels_last(weight), b, stride)
             torch.testing.assert_close(kernel(frames), expected, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(kernel.pack()(frames), expected, atol=1e-5, rtol=1e-5)
 
@@ -236,6 +240,86 @@ def test_linear_is_a_linear_layer():
     frames = torch.randn(4, 8)
     assert isinstance(ours, nn.Linear)
     torch.testing.assert_close(ours(frames), theirs(frames))
+
+
+# --- packed weights
+
+
+@needs_onednn
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("shape", [(8,), (5, 8), (2, 5, 8), (2, 3, 5, 8), (0, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_linear(shape, has_bias, dtype):
+    layer = ToxicityLinear(8, 6, bias=has_bias).to(dtype)
+    packed = PackedLinear(layer)
+    frames = torch.randn(shape, dtype=dtype)
+    apart = torch.randn(*shape[:-1], 16, dtype=dtype)[..., ::2]  # its numbers do not follow each other
+    with torch.no_grad():
+        for x in (frames, apart):
+            tolerance = {"atol": 0.02 if dtype == torch.bfloat16 else 1e-6, "rtol": 1e-5}
+            torch.testing.assert_close(packed(x), F.linear(x, layer.weight, layer.bias), **tolerance)
+    state = packed.state_dict()
+    assert list(state) == list(layer.state_dict())
+    assert all(torch.equal(value, layer.state_dict()[name]) for name, value in state.items())
+    assert f"bias={has_bias}" in repr(packed)
+
+
+@needs_onednn
+def test_packed_linear_under_autocast():
+    layer = ToxicityLinear(8, 6)
+    frames = torch.randn(5, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = F.linear(frames.bfloat16().float(), layer.weight, layer.bias)
+        torch.testing.assert_close(PackedLinear(layer)(frames.bfloat16()).float(), expected.float(), atol=0.02, rtol=0)
+
+
+@needs_onednn
+def test_packed_linear_has_no_gradient():
+    (frames,) = tensors((5, 8))
+    with pytest.raises(RuntimeError, match="no gradients: train the model before"):
+        PackedLinear(ToxicityLinear(8, 6))(frames)
+
+
+@needs_onednn
+def test_packed_weights_stay_where_and_as_they_are():
+    packed = PackedLinear(ToxicityLinear(8, 6))
+    assert packed.to("cpu").float() is packed
+    for move in (packed.bfloat16, lambda: packed.to("meta")):
+        with pytest.raises(RuntimeError, match="before it is packed"):
+            move()
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (ToxicityLinear(8, 6, device="meta"), "on 'meta', not on a CPU"),
+        (ToxicityLinear(8, 6, dtype=torch.float16), "torch.float16, not in float32 or bfloat16"),
+    ],
+)
+def test_what_cannot_be_packed(layer, why):
+    model = nn.Sequential(nn.Linear(8, 8), layer)
+    with pytest.raises(ValueError, match=why):
+        pack_linears(model)
+    assert model[1] is layer
+
+
+def test_packing_needs_onednn(monkeypatch):
+    monkeypatch.setattr(kernels_toxmtl, "HAS_ONEDNN", False)
+    with pytest.raises(ValueError, match="without oneDNN"):
+        PackedLinear(ToxicityLinear(8, 6))
+
+
+@needs_onednn
+def test_pack_linears():
+    """Those of other classes, which may be adapters' or quantised, are left alone."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(ToxicityLinear(8, 6), nn.GELU()))
+    frames = torch.randn(5, 8)
+    with torch.no_grad():
+        expected = model(frames)
+        pack_linears(model)
+        torch.testing.assert_close(model(frames), expected)
+    assert [type(module) for module in (model[0], model[1][0])] == [nn.Linear, PackedLinear]
 
 
 # --- when PyTorch's own functions are called
