@@ -10,7 +10,7 @@ PRECISION ?= $(shell nvidia-smi >/dev/null 2>&1 && echo --bf16 \
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pipeline-demo release test lint format clean
+.PHONY: help install demo pipeline-demo release test test-floor lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,13 @@ release: install ## Make the Hub folder of the demo's model in model_cards/, fro
 test: install ## Run all tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+test-floor: ## Run all tests with the lowest versions that setup.cfg admits
+	$(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-floor/bin/uv pip install --quiet --python .venv-floor/bin/python --resolution lowest-direct \
+		--editable ".[dev,pyctcdecode]"
+	HF_HUB_OFFLINE=1 .venv-floor/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 lint: install ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +59,4 @@ format: install ## Apply style
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment, the demo corpus and runs
-	rm -rf $(VENV) demo_data pipeline_demo runs
+	rm -rf $(VENV) .venv-floor demo_data pipeline_demo runs
