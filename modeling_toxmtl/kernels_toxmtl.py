@@ -218,7 +218,12 @@ class _ProductConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(prepare, weight, bias, stride, *inputs):
-        return ProductKernel(weight, bias, stride)(prepare(*inputs))
+        kernel = ProductKernel(weight, bias, stride)
+        parts = _parts(weight, stride, len(inputs[0]))
+        if len(parts) == 1:
+            return kernel(prepare(*inputs))
+        kernel.pack()
+        return torch.cat([kernel(prepare(*(_part(x, part) for x in inputs))) for part in parts])
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -233,10 +238,7 @@ class _ProductConvolution(torch.autograd.Function):
         gradient = gradient.contiguous()
         of_weight = torch.zeros_like(weight) if for_weight else None
         of_inputs = [_room_for(x) if needed else None for x, needed in zip(inputs, for_inputs, strict=True)]
-        # a clip at a time, for what is prepared is large where kernels are longer than a frame
-        is_product = weight.shape[-1] == ctx.stride == 1
-        parts = [slice(None)] if is_product else [slice(i, i + 1) for i in range(len(gradient))]
-        for part in parts:
+        for part in _parts(weight, ctx.stride, len(gradient)):
             with torch.enable_grad():
                 prepared_from = [
                     _part(x, part).detach().requires_grad_() if needed else _part(x, part)
@@ -255,6 +257,13 @@ class _ProductConvolution(torch.autograd.Function):
                     else:
                         total += of_part
         return None, of_weight, gradient.sum((0, 1)) if for_bias else None, None, *of_inputs
+
+
+def _parts(weight, stride, batch):
+    """All clips at once if a kernel takes a frame; else one at a time, for what is prepared is large, and a kernel's
+    rows follow each other in one clip alone."""
+    is_product = weight.shape[-1] == stride == 1
+    return [slice(None)] if is_product else [slice(i, i + 1) for i in range(batch)]
 
 
 def _has_parts(tensor):
