@@ -259,11 +259,14 @@ class _ProductConvolution(torch.autograd.Function):
         return None, of_weight, gradient.sum((0, 1)) if for_bias else None, None, *of_inputs
 
 
+def _is_product(weight, stride):
+    return weight.shape[-1] == stride == 1
+
+
 def _parts(weight, stride, batch):
     """All clips at once if a kernel takes a frame; else one at a time, for what is prepared is large, and a kernel's
     rows follow each other in one clip alone."""
-    is_product = weight.shape[-1] == stride == 1
-    return [slice(None)] if is_product else [slice(i, i + 1) for i in range(batch)]
+    return [slice(None)] if _is_product(weight, stride) else [slice(i, i + 1) for i in range(batch)]
 
 
 def _has_parts(tensor):
@@ -290,7 +293,7 @@ def _gradient_of_weight(gradient, frames, weight, stride):
 
 def _gradient_of_frames(gradient, shape, weight, stride):
     matrices = ProductKernel(weight, None, stride).matrices
-    if weight.shape[-1] == stride == 1:
+    if _is_product(weight, stride):
         return product(gradient, matrices[0].T)
     of_frames = gradient.new_zeros(shape)
     for rows, matrix in zip(_rows_of(of_frames, weight.shape[-1], stride), matrices, strict=True):

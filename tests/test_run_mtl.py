@@ -488,7 +488,7 @@ def test_accelerate_launch(workbench, tmp_path, launcher, processes):
     flags = flags_of(workbench, tmp_path / "run", num_train_epochs=1, per_device_train_batch_size=2)
     launch = ["accelerate.commands.launch", "--num_processes", "2", launcher, "--main_process_port", free_port()]
     command = ["-m", *launch, "run_mtl.py", *flags]
-    run_script([*command, "--do_train", "--do_eval", "--do_predict"], tmp_path / "cache", timeout=300)
+    run_script([*command, "--do_train", "--do_eval", "--do_predict"], tmp_path / "cache", timeout=600)
     results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
     assert results["training"]["world_size"] == processes or processes is None
     alone = run(workbench, tmp_path / "one", "--do_eval", "--do_predict", model_name_or_path=tmp_path / "run")
