@@ -238,6 +238,16 @@ def test_dropout():
     assert torch.equal(ToxicityDropout(0.0).train()(ones), ones)
 
 
+@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
+def test_dropout_decides_for_each_feature_by_itself(probability):
+    torch.manual_seed(0)
+    kept = (ToxicityDropout(probability).train()(torch.ones(4, 249, 101)) > 0).float().flatten()
+    assert kept.mean().item() == pytest.approx(1 - probability, abs=4 * (probability * (1 - probability) / len(kept)) ** 0.5)
+    shifted = torch.stack([kept.roll(shift) for shift in range(5)])  # four decisions share a random number
+    correlations = torch.corrcoef(shifted)[0, 1:]
+    assert correlations.abs().max() < 4 / len(kept) ** 0.5
+
+
 def test_gradients_with_dropout_belong_to_the_forward_pass():
     """The recomputation drops what the forward pass dropped: the loss falls as the gradient says."""
     fields = {"attention_dropout": 0.3, "activation_dropout": 0.3, "hidden_dropout": 0.3}
