@@ -183,11 +183,14 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         windows = input_values.unfold(-1, first.conv.kernel_size[0], first.conv.stride[0])  # (B, T, k)
         windows, weight, bias = first.filters(windows, lengths)
         needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
-        if needs_graph or windows.device.type != "cpu" or torch.compiler.is_compiling():
+        if windows.device.type != "cpu" or torch.compiler.is_compiling():
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
-        with torch.no_grad():
+        if needs_graph:
+            convolutions, pieces = self._convolutions(recomputed_convolution), [slice(None)]
+        else:
             convolutions = self._packed or self._convolutions(prepared_convolution)
             pieces = self._pieces(windows.shape[1])
+        with torch.set_grad_enabled(needs_graph):
             clips = [
                 [self._encode(clip[:, piece], filters, bias, convolutions) for piece in pieces]
                 for clip, filters in zip(windows.split(1), weight.split(1), strict=True)

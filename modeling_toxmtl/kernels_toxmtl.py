@@ -15,6 +15,7 @@ Design choices:
 
 from collections.abc import Callable
 from functools import partial
+from itertools import compress
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +108,9 @@ def convolution(
     """`F.conv1d` on frames `(B, T, C)`, giving `(B, T', C')`; `weight` is `(C', C / groups, k)`."""
     if groups == 1 and _is_faster_here(weight, bias, frames):
         prepare = partial(_padded, padding) if padding else _itself
-        return _ProductConvolution.apply(prepare, weight, bias, stride, frames)
+        # a kernel's rows follow each other in one clip alone
+        clips = [frames] if _is_product(weight, stride) else frames.split(1)
+        return _joined([_ProductConvolution.apply(prepare, weight, bias, stride, clip) for clip in clips])
     image = F.conv2d(as_image(frames), weight[:, :, None], bias, (1, stride), (0, padding), groups=groups)
     return as_frames(image)
 
@@ -117,7 +120,7 @@ def recomputed_convolution(weight: torch.Tensor, bias: torch.Tensor | None = Non
 
     Returns:
         a function of `prepare`, which gives frames (it must be deterministic, and differentiable in its inputs only),
-        and its inputs, tensors or None.
+        and its inputs, tensors or None. It is fastest for a clip at a time, unless the kernel takes a single frame.
     """
 
     def convolve(prepare, *inputs):
@@ -208,6 +211,11 @@ def _stacked(matrices):
     return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
 
+def _joined(batches):
+    """`torch.cat`, which would copy a single one."""
+    return batches[0] if len(batches) == 1 else torch.cat(batches)
+
+
 def onednn_product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`F.linear` of float32 tensors on a CPU, without gradients; the matrix may be packed."""
     matrix = matrix if matrix.is_mkldnn else _without_gaps(matrix)
@@ -225,12 +233,7 @@ class _ProductConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(prepare, weight, bias, stride, *inputs):
-        kernel = ProductKernel(weight, bias, stride)
-        parts = _parts(weight, stride, len(inputs[0]))
-        if len(parts) == 1:
-            return kernel(prepare(*inputs))
-        kernel.pack()
-        return torch.cat([kernel(prepare(*(_part(x, part) for x in inputs))) for part in parts])
+        return ProductKernel(weight, bias, stride)(prepare(*inputs))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -243,52 +246,22 @@ class _ProductConvolution(torch.autograd.Function):
         weight, *inputs = ctx.saved_tensors
         _, for_weight, for_bias, _, *for_inputs = ctx.needs_input_grad
         gradient = gradient.contiguous()
-        of_weight = torch.zeros_like(weight) if for_weight else None
-        of_inputs = [_room_for(x) if needed else None for x, needed in zip(inputs, for_inputs, strict=True)]
-        for part in _parts(weight, ctx.stride, len(gradient)):
-            with torch.enable_grad():
-                prepared_from = [
-                    _part(x, part).detach().requires_grad_() if needed else _part(x, part)
-                    for x, needed in zip(inputs, for_inputs, strict=True)
-                ]
-                frames = ctx.prepare(*prepared_from)
-            if for_weight:
-                of_weight += _gradient_of_weight(gradient[part], frames.detach(), weight, ctx.stride)
-            if any(for_inputs):
-                of_frames = _gradient_of_frames(gradient[part], frames.shape, weight, ctx.stride)
-                needed = [x for x in prepared_from if x is not None and x.requires_grad]
-                found = torch.autograd.grad(frames, needed, of_frames)
-                for total, of_part in zip((x for x in of_inputs if x is not None), found, strict=True):
-                    if _has_parts(total):
-                        total[part] = of_part
-                    else:
-                        total += of_part
+        with torch.enable_grad():
+            inputs = [
+                x.detach().requires_grad_() if needed else x for x, needed in zip(inputs, for_inputs, strict=True)
+            ]
+            frames = ctx.prepare(*inputs)
+        of_weight = _gradient_of_weight(gradient, frames.detach(), weight, ctx.stride) if for_weight else None
+        of_inputs = [None] * len(inputs)
+        if any(for_inputs):
+            of_frames = _gradient_of_frames(gradient, frames.shape, weight, ctx.stride)
+            found = iter(torch.autograd.grad(frames, list(compress(inputs, for_inputs)), of_frames))
+            of_inputs = [next(found) if needed else None for needed in for_inputs]
         return None, of_weight, gradient.sum((0, 1)) if for_bias else None, None, *of_inputs
 
 
 def _is_product(weight, stride):
     return weight.shape[-1] == stride == 1
-
-
-def _parts(weight, stride, batch):
-    """All clips at once if a kernel takes a frame; else one at a time, for what is prepared is large, and a kernel's
-    rows follow each other in one clip alone."""
-    return [slice(None)] if _is_product(weight, stride) else [slice(i, i + 1) for i in range(batch)]
-
-
-def _has_parts(tensor):
-    """Whether a tensor is one of frames, rather than what all clips share, such as a norm's weight."""
-    return tensor is not None and tensor.ndim == 3
-
-
-def _part(tensor, part):
-    """Some clips of a tensor, or the whole of what all clips share."""
-    return tensor[part] if _has_parts(tensor) else tensor
-
-
-def _room_for(tensor):
-    """For the gradient of a tensor: every part is written once, and what all clips share is summed."""
-    return torch.empty_like(tensor) if _has_parts(tensor) else torch.zeros_like(tensor)
 
 
 def _gradient_of_weight(gradient, frames, weight, stride):
