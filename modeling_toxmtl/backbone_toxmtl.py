@@ -16,6 +16,7 @@ Design choices:
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -42,6 +43,7 @@ from .configuration_toxmtl import WavLMToxicityMTLConfig, receptive_field
 from .kernels_toxmtl import (
     ToxicityLinear,
     apply_dropout,
+    by_rows,
     channels_last,
     convolution,
     dropout_mask,
@@ -55,7 +57,6 @@ from .kernels_toxmtl import (
 logger = logging.get_logger(__name__)
 
 FRAMES_IN_CACHE = 96  # of 20 ms, of a clip: 13 MB after WavLM Base's first convolution in float32
-ROWS_IN_CACHE = 256  # of features between the feed-forward layers: 3 MB in float32
 
 
 @dataclass
@@ -258,12 +259,7 @@ class ToxicityFeedForward(WavLMFeedForward):
         self.output_dense = ToxicityLinear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states):
-        if torch.is_grad_enabled() or hidden_states.device.type != "cpu" or torch.compiler.is_compiling():
-            return self._feed(hidden_states)
-        rows = hidden_states.flatten(0, 1)
-        num_pieces = max(1, round(len(rows) / ROWS_IN_CACHE))
-        pieces = [self._feed(piece[None])[0] for piece in rows.tensor_split(num_pieces)]
-        return torch.cat(pieces).unflatten(0, hidden_states.shape[:2])
+        return self._feed(hidden_states) if torch.is_grad_enabled() else by_rows(self._feed, hidden_states)
 
     def _feed(self, hidden_states):
         hidden_states = self.intermediate_dense(hidden_states)  # (B, T, intermediate_size)
@@ -271,9 +267,10 @@ class ToxicityFeedForward(WavLMFeedForward):
         return self.output_dropout(self._project(hidden_states, kept))
 
     def _project(self, hidden_states, kept):
+        activate = partial(by_rows, self._activate)
         if isinstance(self.output_dense, ToxicityLinear):
-            return self.output_dense.of(self._activate, hidden_states, kept)
-        return recomputed(lambda *inputs: self.output_dense(self._activate(*inputs)), hidden_states, kept)
+            return self.output_dense.of(activate, hidden_states, kept)
+        return recomputed(lambda *inputs: self.output_dense(activate(*inputs)), hidden_states, kept)
 
     def _activate(self, hidden_states, kept):
         hidden_states = self.intermediate_act_fn(hidden_states)

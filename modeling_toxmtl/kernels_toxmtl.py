@@ -15,7 +15,7 @@ Design choices:
 
 from collections.abc import Callable
 from functools import partial
-from itertools import compress
+from itertools import compress, islice
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
+ROWS_IN_CACHE = 256  # of features between the feed-forward layers: 3 MB in float32
 LARGE_PRODUCT = 2**24  # multiplications from which on a product repays what oneDNN does beforehand
 MKL_MAY_BE_SLOW = torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
@@ -60,6 +61,20 @@ def recomputed(function: Callable, *inputs):
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
         return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return function(*inputs)
+
+
+def by_rows(function: Callable, *inputs: torch.Tensor | None) -> torch.Tensor:
+    """`function(*inputs)`, of frames `(B, T, C)` or None, for a function that treats every frame alike: on a CPU a few
+    frames at a time, whose intermediate results then stay in its cache."""
+    batch, length, _ = inputs[0].shape
+    num_pieces = round(batch * length / ROWS_IN_CACHE)
+    if num_pieces < 2 or inputs[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return function(*inputs)
+    pieces = (
+        [None] * num_pieces if tensor is None else tensor.reshape(1, batch * length, -1).tensor_split(num_pieces, dim=1)
+        for tensor in inputs
+    )
+    return torch.cat([function(*piece) for piece in zip(*pieces, strict=True)], dim=1).unflatten(1, (batch, length))[0]
 
 
 def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
@@ -106,7 +121,7 @@ def convolution(
     groups: int = 1,
 ) -> torch.Tensor:
     """`F.conv1d` on frames `(B, T, C)`, giving `(B, T', C')`; `weight` is `(C', C / groups, k)`."""
-    if groups == 1 and _is_faster_here(weight, bias, frames):
+    if groups == 1 and _is_faster_here(stride, weight, bias, frames):
         prepare = partial(_padded, padding) if padding else _itself
         # a kernel's rows follow each other in one clip alone
         clips = [frames] if _is_product(weight, stride) else frames.split(1)
@@ -124,7 +139,7 @@ def recomputed_convolution(weight: torch.Tensor, bias: torch.Tensor | None = Non
     """
 
     def convolve(prepare, *inputs):
-        if _is_faster_here(weight, bias, inputs[0]):  # `checkpoint` would repeat the whole convolution
+        if _is_faster_here(stride, weight, bias, inputs[0]):  # `checkpoint` would repeat the whole convolution
             return _ProductConvolution.apply(prepare, weight, bias, stride, *inputs)
         return recomputed(lambda *inputs: convolution(prepare(*inputs), weight, bias, stride), *inputs)
 
@@ -147,9 +162,10 @@ def _padded(padding, frames):
     return F.pad(frames, (0, 0, padding, padding))
 
 
-def _is_faster_here(weight, *tensors):
-    is_product = weight.shape[-1] == 1
-    return prefers_onednn(weight, *tensors) if is_product else uses_onednn(weight, *tensors)
+def _is_faster_here(stride, weight, *tensors):
+    if stride > weight.shape[-1]:  # `_gradient_of_frames` counts on every frame being used
+        return False
+    return prefers_onednn(weight, *tensors) if _is_product(weight, stride) else uses_onednn(weight, *tensors)
 
 
 class ProductKernel:
@@ -272,11 +288,13 @@ def _gradient_of_weight(gradient, frames, weight, stride):
 
 
 def _gradient_of_frames(gradient, shape, weight, stride):
-    matrices = ProductKernel(weight, None, stride).matrices
-    if _is_product(weight, stride):
-        return product(gradient, matrices[0].T)
-    of_frames = gradient.new_zeros(shape)
-    for rows, matrix in zip(_rows_of(of_frames, weight.shape[-1], stride), matrices, strict=True):
+    first, *others = ProductKernel(weight, None, stride).matrices
+    batch, length, channels = shape
+    missing = -(-length // stride) - gradient.shape[1]  # frames after the first matrix's: they get zeros from it
+    of_frames = product(F.pad(gradient, (0, 0, 0, missing)) if missing else gradient, first.T)
+    of_frames = of_frames.view(batch, -1, channels)[:, :length]
+    rows_of_others = islice(_rows_of(of_frames, weight.shape[-1], stride), 1, None)
+    for rows, matrix in zip(rows_of_others, others, strict=True):
         rows += product(gradient, matrix.T)  # a view of the frames
     return of_frames
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import WavLMForCTC, WavLMForSequenceClassification, WavLMModel
 
-from modeling_toxmtl import backbone_toxmtl
+from modeling_toxmtl import backbone_toxmtl, kernels_toxmtl
 from modeling_toxmtl.backbone_toxmtl import (
     TaskAdapter,
     ToxicityDropout,
@@ -140,7 +140,7 @@ def test_feed_forward_a_piece_at_a_time(norm, rows, monkeypatch):
     _, model = reference_and_ours(norm)
     batch = pad(clips_of(900, 410))  # 88 rows
     expected = model(**batch).last_hidden_state
-    monkeypatch.setattr(backbone_toxmtl, "ROWS_IN_CACHE", rows)
+    monkeypatch.setattr(kernels_toxmtl, "ROWS_IN_CACHE", rows)
     with torch.no_grad():
         torch.testing.assert_close(model(**batch).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
 
