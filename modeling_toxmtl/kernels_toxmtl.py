@@ -66,15 +66,16 @@ def recomputed(function: Callable, *inputs):
 def by_rows(function: Callable, *inputs: torch.Tensor | None) -> torch.Tensor:
     """`function(*inputs)`, of frames `(B, T, C)` or None, for a function that treats every frame alike: on a CPU a few
     frames at a time, whose intermediate results then stay in its cache."""
-    batch, length, _ = inputs[0].shape
-    num_pieces = round(batch * length / ROWS_IN_CACHE)
-    if num_pieces < 2 or inputs[0].device.type != "cpu" or torch.compiler.is_compiling():
+    if inputs[0].device.type != "cpu" or torch.compiler.is_compiling():
         return function(*inputs)
+    shape = inputs[0].shape[:2]
+    num_pieces = max(1, round(shape.numel() / ROWS_IN_CACHE))
     pieces = (
-        [None] * num_pieces if tensor is None else tensor.reshape(1, batch * length, -1).tensor_split(num_pieces, dim=1)
+        [None] * num_pieces if tensor is None else tensor.flatten(0, 1)[None].tensor_split(num_pieces, dim=1)
         for tensor in inputs
     )
-    return torch.cat([function(*piece) for piece in zip(*pieces, strict=True)], dim=1).unflatten(1, (batch, length))[0]
+    results = [function(*piece) for piece in zip(*pieces, strict=True)]
+    return _joined(results, dim=1)[0].unflatten(0, shape)
 
 
 def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
@@ -227,9 +228,9 @@ def _stacked(matrices):
     return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
 
-def _joined(batches):
+def _joined(tensors, dim=0):
     """`torch.cat`, which would copy a single one."""
-    return batches[0] if len(batches) == 1 else torch.cat(batches)
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
 def onednn_product(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

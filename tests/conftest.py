@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import WavLMConfig
+from transformers import WavLMConfig, set_seed
 
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
@@ -87,6 +87,12 @@ def pad(clips: list[torch.Tensor], extra: int = 0, value: float = 0.0) -> dict[s
         input_values[row, : len(clip)] = clip
         attention_mask[row, : len(clip)] = 1
     return {"input_values": input_values, "attention_mask": attention_mask}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test draws the same random numbers in every run."""
+    set_seed(0)
 
 
 @pytest.fixture(params=NORMS)

@@ -10,6 +10,7 @@ from modeling_toxmtl.kernels_toxmtl import (
     ToxicityLinear,
     as_frames,
     as_image,
+    by_rows,
     channels_last,
     convolution,
     onednn_product,
@@ -60,6 +61,23 @@ def test_channels_last_weight():
     weight = torch.randn(6, 4, 3)
     assert torch.equal(channels_last(weight), weight)
     assert channels_last(weight)[:, :, None].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_by_rows(rows, monkeypatch):
+    monkeypatch.setattr(kernels_toxmtl, "ROWS_IN_CACHE", rows)
+    frames, others = tensors((2, 7, 4), (2, 7, 3))
+    seen = []
+
+    def function(frames, others, nothing):
+        assert nothing is None
+        seen.append(frames.shape[:2].numel())
+        return torch.cat([frames.square(), others.sin()], dim=-1)
+
+    ours = by_rows(function, frames, others, None)
+    assert sum(seen) == 14
+    assert max(seen) <= 1.5 * rows
+    check_gradients(ours, torch.cat([frames.square(), others.sin()], dim=-1), [frames, others])
 
 
 # --- convolutions
@@ -151,9 +169,10 @@ def normalised(frames, weight, bias):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 2)])
-def test_recomputed_convolution(kernel, stride, dtype):
-    frames, scale, shift, weight, bias = tensors((3, 11, 8), (8,), (8,), (6, 8, kernel), (6,), dtype=dtype)
+@pytest.mark.parametrize("length", [11, 12, 13])  # more frames after the last window, or none
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 2), (2, 2), (3, 1), (8, 4), (7, 3), (2, 3)])
+def test_recomputed_convolution(kernel, stride, length, dtype):
+    frames, scale, shift, weight, bias = tensors((3, length, 8), (8,), (8,), (6, 8, kernel), (6,), dtype=dtype)
     inputs = (frames, scale, shift)
     ours = recomputed_convolution(weight, bias, stride)(normalised, *inputs)
     expected = F.conv1d(normalised(*inputs).mT, weight, bias, stride).mT

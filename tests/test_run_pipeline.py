@@ -10,7 +10,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-import torch
 from helpers import tiny_checkpoint
 from hub_server import HubServer
 from pipeline_helpers import write_recordings
@@ -329,7 +328,6 @@ TEXTS = [
 def test_a_classifier_is_trained_on_labelled_text_and_used(tmp_path):
     (tmp_path / "texts.csv").write_text("text,labels\n" + "".join(f"{text},{label}\n" for text, label in TEXTS))
     rows = read_texts(str(tmp_path / "texts.csv"))
-    torch.manual_seed(0)
     model, tokenizer = small_text_model([row["text"] for row in rows])
     arguments = TextFilterArguments("", output_dir=str(tmp_path / "filter"), max_steps=40, learning_rate=5e-3)
     train(arguments, model, tokenizer, rows)
