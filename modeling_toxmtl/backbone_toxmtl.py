@@ -9,8 +9,8 @@ Design choices:
   convolution's weights and costs no pass over its output.
 - Training keeps little: what an activation, a norm or the attention weights cost to compute again is small beside the
   matrix products, so these are computed again in the backward pass (`recomputed`), and dropout keeps bytes.
-- Inference on a CPU takes a clip through the convolutions a piece at a time, so that features are still in the cache
-  when the next operation reads them.
+- On a CPU, each clip goes through the convolutions by itself, without its padding; in inference a piece at a time, so
+  that features are still in the cache when the next operation reads them.
 - Task adapters (paper, section 3.3.2) start as the identity: a fresh adapter changes nothing.
 """
 
@@ -111,9 +111,9 @@ class ToxicityGroupNormConvLayer(WavLMGroupNormConvLayer):
             centred = exact - exact.mean(1, keepdim=True)
             valid = centred
         else:
-            frames = (lengths - self.conv.kernel_size[0]) // self.conv.stride[0] + 1  # (B,)
-            mask = length_mask(frames, windows.shape[1])[:, :, None]
-            count = frames[:, None, None]
+            num_windows = self.num_windows(lengths)  # (B,)
+            mask = length_mask(num_windows, windows.shape[1])[:, :, None]
+            count = num_windows[:, None, None]
             centred = exact - torch.where(mask, exact, 0).sum(1, keepdim=True) / count
             valid = torch.where(mask, centred, 0)
         covariance = valid.mT @ valid / count  # (B, k, k)
@@ -122,6 +122,10 @@ class ToxicityGroupNormConvLayer(WavLMGroupNormConvLayer):
         scale = self.layer_norm.weight * torch.rsqrt(variance + self.layer_norm.eps)
         weight = (scale[:, None] * weight.T).to(windows.dtype)  # (B, k, C)
         return centred.to(windows.dtype), weight, self.layer_norm.bias[None].to(windows.dtype)
+
+    def num_windows(self, num_samples):
+        """Windows in so many samples."""
+        return (num_samples - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
 
     def finish(self, channels):
         """What the next layer sees."""
@@ -146,6 +150,8 @@ class ToxicityLayerNormConvLayer(WavLMLayerNormConvLayer):
         """As of `ToxicityGroupNormConvLayer`, for the first layer."""
         bias = windows.new_zeros(1, self.out_conv_dim) if self.conv.bias is None else self.conv.bias[None]
         return windows, self.conv.weight[:, 0].T.expand(windows.shape[0], -1, -1), bias
+
+    num_windows = ToxicityGroupNormConvLayer.num_windows
 
     def finish(self, channels, weight, bias):
         """What the next layer sees; `weight` and `bias` are the norm's."""
@@ -186,17 +192,25 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
         if windows.device.type != "cpu" or torch.compiler.is_compiling():
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
-        if needs_graph:
-            convolutions, pieces = self._convolutions(recomputed_convolution), [slice(None)]
+        num_windows = [windows.shape[1]] * len(windows) if lengths is None else first.num_windows(lengths).tolist()
+        with torch.set_grad_enabled(needs_graph):
+            return self._encode_clips(windows, weight, bias, num_windows)
+
+    def _encode_clips(self, windows, weight, bias, num_windows):
+        """`_encode` on a CPU: each clip by itself, and zeros for its padding."""
+        in_training = torch.is_grad_enabled()
+        if in_training:
+            convolutions = self._convolutions(recomputed_convolution)
         else:
             convolutions = self._packed or self._convolutions(prepared_convolution)
-            pieces = self._pieces(windows.shape[1])
-        with torch.set_grad_enabled(needs_graph):
-            clips = [
-                [self._encode(clip[:, piece], filters, bias, convolutions) for piece in pieces]
-                for clip, filters in zip(windows.split(1), weight.split(1), strict=True)
-            ]
-            return torch.cat([torch.cat(features, dim=1) for features in clips])
+        num_frames = self._num_frames(windows.shape[1])
+        clips = []
+        for clip, filters, valid in zip(windows.split(1), weight.split(1), num_windows, strict=True):
+            pieces = [slice(valid)] if in_training else self._pieces(valid)
+            features = [self._encode(clip[:, piece], filters, bias, convolutions) for piece in pieces]
+            features = torch.cat(features, dim=1)
+            clips.append(F.pad(features, (0, 0, 0, num_frames - features.shape[1])))
+        return torch.cat(clips)
 
     def _convolutions(self, kind):
         """Those after the first, as functions of what comes before them."""
@@ -210,13 +224,21 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
             channels = convolve(layer.finish, *layer.finish_inputs(channels))
         return last.finish(*last.finish_inputs(channels))
 
+    def _field_and_stride(self):
+        """Of a frame, in windows."""
+        convs = [layer.conv for layer in self.conv_layers[1:]]
+        strides = [conv.stride[0] for conv in convs]
+        return receptive_field([conv.kernel_size[0] for conv in convs], strides), math.prod(strides)
+
+    def _num_frames(self, num_windows):
+        field, stride = self._field_and_stride()
+        return (num_windows - field) // stride + 1
+
     def _pieces(self, num_windows):
         """Slices of the windows: a few frames at a time, whose features stay in a processor's cache on their way
         through the layers."""
-        convs = [layer.conv for layer in self.conv_layers[1:]]
-        strides = [conv.stride[0] for conv in convs]
-        field, stride = receptive_field([conv.kernel_size[0] for conv in convs], strides), math.prod(strides)
-        num_frames = (num_windows - field) // stride + 1
+        field, stride = self._field_and_stride()
+        num_frames = self._num_frames(num_windows)
         num_pieces = max(1, round(num_frames / FRAMES_IN_CACHE))
         ends = [num_frames * i // num_pieces for i in range(num_pieces + 1)]
         return [slice(start * stride, (end - 1) * stride + field) for start, end in pairwise(ends)]

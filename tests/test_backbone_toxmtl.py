@@ -154,19 +154,27 @@ def test_frozen_convolutions_keep_no_graph(norm):
     assert model.feature_extractor(input_values.requires_grad_()).requires_grad
 
 
+def operations(function, *inputs):
+    """In floating point; of float64, PyTorch counts all."""
+    with FlopCounterMode(display=False) as counter:
+        function(*inputs)
+    return counter.get_total_flops()
+
+
 def test_mixed_lengths_cost_no_more_than_their_padded_length(norm):
-    """In floating-point operations; float64, of which PyTorch counts all."""
     model = WavLMToxicityBackbone(tiny_config(**norm)).double()
     batch = pad(clips_of(900, 410, 31))
-
-    def operations(**inputs):
-        with FlopCounterMode(display=False) as counter:
-            model(**inputs)
-        return counter.get_total_flops()
-
     samples = batch["input_values"].double()
-    padded = operations(input_values=samples)
-    assert 0 < operations(input_values=samples, attention_mask=batch["attention_mask"]) <= padded
+    assert 0 < operations(model, samples, batch["attention_mask"]) <= operations(model, samples)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_padding_costs_no_convolutions(norm, grad):
+    encoder = WavLMToxicityBackbone(tiny_config(conv_dim=(64, 64, 64), **norm)).double().feature_extractor
+    samples = torch.stack(clips_of(3000, 3000, 3000)).double()
+    with torch.set_grad_enabled(grad):
+        mixed = operations(encoder, samples, torch.tensor([3000, 1000, 500]))
+        assert mixed < 0.6 * operations(encoder, samples)  # half of it is valid
 
 
 # --- training memory and speed
