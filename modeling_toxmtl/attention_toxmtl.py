@@ -8,6 +8,7 @@ Design choices:
 - On a CPU, `"sdpa"` takes a few heads of a clip at a time where there are many, so that their weights are still in the
   cache when the next operation reads them, leaves most padded frames out, and computes the weights again in the
   backward pass.
+- Layers that treat every frame alike are spared the padding on a CPU: the valid frames of all clips follow each other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,12 +48,14 @@ class ToxicityAttention(WavLMAttention):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             setattr(self, name, ToxicityLinear(embed_dim, embed_dim))
 
-    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
-        """`position_bias` is what the method of this name gives; `frame_mask` is `(B, T)`, True on valid frames."""
+    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False, rows_mask=None):
+        """`position_bias` is what the method of this name gives; `frame_mask` is `(B, T)`, True on valid frames; with
+        `rows_mask`, hidden states and result are as `remove_padding` gives them."""
         query, key, value = (
-            self._split_heads(projection(hidden_states)) for projection in (self.q_proj, self.k_proj, self.v_proj)
+            self._split_heads(restore_padding(projection(hidden_states), rows_mask))
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
         )  # (B, H, T, d) each
-        gate = self.gate(hidden_states).to(query.dtype)  # (B, H, T, 1)
+        gate = self.gate(restore_padding(hidden_states, rows_mask)).to(query.dtype)  # (B, H, T, 1)
         probability = self.dropout if self.training else 0.0
         implementation = self.config._attn_implementation
         weights = None
@@ -70,7 +73,7 @@ class ToxicityAttention(WavLMAttention):
             bias = self._gated_bias(gate, frame_mask, position_bias)
             context = F.scaled_dot_product_attention(query, key, value, bias, probability, scale=self.scaling)
         context = context.transpose(1, 2).flatten(2)  # (B, T, D)
-        return self.out_proj(context), weights
+        return self.out_proj(remove_padding(context, rows_mask)), weights
 
     def _split_heads(self, hidden_states):
         return hidden_states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
@@ -141,9 +144,30 @@ class ToxicityAttention(WavLMAttention):
         return windows.flip(1)[None]
 
 
+def removable_padding(frame_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask, `(B, T)`, if there is padding that is better left out: on a CPU."""
+    return None if frame_mask is None or not _is_eager_on_cpu(frame_mask) or frame_mask.all() else frame_mask
+
+
+def remove_padding(frames: torch.Tensor, rows_mask: torch.Tensor | None) -> torch.Tensor:
+    """`(B, T, C)` as `(1, N, C)`, the N valid frames of all clips one after the other; unchanged without a mask."""
+    return frames if rows_mask is None else frames[rows_mask][None]
+
+
+def restore_padding(frames: torch.Tensor, rows_mask: torch.Tensor | None) -> torch.Tensor:
+    """The opposite: `(1, N, C)` as `(B, T, C)`, with zeros."""
+    if rows_mask is None:
+        return frames
+    return frames.new_zeros(*rows_mask.shape, frames.shape[-1]).index_put((rows_mask,), frames[0])
+
+
+def _is_eager_on_cpu(tensor):
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
 def _is_large_on_cpu(query):
     """Whether the attention weights of the batch had better be taken piece by piece."""
-    if query.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if not _is_eager_on_cpu(query):
         return False
     batch, num_heads, length, _ = query.shape
     few = 16 if _is_fused_on_cpu(query) else 2  # times the cache

@@ -38,7 +38,13 @@ from transformers.models.wavlm.modeling_wavlm import (
 )
 from transformers.utils import ModelOutput, logging
 
-from .attention_toxmtl import ToxicityAttention, flex_obstacle
+from .attention_toxmtl import (
+    ToxicityAttention,
+    flex_obstacle,
+    removable_padding,
+    remove_padding,
+    restore_padding,
+)
 from .configuration_toxmtl import WavLMToxicityMTLConfig, receptive_field
 from .kernels_toxmtl import (
     ToxicityLinear,
@@ -321,8 +327,8 @@ class _ToxicityLayerMixin:
 class ToxicityEncoderLayer(_ToxicityLayerMixin, WavLMEncoderLayer):
     """Post-norm block (WavLM Base)."""
 
-    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
-        context, weights = self.attention(hidden_states, frame_mask, position_bias, output_attentions)
+    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False, rows_mask=None):
+        context, weights = self.attention(hidden_states, frame_mask, position_bias, output_attentions, rows_mask)
         hidden_states = self.layer_norm(hidden_states + self.dropout(context))
         hidden_states = self.final_layer_norm(hidden_states + self.feed_forward(hidden_states))
         return hidden_states, weights
@@ -331,8 +337,9 @@ class ToxicityEncoderLayer(_ToxicityLayerMixin, WavLMEncoderLayer):
 class ToxicityEncoderLayerStableLayerNorm(_ToxicityLayerMixin, WavLMEncoderLayerStableLayerNorm):
     """Pre-norm block (WavLM Large)."""
 
-    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
-        context, weights = self.attention(self.layer_norm(hidden_states), frame_mask, position_bias, output_attentions)
+    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False, rows_mask=None):
+        normalised = self.layer_norm(hidden_states)
+        context, weights = self.attention(normalised, frame_mask, position_bias, output_attentions, rows_mask)
         hidden_states = hidden_states + self.dropout(context)
         hidden_states = hidden_states + self.feed_forward(self.final_layer_norm(hidden_states))
         return hidden_states, weights
@@ -361,25 +368,30 @@ class TaskAdapter(nn.Module):
         self.down_proj = ToxicityLinear(size, config.task_adapter_bottleneck_size)
         self.up_proj = ToxicityLinear(config.task_adapter_bottleneck_size, size)
 
-    def forward(self, shared, previous=None, frame_mask=None):
-        """`shared` and `previous` (this task's features one place below, if any) are `(B, T, D)`, as is the result."""
+    def forward(self, shared, previous=None, frame_mask=None, rows_mask=None):
+        """`shared` and `previous` (this task's features one place below, if any) are `(B, T, D)`, as is the result, or
+        with `rows_mask` as `remove_padding` gives them."""
         hidden_states = self.layer_norm(shared if previous is None else shared + previous)
-        if frame_mask is not None:  # as a clip alone sees it: zeros beyond its end
-            hidden_states = hidden_states * frame_mask[:, :, None].to(hidden_states.dtype)
-        conv = self.conv
-        hidden_states = F.gelu(convolution(hidden_states, conv.weight, conv.bias, padding=conv.padding[0]))
-        hidden_states = hidden_states + self._attend(hidden_states, frame_mask)
+        hidden_states = remove_padding(F.gelu(self._convolve(hidden_states, frame_mask, rows_mask)), rows_mask)
+        hidden_states = hidden_states + self._attend(hidden_states, frame_mask, rows_mask)
         mask = 2 * torch.sigmoid(self.up_proj(F.gelu(self.down_proj(hidden_states))))
         return shared * mask
 
-    def _attend(self, hidden_states, frame_mask):
+    def _convolve(self, hidden_states, frame_mask, rows_mask):
+        """`(B, T, D)`, as a clip alone sees it: zeros beyond its end."""
+        hidden_states = restore_padding(hidden_states, rows_mask)
+        if frame_mask is not None and rows_mask is None:
+            hidden_states = hidden_states * frame_mask[:, :, None].to(hidden_states.dtype)
+        return convolution(hidden_states, self.conv.weight, self.conv.bias, padding=self.conv.padding[0])
+
+    def _attend(self, hidden_states, frame_mask, rows_mask):
         query, key, value = (
-            projection(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            restore_padding(projection(hidden_states), rows_mask).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         key_mask = None if frame_mask is None else frame_mask[:, None, None, :]
-        context = F.scaled_dot_product_attention(query, key, value, key_mask)
-        return self.out_proj(context.transpose(1, 2).flatten(2))
+        context = F.scaled_dot_product_attention(query, key, value, key_mask).transpose(1, 2).flatten(2)
+        return self.out_proj(remove_padding(context, rows_mask))
 
 
 class ToxicityEncoder(nn.Module):
@@ -411,7 +423,9 @@ class ToxicityEncoder(nn.Module):
         hidden_states = self.dropout(hidden_states if pre_norm else self.layer_norm(hidden_states))
 
         position_bias = self._position_bias(hidden_states, output_attentions)
-        features = self._adapt(0, hidden_states, {}, frame_mask)
+        rows_mask = removable_padding(frame_mask)
+        hidden_states = remove_padding(hidden_states, rows_mask)
+        features = self._adapt(0, hidden_states, {}, frame_mask, rows_mask)
         all_hidden_states, all_attentions = [hidden_states], []
         for place, layer in enumerate(self.layers, start=1):
             # LayerDrop (https://huggingface.co/papers/1909.11556)
@@ -419,18 +433,22 @@ class ToxicityEncoder(nn.Module):
                 self.training and place > 1 and self.config.layerdrop > 0 and torch.rand([]) < self.config.layerdrop
             )
             if not dropped:
-                hidden_states, weights = layer(hidden_states, frame_mask, position_bias, output_attentions)
+                hidden_states, weights = layer(hidden_states, frame_mask, position_bias, output_attentions, rows_mask)
                 all_attentions.append(weights)
             if pre_norm and place == len(self.layers):
                 hidden_states = self.layer_norm(hidden_states)
-            features = self._adapt(place, hidden_states, features, frame_mask)
+            features = self._adapt(place, hidden_states, features, frame_mask, rows_mask)
             all_hidden_states.append(hidden_states)
 
+        hidden_states = restore_padding(hidden_states, rows_mask)
+        features = {task: restore_padding(adapted, rows_mask) for task, adapted in features.items()}
+        if output_hidden_states:
+            all_hidden_states = tuple(restore_padding(states, rows_mask) for states in all_hidden_states)
         return ToxicityBackboneOutput(
             last_hidden_state=hidden_states,
             task_features=features or dict.fromkeys(self.config.tasks, hidden_states),
             frame_mask=frame_mask,
-            hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
+            hidden_states=all_hidden_states if output_hidden_states else None,
             attentions=tuple(all_attentions) if output_attentions else None,
         )
 
@@ -444,9 +462,9 @@ class ToxicityEncoder(nn.Module):
             logger.warning_once(f"`flex_attention` falls back to `sdpa`: {obstacle}.")
         return attention.position_bias(length)
 
-    def _adapt(self, place, shared, previous, frame_mask):
+    def _adapt(self, place, shared, previous, frame_mask, rows_mask):
         return {
-            task: adapters[place](shared, previous.get(task), frame_mask)
+            task: adapters[place](shared, previous.get(task), frame_mask, rows_mask)
             for task, adapters in self.task_adapters.items()
         }
 
