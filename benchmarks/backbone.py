@@ -14,8 +14,10 @@ Design choices:
   the highest resident size of the step, less what the libraries took (Linux alone tells). There every large tensor
   has pages of its own, which go back when it is freed: gaps in the allocator's heap are no model's.
 - The floor is the time in which the machine would do the model's floating-point operations (counted in transformers'
-  forward and backward pass) at the rate of a large matrix product, the fastest way known, measured in the same run.
-- The difference is the largest one between the last hidden states and those of transformers in float32.
+  forward and backward pass, without padding) at the rate of a large matrix product, the fastest way known, measured in
+  the same run.
+- The difference is the largest one between the last hidden states and those that transformers in float32 gives the
+  clip alone.
 """
 
 import ctypes
@@ -33,11 +35,12 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
-from modeling_toxmtl.backbone_toxmtl import WavLMToxicityBackbone
+from modeling_toxmtl.backbone_toxmtl import WavLMToxicityBackbone, length_mask
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.kernels_toxmtl import onednn_product, uses_onednn
 
@@ -47,7 +50,14 @@ REFERENCE = "transformers"
 CASES = {
     "cpu": [
         *("inference:1x15", "train:4x5"),
-        *("inference:1x2", "inference:1x5", "inference:8x2", "inference:8x5", "inference:8x15"),
+        *(
+            "inference:15+6.3+2.1+0.5",
+            "inference:1x2",
+            "inference:1x5",
+            "inference:8x2",
+            "inference:8x5",
+            "inference:8x15",
+        ),
         *("train:1x2", "train:1x5", "train:1x15", "train:8x2", "train:8x5"),
     ],
     "cuda": [f"{mode}:{size}" for mode in ("inference", "train") for size in ("1x15", "8x2", "8x5", "8x15", "32x15")],
@@ -67,7 +77,8 @@ class Arguments:
     cases: list[str] = field(
         default=None,
         metadata={
-            "help": "Such as inference:1x15 or train:4x5: mode, clips, seconds. On a CPU, bfloat16 is not trained."
+            "help": "Such as inference:1x15 or train:4x5: mode, clips, seconds; or inference:15+6.3+2.1, the seconds "
+            "of each clip. On a CPU, bfloat16 is not trained."
         },
     )
     dtypes: list[str] = field(default=None, metadata={"help": "float32, bfloat16."})
@@ -97,27 +108,36 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Case:
-    """What one row of the table measures."""
+    """What one row of the table measures: its clips are of so many seconds each."""
 
     mode: str
-    batch: int
-    seconds: float
+    seconds: tuple[float, ...]
     dtype: str
 
     @classmethod
     def parse(cls, text: str, dtype: str) -> "Case":
         try:
             mode, size = text.split(":")
-            batch, seconds = size.split("x")
-            case = cls(mode, int(batch), float(seconds), dtype)
+            if "x" in size:
+                batch, seconds = size.split("x")
+                case = cls(mode, (float(seconds),) * int(batch), dtype)
+            else:
+                case = cls(mode, tuple(map(float, size.split("+"))), dtype)
         except ValueError:
             case = None
-        if case is None or case.mode not in ("inference", "train"):
-            raise SystemExit(f"--cases: {text!r} is no case such as inference:1x15 or train:4x5")
+        if case is None or case.mode not in ("inference", "train") or not case.seconds:
+            raise SystemExit(f"--cases: {text!r} is no case such as inference:1x15, train:4x5 or inference:15+6.3+2.1")
         return case
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether clips are padded."""
+        return len(set(self.seconds)) > 1
+
     def __str__(self):
-        return f"{self.mode}:{self.batch}x{self.seconds:g}"
+        if self.is_mixed:
+            return f"{self.mode}:{'+'.join(f'{seconds:g}' for seconds in self.seconds)}"
+        return f"{self.mode}:{len(self.seconds)}x{self.seconds[0]:g}"
 
 
 def build(
@@ -138,19 +158,28 @@ def build(
     return torch.compile(ours, dynamic=True) if compiled else ours
 
 
-def waveforms(case: Case, device: str) -> torch.Tensor:
+def waveforms(case: Case, device: str) -> list[torch.Tensor]:
+    """A clip of noise for each of the case's."""
     generator = torch.Generator().manual_seed(1)
-    samples = torch.randn(case.batch, int(case.seconds * RATE), generator=generator)
-    return samples.to(device, getattr(torch, case.dtype))
+    clips = [torch.randn(int(seconds * RATE), generator=generator) for seconds in case.seconds]
+    return [clip.to(device, getattr(torch, case.dtype)) for clip in clips]
 
 
-def run(model: torch.nn.Module, samples: torch.Tensor, mode: str) -> torch.Tensor:
+def batch_of(clips: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The models' inputs; without a mask if nothing is padded."""
+    input_values = pad_sequence(clips, batch_first=True)
+    lengths = torch.tensor([len(clip) for clip in clips], device=input_values.device)
+    attention_mask = length_mask(lengths, input_values.shape[1]).long()
+    return {"input_values": input_values} | ({} if attention_mask.all() else {"attention_mask": attention_mask})
+
+
+def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str) -> torch.Tensor:
     """The last hidden states of one inference or training step."""
     if mode == "inference":
         with torch.no_grad():
-            return model(samples).last_hidden_state
+            return model(**batch).last_hidden_state
     model.zero_grad()
-    states = model(samples).last_hidden_state
+    states = model(**batch).last_hidden_state
     states.float().square().mean().backward()
     return states.detach()
 
@@ -178,11 +207,11 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
 
 
 def count_operations(case: Case) -> int:
-    """Floating-point operations of transformers' model, without running it."""
+    """Floating-point operations of transformers' model on each clip alone, without running it."""
     model = build(REFERENCE, "meta").train(case.mode == "train")
-    samples = torch.empty(case.batch, int(case.seconds * RATE), device="meta")
     with FlopCounterMode(display=False) as counter:
-        run(model, samples, case.mode)
+        for seconds in case.seconds:
+            run(model, {"input_values": torch.empty(1, int(seconds * RATE), device="meta")}, case.mode)
     return counter.get_total_flops()
 
 
@@ -205,16 +234,16 @@ def print_peak_memory(arguments: Arguments):
     case = Case.parse(arguments.cases[0], arguments.dtypes[0])
     model = build(arguments.only_memory, arguments.device, case.dtype, arguments.compile, same_weights=False)
     model.train(case.mode == "train")
-    samples = waveforms(case, arguments.device)
+    batch = batch_of(waveforms(case, arguments.device))
     gc.collect()
     if arguments.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        run(model, samples, case.mode)
+        run(model, batch, case.mode)
         print(torch.cuda.max_memory_allocated())
     else:
         ctypes.CDLL(None).malloc_trim(0)  # what building left goes back to the system
         Path("/proc/self/clear_refs").write_text("5")  # and its peak is forgotten
-        run(model, samples, case.mode)
+        run(model, batch, case.mode)
         print(resident_memory("VmHWM") - libraries)
 
 
@@ -225,27 +254,33 @@ def resident_memory(field: str) -> int:
 
 
 def differences(models: dict[str, torch.nn.Module], case: Case, device: str) -> dict[str, float]:
-    """Largest difference of each model's last hidden states from those of transformers in float32."""
-    samples = waveforms(case, device)
-    expected = run(build(REFERENCE, device).eval(), samples.float(), "inference")
-    return {
-        name: (run(model.eval(), samples, "inference").float() - expected).abs().max().item()
-        for name, model in models.items()
-    }
+    """Largest difference of each model's last hidden states from those that transformers in float32 gives the clip
+    alone."""
+    clips = waveforms(case, device)
+    reference = build(REFERENCE, device).eval()
+    expected = [run(reference, batch_of([clip.float()]), "inference")[0] for clip in clips]
+
+    def difference(model):
+        states = run(model.eval(), batch_of(clips), "inference").float()
+        return max(
+            (ours[: len(alone)] - alone).abs().max().item() for ours, alone in zip(states, expected, strict=True)
+        )
+
+    return {name: difference(model) for name, model in models.items()}
 
 
 def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments, rate: float) -> list[dict]:
     """One record per variant."""
-    samples = waveforms(case, arguments.device)
+    batch = batch_of(waveforms(case, arguments.device))
     difference = differences(models, case, arguments.device)
     for model in models.values():
         model.train(case.mode == "train")
-        run(model, samples, case.mode)  # warm-up
+        run(model, batch, case.mode)  # warm-up
     times = {name: [] for name in models}
     start = time.perf_counter()
     for _ in range(arguments.repeats):
         for name, model in models.items():
-            times[name].append(timed(partial(run, model, samples, case.mode), arguments.device))
+            times[name].append(timed(partial(run, model, batch, case.mode), arguments.device))
         if time.perf_counter() - start > arguments.seconds_per_case:
             break
     for model in models.values():

@@ -1,16 +1,28 @@
 import pytest
 import torch
 
-from benchmarks.backbone import REFERENCE, Case, markdown, matrix_rate, timed
+from benchmarks.backbone import REFERENCE, Case, batch_of, markdown, matrix_rate, timed, waveforms
 
 
 def test_case():
     case = Case.parse("train:4x2.5", "float32")
-    assert case == Case("train", 4, 2.5, "float32")
+    assert case == Case("train", (2.5, 2.5, 2.5, 2.5), "float32")
     assert str(case) == "train:4x2.5"
-    for wrong in ("train", "train:4", "train:ax5", "evaluate:1x5"):
+    mixed = Case.parse("inference:2.5+1", "float32")
+    assert mixed == Case("inference", (2.5, 1.0), "float32")
+    assert str(mixed) == "inference:2.5+1"
+    for wrong in ("train", "train:a", "train:0x5", "train:ax5", "evaluate:1x5"):
         with pytest.raises(SystemExit, match=f"--cases: '{wrong}' is no case"):
             Case.parse(wrong, "float32")
+
+
+def test_batch_of_mixed_lengths():
+    clips = waveforms(Case.parse("inference:0.5+0.25", "float32"), "cpu")
+    batch = batch_of(clips)
+    assert batch["input_values"].shape == batch["attention_mask"].shape == (2, 8000)
+    assert batch["attention_mask"].sum(-1).tolist() == [8000, 4000]
+    assert torch.equal(batch["input_values"][1, :4000], clips[1])
+    assert list(batch_of(clips[:1] * 2)) == ["input_values"]
 
 
 def test_table_by_hand():
