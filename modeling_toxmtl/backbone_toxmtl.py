@@ -9,8 +9,8 @@ Design choices:
   convolution's weights and costs no pass over its output.
 - Training keeps little: what an activation, a norm or the attention weights cost to compute again is small beside the
   matrix products, so these are computed again in the backward pass (`recomputed`), and dropout keeps bytes.
-- On a CPU, each clip goes through the convolutions by itself, without its padding; in inference a piece at a time, so
-  that features are still in the cache when the next operation reads them.
+- On a CPU, each clip goes through the convolutions by itself, without its padding (in training in float32 alone); in
+  inference a piece at a time, so that features are still in the cache when the next operation reads them.
 - Task adapters (paper, section 3.3.2) start as the identity: a fresh adapter changes nothing.
 """
 
@@ -57,6 +57,7 @@ from .kernels_toxmtl import (
     prepared_convolution,
     recomputed,
     recomputed_convolution,
+    uses_onednn,
 )
 
 
@@ -196,7 +197,8 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         windows = input_values.unfold(-1, first.conv.kernel_size[0], first.conv.stride[0])  # (B, T, k)
         windows, weight, bias = first.filters(windows, lengths)
         needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
-        if windows.device.type != "cpu" or torch.compiler.is_compiling():
+        at_once = needs_graph and not uses_onednn(windows, weight)  # else it takes products, of a clip each
+        if at_once or windows.device.type != "cpu" or torch.compiler.is_compiling():
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
         num_windows = [windows.shape[1]] * len(windows) if lengths is None else first.num_windows(lengths).tolist()
         with torch.set_grad_enabled(needs_graph):

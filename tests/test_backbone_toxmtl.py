@@ -168,16 +168,17 @@ def test_mixed_lengths_cost_no_more_than_their_padded_length(norm):
     assert 0 < operations(model, samples, batch["attention_mask"]) <= operations(model, samples)
 
 
-@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(("grad", "share"), [(False, 0.7), (True, 0.8)])
 @pytest.mark.parametrize("adapters", [False, True])
-def test_padding_costs_little_on_a_cpu(norm, adapters, grad):
-    """Half of the samples are valid; attention (when small) and an adapter's convolution see the others too."""
+def test_padding_costs_little_on_a_cpu(norm, adapters, grad, share):
+    """Half of the samples are valid; attention (when small) and an adapter's convolution see the others too, and in
+    training in float64 all convolutions."""
     sizes = {"conv_dim": (64, 64, 64), "hidden_size": 64, "intermediate_size": 256, "task_adapter_bottleneck_size": 32}
     model = WavLMToxicityBackbone(tiny_config(use_task_adapter=adapters, **sizes, **norm)).double()
     samples = torch.stack(clips_of(3000, 3000, 3000)).double()
     attention_mask = (torch.arange(3000) < torch.tensor([3000, 1000, 500])[:, None]).long()
     with torch.set_grad_enabled(grad):
-        assert operations(model, samples, attention_mask) < 0.7 * operations(model, samples)
+        assert operations(model, samples, attention_mask) < share * operations(model, samples)
 
 
 # --- training memory and speed
