@@ -49,15 +49,8 @@ RATE = 16_000
 REFERENCE = "transformers"
 CASES = {
     "cpu": [
-        *("inference:1x15", "train:4x5"),
-        *(
-            "inference:15+6.3+2.1+0.5",
-            "inference:1x2",
-            "inference:1x5",
-            "inference:8x2",
-            "inference:8x5",
-            "inference:8x15",
-        ),
+        *("inference:1x15", "train:4x5", "inference:15+6.3+2.1+0.5"),
+        *("inference:1x2", "inference:1x5", "inference:8x2", "inference:8x5", "inference:8x15"),
         *("train:1x2", "train:1x5", "train:1x15", "train:8x2", "train:8x5"),
     ],
     "cuda": [f"{mode}:{size}" for mode in ("inference", "train") for size in ("1x15", "8x2", "8x5", "8x15", "32x15")],

@@ -197,7 +197,7 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         windows = input_values.unfold(-1, first.conv.kernel_size[0], first.conv.stride[0])  # (B, T, k)
         windows, weight, bias = first.filters(windows, lengths)
         needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
-        at_once = needs_graph and not uses_onednn(windows, weight)  # else it takes products, of a clip each
+        at_once = needs_graph and not uses_onednn(windows, weight)  # oneDNN's products want a clip at a time
         if at_once or windows.device.type != "cpu" or torch.compiler.is_compiling():
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
         num_windows = [windows.shape[1]] * len(windows) if lengths is None else first.num_windows(lengths).tolist()
