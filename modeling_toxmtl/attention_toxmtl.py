@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import flex_attention
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from .kernels_toxmtl import ToxicityLinear, apply_dropout, dropout_mask, products, recomputed
+from .kernels_toxmtl import ToxicityLinear, apply_dropout, dropout_mask, is_eager_on_cpu, products, recomputed
 
 
 BYTES_IN_CACHE = 2**20  # of attention weights, which pass through some copies
@@ -146,7 +146,7 @@ class ToxicityAttention(WavLMAttention):
 
 def removable_padding(frame_mask: torch.Tensor | None) -> torch.Tensor | None:
     """The mask, `(B, T)`, if there is padding that is better left out: on a CPU."""
-    return None if frame_mask is None or not _is_eager_on_cpu(frame_mask) or frame_mask.all() else frame_mask
+    return None if frame_mask is None or not is_eager_on_cpu(frame_mask) or frame_mask.all() else frame_mask
 
 
 def remove_padding(frames: torch.Tensor, rows_mask: torch.Tensor | None) -> torch.Tensor:
@@ -161,13 +161,9 @@ def restore_padding(frames: torch.Tensor, rows_mask: torch.Tensor | None) -> tor
     return frames.new_zeros(*rows_mask.shape, frames.shape[-1]).index_put((rows_mask,), frames[0])
 
 
-def _is_eager_on_cpu(tensor):
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
-
-
 def _is_large_on_cpu(query):
     """Whether the attention weights of the batch had better be taken piece by piece."""
-    if not _is_eager_on_cpu(query):
+    if not is_eager_on_cpu(query):
         return False
     batch, num_heads, length, _ = query.shape
     few = 16 if _is_fused_on_cpu(query) else 2  # times the cache

@@ -16,7 +16,6 @@ Design choices:
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -53,6 +52,7 @@ from .kernels_toxmtl import (
     channels_last,
     convolution,
     dropout_mask,
+    is_eager_on_cpu,
     pack_linears,
     prepared_convolution,
     recomputed,
@@ -198,7 +198,7 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         windows, weight, bias = first.filters(windows, lengths)
         needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
         at_once = needs_graph and not uses_onednn(windows, weight)  # oneDNN's products want a clip at a time
-        if at_once or windows.device.type != "cpu" or torch.compiler.is_compiling():
+        if at_once or not is_eager_on_cpu(windows):
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
         num_windows = [windows.shape[1]] * len(windows) if lengths is None else first.num_windows(lengths).tolist()
         with torch.set_grad_enabled(needs_graph):
@@ -297,10 +297,9 @@ class ToxicityFeedForward(WavLMFeedForward):
         return self.output_dropout(self._project(hidden_states, kept))
 
     def _project(self, hidden_states, kept):
-        activate = partial(by_rows, self._activate)
         if isinstance(self.output_dense, ToxicityLinear):
-            return self.output_dense.of(activate, hidden_states, kept)
-        return recomputed(lambda *inputs: self.output_dense(activate(*inputs)), hidden_states, kept)
+            return self.output_dense.of(self._activate, hidden_states, kept)
+        return recomputed(lambda *inputs: self.output_dense(self._activate(*inputs)), hidden_states, kept)
 
     def _activate(self, hidden_states, kept):
         hidden_states = self.intermediate_act_fn(hidden_states)

@@ -39,8 +39,6 @@ def uses_onednn(*tensors: torch.Tensor | None) -> bool:
     """Whether a convolution of these tensors is oneDNN's."""
     return (
         HAS_ONEDNN
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
         and all(_is_plain(tensor) for tensor in tensors if tensor is not None)
     )
@@ -49,7 +47,7 @@ def uses_onednn(*tensors: torch.Tensor | None) -> bool:
 def _is_plain(tensor):
     # quantised and other special tensors are subclasses with products of their own
     is_dense = type(tensor) in (torch.Tensor, nn.Parameter)
-    return is_dense and tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
+    return is_dense and tensor.dtype == torch.float32 and tensor.numel() > 0 and is_eager_on_cpu(tensor)
 
 
 def recomputed(function: Callable, *inputs):
@@ -63,19 +61,20 @@ def recomputed(function: Callable, *inputs):
     return function(*inputs)
 
 
-def by_rows(function: Callable, *inputs: torch.Tensor | None) -> torch.Tensor:
-    """`function(*inputs)`, of frames `(B, T, C)` or None, for a function that treats every frame alike: on a CPU a few
-    frames at a time, whose intermediate results then stay in its cache."""
-    if inputs[0].device.type != "cpu" or torch.compiler.is_compiling():
-        return function(*inputs)
-    shape = inputs[0].shape[:2]
-    num_pieces = max(1, round(shape.numel() / ROWS_IN_CACHE))
-    pieces = (
-        [None] * num_pieces if tensor is None else tensor.flatten(0, 1)[None].tensor_split(num_pieces, dim=1)
-        for tensor in inputs
-    )
-    results = [function(*piece) for piece in zip(*pieces, strict=True)]
-    return _joined(results, dim=1)[0].unflatten(0, shape)
+def is_eager_on_cpu(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is on a CPU and Python runs as it is written, so that code may depend on what it holds."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def by_rows(function: Callable, frames: torch.Tensor) -> torch.Tensor:
+    """`function(frames)`, of `(B, T, C)`, for a function that treats every frame alike: on a CPU a few frames at a
+    time, whose intermediate results then stay in its cache."""
+    if not is_eager_on_cpu(frames):
+        return function(frames)
+    rows = frames.flatten(0, 1)[None]
+    num_pieces = max(1, round(rows.shape[1] / ROWS_IN_CACHE))
+    results = [function(piece) for piece in rows.tensor_split(num_pieces, dim=1)]
+    return _joined(results, dim=1)[0].unflatten(0, frames.shape[:2])
 
 
 def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torch.Tensor | None:
@@ -86,7 +85,7 @@ def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torc
     """
     if not training or probability == 0:
         return None
-    if like.device.type != "cpu" or torch.compiler.is_compiling():
+    if not is_eager_on_cpu(like):
         return (torch.rand(like.shape, device=like.device) >= probability).to(torch.uint8)
     quadruples = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     numbers = quadruples.view(torch.int16)[: like.numel()].view(like.shape)  # from -2^15 to 2^15 - 1

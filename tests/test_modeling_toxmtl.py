@@ -663,6 +663,20 @@ def test_export(norm):
             assert_same_outputs(exported(**batch), model(**batch), num_frames)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # that it may not hold for other lengths, and that TorchScript is old
+def test_trace(norm):
+    model = tiny_model(**norm, **EVERYTHING)
+    with torch.no_grad():
+        traced = torch.jit.trace(
+            model, example_kwarg_inputs=dict(pad(clips_of(*BATCHES[0]))), strict=False, check_trace=False
+        )
+        for lengths in BATCHES:
+            batch = pad(clips_of(*lengths))
+            num_frames = model.config.num_frames(batch["attention_mask"].sum(-1))
+            assert_same_outputs(traced(**batch), model(**batch), num_frames)
+
+
 # --- initialisation and saving
 
 
