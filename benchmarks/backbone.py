@@ -321,7 +321,7 @@ def markdown(results: dict) -> str:
         f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in about["operations_per_second"].items()
     )
     lines = [
-        f"{about['machine']}, {about['threads']} threads, matrix product {rates}; torch {about['torch']}, "
+        f"{about['machine']}, threads: {about['threads']}, matrix product {rates}; torch {about['torch']}, "
         f"transformers {about['transformers']}. Speed and memory are relative to transformers in the same number "
         "format; in brackets to transformers in float32.",
         "",
