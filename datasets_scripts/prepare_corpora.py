@@ -19,7 +19,6 @@ Design choices:
   guessed. The defaults for MuTox are in `MUTOX_LABELS`.
 """
 
-import csv
 import hashlib
 import http.client
 import json
@@ -185,42 +184,36 @@ def map_labels(names: list[str], mapping: dict[str, list[str]] | None) -> tuple[
 
 def read_mutox(path: Path, language: str | None, mapping: dict | None) -> Iterator[dict]:
     """Rows of `CLIPS` from MuTox' table. Clips whose toxicity nobody could tell have a problem."""
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if language is not None and row["lang"] != language:
-                continue
-            url, start, end = row["public_url_segment"].rsplit(" ", 2)
-            toxic = (row["contains_toxicity"] or "").strip().lower()
-            types = [name.strip() for name in (row["toxicity_types"] or "").replace(";", ",").split(",")]
-            labels, problem = map_labels([name for name in types if name], mapping or MUTOX_LABELS)
-            if toxic == "no":
-                labels, problem = [NO_VIOLATION], ""
-            elif toxic != "yes":
-                problem = f"contains_toxicity is {row['contains_toxicity']!r}"
-            elif labels == [NO_VIOLATION]:
-                problem = "toxic, but of no type"
-            yield {
-                "id": row["id"],
-                "location": url,
-                "start": int(start) / 1000,
-                "end": int(end) / 1000,
-                "transcript": row["audio_file_transcript"],
-                "labels": labels,
-                "problem": problem,
-                "speaker": url,  # unknown; at least no recording is in two splits
-                "source": url,
-                "split": "",  # MuTox' partitions may share recordings
-            }
+    for row in read_table(path, required=["id", "lang", "public_url_segment"]):
+        if language is not None and row["lang"] != language:
+            continue
+        url, start, end = row["public_url_segment"].rsplit(" ", 2)
+        toxic = (row["contains_toxicity"] or "").strip().lower()
+        types = [name.strip() for name in (row["toxicity_types"] or "").replace(";", ",").split(",")]
+        labels, problem = map_labels([name for name in types if name], mapping or MUTOX_LABELS)
+        if toxic == "no":
+            labels, problem = [NO_VIOLATION], ""
+        elif toxic != "yes":
+            problem = f"contains_toxicity is {row['contains_toxicity']!r}"
+        elif labels == [NO_VIOLATION]:
+            problem = "toxic, but of no type"
+        yield {
+            "id": row["id"],
+            "location": url,
+            "start": int(start) / 1000,
+            "end": int(end) / 1000,
+            "transcript": row["audio_file_transcript"] or "",
+            "labels": labels,
+            "problem": problem,
+            "speaker": url,  # unknown; at least no recording is in two splits
+            "source": url,
+            "split": "",  # MuTox' partitions may share recordings
+        }
 
 
 def read_clip_table(path: Path, mapping: dict | None) -> Iterator[dict]:
     """Rows of `CLIPS` from a table of clips."""
-    if path.suffix == ".tsv":
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    else:
-        rows = read_table(path)
-    for number, row in enumerate(rows):
+    for number, row in enumerate(read_table(path)):
         location = row.get("url") or row.get("path")
         if not location:
             raise ValueError(f"{path}, row {number + 1}: give `url` or `path`.")
@@ -247,10 +240,9 @@ def read_speech_folder(path: Path) -> Iterator[dict]:
             id, _, text = line.partition(" ")
             yield _read_sentence(id, table.parent / f"{id}.flac", text.lower(), speaker=id.split("-")[0])
     for table in sorted(path.rglob("validated.tsv")):
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                clip = table.parent / "clips" / row["path"]
-                yield _read_sentence(clip.stem, clip, row["sentence"], speaker=row["client_id"])
+        for row in read_table(table, required=["path", "sentence", "client_id"]):
+            clip = table.parent / "clips" / row["path"]
+            yield _read_sentence(clip.stem, clip, row["sentence"], speaker=row["client_id"])
 
 
 def _read_sentence(id, path, text, speaker):

@@ -206,9 +206,9 @@ class GivenTranscripts:
     def __init__(self, path: str):
         self._words: dict[tuple[str, int], list[Word]] = {}
         self._languages: dict[str, str] = {}
-        for row in read_table(Path(path)):
+        for row in read_table(Path(path), required=["path", "start", "end"]):
             recording = os.path.abspath(Path(path).parent / row["path"])
-            words = spread_words(row["text"] or "", float(row["start"]), float(row["end"]))
+            words = spread_words(row.get("text") or "", float(row["start"]), float(row["end"]))
             self._words.setdefault((recording, int(row.get("track") or 0)), []).extend(words)
             self._languages[recording] = row.get("language") or ""
 

@@ -7,14 +7,16 @@ from . import ToxicityDetectionPipeline, ToxicityMTLProcessor, WavLMForToxicityM
 
 
 def format_verdict(clip: str, verdict: dict) -> str:
-    """A clip's violations, all labels with a bar each, and its keywords with times."""
-    lines = [f"{clip}: {', '.join(verdict['violations']) or 'no violation'}"]
-    for item in verdict["labels"]:
+    """A clip's violations, all labels with a bar each, and its keywords with times, as far as the model has them."""
+    lines = [clip]
+    if verdict["violations"] is not None:
+        lines = [f"{clip}: {', '.join(verdict['violations']) or 'no violation'}"]
+    for item in verdict["labels"] or ():
         lines.append(f"  {item['label']:<18} {item['score']:6.1%}  {'█' * round(20 * item['score'])}")
-    for word in verdict["keywords"]:
+    for word in verdict["keywords"] or ():
         span = f"{word['start']:6.2f}–{word['end']:.2f} s"
         lines.append(f"  {span:<18} {word['keyword']!r} ({', '.join(word['labels'])}), score {word['score']:.2f}")
-    if not verdict["keywords"]:
+    if verdict["keywords"] == []:
         lines.append("  no toxic keyword heard")
     return "\n".join(lines)
 
@@ -26,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("clips", nargs="+", metavar="clip", help="audio file in any format that FFmpeg reads")
     args = parser.parse_args(argv)
     moderate = ToxicityDetectionPipeline(
-        WavLMForToxicityMTL.from_pretrained(args.model).eval(), ToxicityMTLProcessor.from_pretrained(args.model)
+        WavLMForToxicityMTL.from_pretrained(args.model), ToxicityMTLProcessor.from_pretrained(args.model)
     )
     failed = 0
     for clip in args.clips:

@@ -39,7 +39,8 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
         float32 mono samples of shape `(samples,)`; the channels of the file are averaged.
 
     Raises:
-        ValueError: if the source holds no readable audio; the message names the file.
+        ValueError: if the source holds no readable audio, or samples that are no finite numbers; the message names
+            the file.
         FileNotFoundError: if there is no such file.
     """
     _require_av()
@@ -48,11 +49,19 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else name) as container:
             if not container.streams.audio:
                 raise ValueError(f"{name} holds no audio stream.")
-            return _resample_frames(container.decode(audio=0), sampling_rate)
+            samples = _resample_frames(container.decode(audio=0), sampling_rate)
     except FileNotFoundError:
         raise
     except av.error.FFmpegError as error:
         raise ValueError(f"{name} cannot be read as audio: {error.strerror}.") from error
+    check_finite(samples, name)
+    return samples
+
+
+def check_finite(samples: np.ndarray, name: str):
+    """Raises ValueError if a sample is NaN or infinite: a model would answer with NaN, and learn nothing else."""
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name} holds samples that are NaN or infinite.")
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -52,6 +52,13 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
+def _refuse_architecture(model_type: str):
+    if model_type not in (WavLMConfig.model_type, WavLMToxicityMTLConfig.model_type):
+        raise ValueError(
+            f"The checkpoint is of the architecture {model_type!r}, whose weights do not fit: only WavLM's do."
+        )
+
+
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
     """Inputs that one output of a stack of convolutions sees."""
     size = 1
@@ -150,6 +157,15 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         super(WavLMToxicityMTLConfig, described).save_pretrained(save_directory, **kwargs)
 
     @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As [`PretrainedConfig.from_dict`]; the configuration of a WavLM checkpoint goes through `from_wavlm`."""
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            _refuse_architecture(model_type)
+            config_dict = cls.from_wavlm(WavLMConfig.from_dict(config_dict)).to_dict()
+        return super().from_dict(config_dict, **kwargs)
+
+    @classmethod
     def from_wavlm(cls, config: WavLMConfig, **overrides) -> "WavLMToxicityMTLConfig":
         """Takes over the fields of any WavLM checkpoint's configuration; label names too, if the checkpoint is a
         classifier that names them.
@@ -157,8 +173,13 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         Args:
             config: configuration of a `WavLMModel`, `WavLMForCTC`, `WavLMForSequenceClassification` or
             `WavLMForToxicityMTL` checkpoint.
-            overrides: fields to set, such as `use_info_sharing=True`.
+            overrides: fields to set, such as `use_info_sharing=True`. With other labels, thresholds go: they were
+                chosen for the scores of the old ones.
+
+        Raises:
+            ValueError: if the checkpoint is no WavLM.
         """
+        _refuse_architecture(config.model_type)
         fields = config.to_dict()
         for name in ("model_type", "architectures", "transformers_version", "auto_map", "custom_pipelines"):
             fields.pop(name, None)
@@ -173,12 +194,11 @@ class WavLMToxicityMTLConfig(WavLMConfig):
             if set((fields.get("id2label") or {}).values()) == {"LABEL_0", "LABEL_1"}:  # transformers' placeholder
                 fields.pop("id2label")
                 fields.pop("label2id", None)
-        fields |= overrides
-        labels = fields.get("id2label")
-        if labels is not None and fields.get("label_thresholds"):  # other labels than those it was calibrated for
-            thresholds = fields["label_thresholds"].items()
-            fields["label_thresholds"] = {label: score for label, score in thresholds if label in labels.values()}
-        return cls(**fields)
+        labels = overrides.get("id2label")
+        if labels is not None and list(labels.values()) != list(config.id2label.values()):
+            fields.pop("label_thresholds", None)
+            fields.pop("label2id", None)
+        return cls(**fields | overrides)
 
     @property
     def receptive_field(self) -> int:
@@ -194,13 +214,25 @@ class WavLMToxicityMTLConfig(WavLMConfig):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Score from which on a label counts, for every label."""
+        """Score from which on a label counts, for every label.
+
+        Raises:
+            ValueError: if `label_thresholds` names a label that there is not, or is out of range.
+        """
+        self.validate_thresholds()  # it may have been set since the configuration was made
         return dict.fromkeys(self.label2id, DEFAULT_THRESHOLD) | (self.label_thresholds or {})
 
     def violations(self, scores: dict[str, float]) -> list[str]:
         """The kinds of violation whose score, of those given per label, reaches its threshold."""
-        reached = [label for label, score in scores.items() if score >= self.thresholds[label]]
+        thresholds = self.thresholds
+        reached = [label for label, score in scores.items() if score >= thresholds[label]]
         return [label for label in reached if label != NO_VIOLATION]
+
+    def validate_labels(self):
+        if sorted(self.id2label) != list(range(len(self.id2label))):
+            raise ValueError(f"`id2label` must number the labels from 0 on, but its keys are {list(self.id2label)}.")
+        if len(set(self.id2label.values())) != len(self.id2label):
+            raise ValueError(f"`id2label` names a label twice: {list(self.id2label.values())}.")
 
     def validate_thresholds(self):
         for label, threshold in (self.label_thresholds or {}).items():

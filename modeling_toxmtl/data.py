@@ -11,20 +11,22 @@ Design choices:
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
-from datasets import Audio, Dataset, DatasetDict, load_dataset, load_dataset_builder
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, load_dataset, load_dataset_builder
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
 from .audio import load_audio, split_windows
 from .configuration_toxmtl import WavLMToxicityMTLConfig
+from .labels import NO_VIOLATION
 from .modeling_toxmtl import IGNORE_INDEX
 from .processing_toxmtl import ToxicityMTLProcessor
 
@@ -52,7 +54,9 @@ class RejectedRow(NamedTuple):
     reason: str
 
 
-def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
+def load_clips(
+    name_or_path: str, name: str | None = None, splits: Collection[str] = (), max_samples: int | None = None
+) -> DatasetDict:
     """Loads a dataset with the columns `audio`, `labels`, `transcript` and, where it has them, `id`, `speaker`,
     `source`.
 
@@ -62,13 +66,15 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
     Args:
         name_or_path: a folder of Parquet files, an audio folder with `metadata.csv` or `metadata.jsonl`, or a Hub id.
         name: configuration of a Hub dataset.
+        splits: those to return; all by default.
+        max_samples: only the first so many rows of each split.
 
     Returns:
-        its splits, with the audio left encoded.
+        its splits, with the audio left encoded and labels by their names.
 
     Raises:
         FileNotFoundError: if it is a path, and there is no folder with data.
-        ValueError: if a column is missing; the message names it.
+        ValueError: if a split or column is missing, or metadata cannot be read; the message names it.
     """
     folder = Path(name_or_path)
     if folder.is_dir() and not any(next(folder.rglob(pattern), None) for pattern in DATA_FILES):
@@ -77,12 +83,17 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
         raise FileNotFoundError(f"There is no folder {folder}.")  # nor can it be a Hub id
     metadata = [path for file in METADATA_FILES for path in sorted(folder.rglob(file))] if folder.is_dir() else []
     if metadata and not any(folder.rglob("*.parquet")):
-        splits = _load_audio_folder(folder, metadata)
+        clips = _load_audio_folder(folder, metadata)
     elif folder.is_dir():
-        splits = _load_parquet_folder(folder, name)
+        clips = _load_parquet_folder(folder, name)
     else:
-        splits = load_dataset(str(name_or_path), name)
-    for split, rows in splits.items():
+        clips = load_dataset(str(name_or_path), name)
+    if unknown := sorted(set(splits) - set(clips)):
+        raise ValueError(f"{name_or_path} has the splits {sorted(clips)}, but lacks {unknown}: name one of yours.")
+    for split in splits or list(clips):
+        rows = clips[split]
+        if max_samples is not None:
+            rows = rows.select(range(min(max_samples, len(rows))))
         missing = {"audio", "labels", "transcript"} - set(rows.column_names)
         if missing:
             raise ValueError(
@@ -91,8 +102,19 @@ def load_clips(name_or_path: str, name: str | None = None) -> DatasetDict:
             )
         if "id" not in rows.column_names:
             rows = rows.add_column("id", [f"{split}-{index}" for index in range(len(rows))])
-        splits[split] = rows.cast_column("audio", Audio(decode=False))
-    return splits
+        clips[split] = _name_labels(rows).cast_column("audio", Audio(decode=False))
+    return DatasetDict({split: clips[split] for split in splits or clips})
+
+
+def _name_labels(rows):
+    """Names instead of the numbers that `ClassLabel` stands for."""
+    feature = rows.features["labels"]
+    classes = getattr(feature, "feature", feature)  # of a list, or of the column itself
+    if not isinstance(classes, ClassLabel):
+        return rows
+    numbers = [[value] if isinstance(value, int) else value for value in rows["labels"]]
+    names = [value if value is None else classes.int2str(value) for value in numbers]
+    return rows.remove_columns("labels").add_column("labels", names)
 
 
 def _load_parquet_folder(folder, name):
@@ -107,41 +129,86 @@ def _load_audio_folder(folder, metadata):
     splits: dict[str, list[dict]] = {}
     for path in metadata:
         default = "train" if path.parent == folder else path.parent.name
-        for row in read_table(path):
-            if not row.get("file_name"):
-                raise ValueError(f"{path}: a line has no `file_name`: name the clip's file, relative to this folder.")
+        for row in read_table(path, required=["file_name"]):
             row["audio"] = {"bytes": None, "path": str((path.parent / row.pop("file_name")).resolve())}
             splits.setdefault(row.pop("split", None) or default, []).append(row)
     datasets = DatasetDict()
     for split, rows in splits.items():
         columns = dict.fromkeys(column for row in rows for column in row)  # a JSON line may leave some out
-        datasets[split] = Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
+        try:
+            datasets[split] = Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ValueError(
+                f"{folder}, split {split!r}: a column of the metadata holds values of different kinds ({error}); "
+                "write all of them as text, or all as lists of texts."
+            ) from error
     return datasets
 
 
-def read_table(path: Path) -> list[dict]:
-    """The rows of a table with a header, `.csv`, or of JSON lines, `.jsonl`. An empty cell is None.
+def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
+    """The rows of a table: `.csv` or `.tsv` (without quotes) with a header, or `.jsonl`, a JSON object per line.
+
+    Args:
+        path: of the table, in UTF-8.
+        required: columns that must have a value in every row.
+
+    Returns:
+        a dict per row; an empty cell is None.
 
     Raises:
-        ValueError: if a line has more cells than the header; the message names file and line.
+        ValueError: if the file is not in UTF-8, or a line has more cells than the header, is no JSON object or lacks a
+            required value; the message names file and line.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in file if line.strip()]
-        reader, rows = csv.DictReader(file), []
-        for row in reader:
-            if None in row:  # cells beyond the header's
-                raise ValueError(f"{path}, line {reader.line_num}: more cells than columns; quote texts with commas.")
-            rows.append({column: cell or None for column, cell in row.items()})
-        return rows
+    read_lines = _read_json_lines if path.suffix == ".jsonl" else _read_cells
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in read_lines(path, file):
+                if missing := [column for column in required if row.get(column) is None]:
+                    raise ValueError(f"{path}, line {number}: no {' and no '.join(map(repr, missing))}.")
+                rows.append(row)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({error}): save it as UTF-8.") from error
+    return rows
+
+
+def _read_json_lines(path, file):
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: this is not JSON ({error}).") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: a line must be a JSON object with the columns' names.")
+        yield number, row
+
+
+def _read_cells(path, file):
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
+    reader = csv.DictReader(file, **dialect)
+    for row in reader:
+        if None in row:  # cells beyond the header's
+            cure = "a text holds tabs" if dialect else "quote texts with commas"
+            raise ValueError(f"{path}, line {reader.line_num}: more cells than columns; {cure}.")
+        yield reader.line_num, {column: cell or None for column, cell in row.items()}
 
 
 def read_labels(value: str | Sequence[str] | None) -> list[str] | None:
-    """Label names of a row: a list, or a string with `|` between them; None where the row has no labels."""
+    """Label names of a row: a list, or a string with `|` between them; None where nobody labelled the row (no value,
+    or an empty cell). An empty list says that no label applies.
+
+    Raises:
+        ValueError: if a name is no text.
+    """
     if value is None or isinstance(value, float):  # NaN: an empty cell of a table
         return None
-    names = value.split(LABEL_SEPARATOR) if isinstance(value, str) else value
-    return [name.strip() for name in names if name.strip()] or None
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(LABEL_SEPARATOR) if name.strip()] or None
+    if not_texts := [name for name in value if not isinstance(name, str)]:
+        raise ValueError(f"a label is {not_texts[0]!r}, not a name")
+    return [name.strip() for name in value if name.strip()]
 
 
 @dataclass
@@ -172,11 +239,18 @@ class RowInspector:
         return {**measured, "problem": self._problem(row, measured["num_samples"])}
 
     def _problem(self, row, num_samples):
-        labels, transcript = read_labels(row["labels"]), row["transcript"]
+        try:
+            labels, transcript = read_labels(row["labels"]), row["transcript"]
+        except ValueError as error:
+            return str(error)
+        if transcript is not None and not isinstance(transcript, str):
+            return f"the transcript is {transcript!r}, not a text"
         if num_samples < self.config.receptive_field:
             return f"empty clip: {num_samples} samples, and the model needs {self.config.receptive_field}"
         if labels is None and transcript is None:
             return "neither labels nor transcript"
+        if labels == [] and NO_VIOLATION in self.config.label2id:
+            return f"the list of labels is empty: write {NO_VIOLATION}, or null if nobody labelled the clip"
         unknown = sorted(set(labels or ()) - set(self.config.label2id))
         if unknown:
             return f"unknown label {', '.join(unknown)}: the model has {', '.join(self.config.label2id)}"

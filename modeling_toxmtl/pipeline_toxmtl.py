@@ -19,7 +19,7 @@ from transformers import AudioClassificationPipeline
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
-from .audio import load_audio, resample, split_windows
+from .audio import check_finite, load_audio, resample, split_windows
 from .labels import aggregate_windows, scores_from_logits
 
 
@@ -37,7 +37,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     ```
 
     Args:
-        model: a `WavLMForToxicityMTL`.
+        model: a `WavLMForToxicityMTL`; it is put into evaluation mode.
         processor: its `ToxicityMTLProcessor`.
     """
 
@@ -57,6 +57,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             feature_extractor=feature_extractor or processor.feature_extractor,
             **kwargs,
         )
+        self.model.eval()  # dropout would give a clip other scores each time
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any):
         """Saves the model, its processor, which the base class leaves out, and their code."""
@@ -101,10 +102,12 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         Returns:
             for each clip a list of `{"label", "score"}`, best first; or, when keywords or windows are asked for, a
             dict with this list as `labels` and the names of those violations as `violations` whose score reaches the
-            threshold of the model's configuration.
+            threshold of the model's configuration. `labels` and `violations` are None without a classifier, and
+            `keywords` without a keyword head.
 
         Raises:
-            ValueError: if a clip cannot be read or is too short to be heard.
+            ValueError: if a clip cannot be read or is too short to be heard, or only labels are asked of a model
+                without a classifier.
         """
         one_clip = (str, bytes, dict, PathLike, np.ndarray, torch.Tensor)
         if isinstance(inputs, Iterable) and not isinstance(inputs, (*one_clip, list, torch.utils.data.Dataset)):
@@ -150,16 +153,20 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
     def postprocess(self, model_outputs, top_k=None, return_keywords=False, return_windows=False):
         scores = self._labels(model_outputs)
-        labels = scores[:top_k]
         if not (return_keywords or return_windows):
-            return labels
-        violations = self.model.config.violations({item["label"]: item["score"] for item in scores})
-        verdict = {"violations": violations, "labels": labels}
+            if scores is None:
+                raise ValueError("The model has no classifier: ask for its keywords, with `return_keywords=True`.")
+            return scores[:top_k]
+        verdict = {"violations": None, "labels": None}
+        if scores is not None:
+            violations = self.model.config.violations({item["label"]: item["score"] for item in scores})
+            verdict = {"violations": violations, "labels": scores[:top_k]}
         if return_keywords:
             verdict["keywords"] = self._keywords(model_outputs)
         if return_windows:
             verdict["windows"] = [
-                {**self._times(window), "labels": self._labels([window])[:top_k]} for window in model_outputs
+                {**self._times(window), "labels": scores and self._labels([window])[:top_k]}
+                for window in model_outputs
             ]
         return verdict
 
@@ -169,17 +176,17 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
     def _labels(self, windows):
         if windows[0]["logits"] is None:
-            return []
+            return None
         names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
         logits = aggregate_windows(torch.cat([window["logits"].float() for window in windows]).numpy(), names)
         ranked = sorted(zip(names, scores_from_logits(logits).tolist(), strict=True), key=lambda pair: -pair[1])
         return [{"label": name, "score": score} for name, score in ranked]
 
     def _keywords(self, windows):
+        if windows[0]["keyword_logits"] is None:
+            return None
         rate, found = self.feature_extractor.sampling_rate, []
         for window in windows:
-            if window["keyword_logits"] is None:
-                continue
             start, end = window["span"][0].tolist()
             logits = window["keyword_logits"].float().numpy()
             clip = self.processor.decode_keywords(logits, self.model.config, [end - start])[0]
@@ -191,4 +198,5 @@ def _as_mono(samples):
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim != 1:
         raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
+    check_finite(samples, "The waveform")
     return samples

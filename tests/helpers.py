@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import randomize_, tiny_model, tiny_wavlm_config
 from datasets import Dataset, Features, Value
+from scipy.io import wavfile
 from transformers import WavLMForCTC
 
 from datasets_scripts.effects import encode_opus
@@ -41,6 +42,13 @@ def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
         output.setsampwidth(2)
         output.setframerate(rate)
         output.writeframes((samples * 32767).round().astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def float_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
+    """A mono WAV file of float32 samples as they are."""
+    file = io.BytesIO()
+    wavfile.write(file, rate, samples.astype(np.float32))
     return file.getvalue()
 
 

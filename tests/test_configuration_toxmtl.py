@@ -7,7 +7,7 @@ import torch
 import transformers
 from conftest import tiny_config, tiny_wavlm_config
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
-from transformers import WavLMConfig, WavLMModel
+from transformers import Wav2Vec2Config, WavLMConfig, WavLMModel
 
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.labels import LABELS
@@ -42,6 +42,8 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
         ("task_adapter_bottleneck_size", {"task_adapter_bottleneck_size": 0}),
         ("classification_loss_weight", {"classification_loss_weight": 1.01}),
         ("classification_loss_weight", {"classification_loss_weight": -0.01}),
+        ("id2label", {"id2label": {0: "Profanity", 1: "Profanity"}}),
+        ("id2label", {"id2label": {0: "Profanity", 2: "Racist"}}),
         ("label_thresholds", {"label_thresholds": {"Rudeness": 0.5}}),
         ("label_thresholds", {"label_thresholds": {"Profanity": 30}}),
         ("problem_type", {"problem_type": "single_label_classification"}),
@@ -91,11 +93,20 @@ def test_thresholds():
     assert config.violations(scores) == ["Profanity", "Other"]
 
 
-def test_thresholds_of_labels_that_a_new_model_lacks_are_dropped():
+def test_threshold_of_an_unknown_label_set_afterwards():
+    config = WavLMToxicityMTLConfig()
+    config.label_thresholds = {"bullying": 0.3}
+    with pytest.raises(ValueError, match="names 'bullying'"):
+        config.violations({"Bullying": 0.4})
+
+
+def test_thresholds_go_with_the_labels():
     old = WavLMToxicityMTLConfig(label_thresholds={"Profanity": 0.3, "Other": 0.2})
     assert WavLMToxicityMTLConfig.from_wavlm(old).label_thresholds == old.label_thresholds
+    same = WavLMToxicityMTLConfig.from_wavlm(old, id2label=dict(old.id2label))
+    assert same.label_thresholds == old.label_thresholds
     new = WavLMToxicityMTLConfig.from_wavlm(old, id2label={0: "Profanity", 1: "Spam"})
-    assert new.label_thresholds == {"Profanity": 0.3}
+    assert new.label_thresholds is None and new.label2id == {"Profanity": 0, "Spam": 1}
 
 
 def test_unknown_field():
@@ -169,6 +180,21 @@ def test_from_wavlm_takes_over_the_backbone():
     assert (config.hidden_size, config.num_buckets, config.feat_extract_norm) == (24, 20, "layer")
     assert config.pad_token_id == 7
     assert config.use_task_adapter
+
+
+def test_configuration_of_a_wavlm_checkpoint():
+    """With fields that transformers no longer has, as the published ones."""
+    saved = WavLMConfig(hidden_size=96, ctc_zero_infinity=False).to_dict() | {"freeze_feat_extract_train": True}
+    config = WavLMToxicityMTLConfig.from_dict(saved, use_info_sharing=True)
+    assert config.hidden_size == 96 and config.ctc_zero_infinity and config.use_info_sharing
+    assert list(config.label2id) == list(LABELS)
+
+
+def test_other_architectures_are_refused():
+    with pytest.raises(ValueError, match="architecture 'wav2vec2'.* only WavLM's do"):
+        WavLMToxicityMTLConfig.from_wavlm(Wav2Vec2Config())
+    with pytest.raises(ValueError, match="architecture 'wav2vec2'"):
+        WavLMToxicityMTLConfig.from_dict(Wav2Vec2Config().to_dict())
 
 
 def test_from_wavlm_label_names():

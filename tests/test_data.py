@@ -14,6 +14,7 @@ from helpers import (
     as_read,
     clip_row,
     dataset_of,
+    float_wav,
     record,
     tiny_processor,
     tone,
@@ -34,6 +35,7 @@ from modeling_toxmtl.data import (
     inspect_rows,
     load_clips,
     read_labels,
+    read_table,
 )
 
 
@@ -114,7 +116,7 @@ def test_loads_a_csv_without_any_transcript(tmp_path, inspector):
 def test_loads_an_audio_folder_with_metadata_jsonl(tmp_path, inspector):
     rows = [
         {"file_name": "a.wav", "id": "first", "labels": ["Profanity", "Racist"], "transcript": "damn"},
-        {"file_name": "b.wav", "id": "second", "labels": [], "transcript": "hi"},
+        {"file_name": "b.wav", "id": "second", "labels": None, "transcript": "hi"},
     ]
     write_audio_folder(tmp_path / "clips", "test", "\n".join(map(json.dumps, rows)), ["a.wav", "b.wav"])
     loaded = load_clips(str(tmp_path / "clips"))["test"]
@@ -151,9 +153,69 @@ def test_splits_of_an_audio_folder(tmp_path, inspector):
         assert usable[0]["sha256"] == hashlib.sha256(wav(tone(RATE, seed=ord(letter)))).hexdigest()
 
 
+TABLES = {
+    "another encoding": ("a.csv", b"a,b\nol\xe9,2\n", "a.csv is not in UTF-8"),
+    "no JSON": ("a.jsonl", b'{"a": 1}\n\n{"a": \n', r"a.jsonl, line 3: this is not JSON"),
+    "no object": ("a.jsonl", b"[1]\n", r"a.jsonl, line 1: a line must be a JSON object"),
+    "a tab in a text": ("a.tsv", b"a\tb\n1\t2\t3\n", r"a.tsv, line 2: more cells than columns; a text holds tabs"),
+    "a missing value": ("a.csv", b"a,b\n1,2\n,2\n", r"a.csv, line 3: no 'a'"),
+    "a missing column": ("a.tsv", b"b\n2\n", r"a.tsv, line 2: no 'a'"),
+}
+
+
+@pytest.mark.parametrize("name, content, message", TABLES.values(), ids=TABLES)
+def test_tables_that_cannot_be_read(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / name, required=["a"])
+
+
+def test_tables(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b'\xef\xbb\xbfa\tb\n"1, 2\t\n')
+    assert read_table(tmp_path / "a.tsv", required=["a"]) == [{"a": '"1, 2', "b": None}]
+    (tmp_path / "a.csv").write_bytes(b'a,b\n"1, 2",\n')
+    assert read_table(tmp_path / "a.csv") == [{"a": "1, 2", "b": None}]
+
+
+def test_metadata_of_different_kinds(tmp_path):
+    lines = [{"file_name": "a.wav", "labels": ["Other"]}, {"file_name": "b.wav", "labels": "Other"}]
+    write_audio_folder(tmp_path / "clips", "train", "\n".join(map(json.dumps, lines)), ["a.wav", "b.wav"])
+    with pytest.raises(ValueError, match="clips, split 'train': a column of the metadata holds values of different"):
+        load_clips(str(tmp_path / "clips"))
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_numbered_labels_get_their_names(is_list, tmp_path):
+    """As most classification datasets of the Hub have them."""
+    classes = datasets.ClassLabel(names=["Other", "Racist"])
+    labels = [[1], [0]] if is_list else [1, 0]
+    columns = {
+        "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+        "labels": datasets.List(classes) if is_list else classes,
+        "transcript": datasets.Value("string"),
+    }
+    audio = [{"bytes": wav(tone(RATE)), "path": None}] * 2
+    rows = datasets.Dataset.from_dict(
+        {"audio": audio, "labels": labels, "transcript": [None, None]}, features=datasets.Features(columns)
+    )
+    (tmp_path / "clips").mkdir()
+    rows.to_parquet(tmp_path / "clips" / "train.parquet")
+    clips = load_clips(str(tmp_path / "clips"))["train"]
+    assert clips["labels"] == [["Racist"], ["Other"]]
+
+
+def test_chosen_splits_and_samples(tmp_path):
+    for split in ("train", "test"):
+        write_split([clip_row(f"{split}-{i}", split, i, 1.0) for i in range(3)], tmp_path / "clips", split)
+    clips = load_clips(str(tmp_path / "clips"), splits=["test"], max_samples=2)
+    assert set(clips) == {"test"} and clips["test"]["id"] == ["test-0", "test-1"]
+    with pytest.raises(ValueError, match=r"has the splits \['test', 'train'\], but lacks \['validation'\]"):
+        load_clips(str(tmp_path / "clips"), splits=["train", "validation"])
+
+
 def test_metadata_without_file_name(tmp_path):
     write_audio_folder(tmp_path / "clips", "train", "file,labels,transcript\na.wav,Other,hi\n", ["a.wav"])
-    with pytest.raises(ValueError, match=r"metadata\.csv.*`file_name`"):
+    with pytest.raises(ValueError, match=r"metadata\.csv, line 2: no 'file_name'"):
         load_clips(str(tmp_path / "clips"))
 
 
@@ -196,7 +258,8 @@ def test_hub_id_goes_to_datasets(monkeypatch):
         (None, None),
         (float("nan"), None),
         ("", None),
-        ([], None),
+        (" | ", None),
+        ([], []),
         ("Other", ["Other"]),
         ("Other | Racist", ["Other", "Racist"]),
         (["Other", "Racist"], ["Other", "Racist"]),
@@ -204,6 +267,28 @@ def test_hub_id_goes_to_datasets(monkeypatch):
 )
 def test_read_labels(value, names):
     assert read_labels(value) == names
+
+
+def test_empty_list_of_labels_without_no_violation(processor):
+    """None of the labels applies: a negative of each."""
+    config = tiny_config(**SPEECH_FRAMES, id2label={0: "Profanity", 1: "Threat"})
+    rows, rejected = inspect_rows(dataset_of(record("clean", wav(tone(RATE)), [])), RowInspector(processor, config))
+    assert rejected == []
+    assert ToxicityDataset(rows, processor, config)[0]["labels"].tolist() == [0, 0]
+
+
+def test_values_that_are_no_texts(inspector):
+    audio = {"bytes": wav(tone(RATE)), "path": None}
+    rows = [{"audio": audio, "labels": [3], "transcript": None}, {"audio": audio, "labels": None, "transcript": 42}]
+    problems = [inspector(row)["problem"] for row in rows]
+    assert problems == ["a label is 3, not a name", "the transcript is 42, not a text"]
+
+
+def test_not_a_number_in_a_clip(inspector):
+    samples = tone(RATE)
+    samples[100] = np.nan
+    _, (rejected,) = inspect_rows(dataset_of(record("broken", float_wav(samples))), inspector)
+    assert rejected.id == "broken" and "NaN" in rejected.reason
 
 
 # --- inspect_rows
@@ -240,7 +325,7 @@ def mixed_rows():
         ),
         (record("silence", wav(tone(RECEPTIVE_FIELD)), transcript=""), ""),
         (record("bare", good, None, None), "neither labels nor transcript"),
-        (record("empty list", good, [], None), "neither labels nor transcript"),
+        (record("empty list", good, []), "the list of labels is empty: write NoViolation, or null"),
         (record("labels alone", good, ["Racist"], None), ""),
         (record("words alone", good, None, "damn"), ""),
     ]

@@ -259,7 +259,8 @@ def test_classifier_alone():
     expected = dict(zip(LABELS, torch.sigmoid(logits_of(model, clip)).tolist(), strict=True))
     verdict = pipe(clip, return_keywords=True)
     assert by_label(verdict["labels"]) == pytest.approx(expected, abs=1e-5)
-    assert verdict["keywords"] == []
+    assert verdict["keywords"] is None
+    assert "keyword" not in format_verdict("clip.ogg", verdict)
     assert_same(pipe([clip, clip[:8000]], batch_size=2)[0], verdict["labels"])
 
 
@@ -267,10 +268,21 @@ def test_keyword_head_alone():
     model = tiny_speech_model(tasks=["keyword"])
     model.lm_head = Speller("_" * 10 + "crap")
     pipe = ToxicityDetectionPipeline(model=model, processor=tiny_processor())
-    assert pipe(tone(RATE)) == []
+    with pytest.raises(ValueError, match="no classifier: ask for its keywords, with `return_keywords=True`"):
+        pipe(tone(RATE))
     verdicts = pipe([tone(RATE), tone(RATE // 2)], return_keywords=True, batch_size=2)
     assert [[word["keyword"] for word in verdict["keywords"]] for verdict in verdicts] == [["crap"], ["crap"]]
-    assert verdicts[0]["labels"] == []
+    assert verdicts[0]["labels"] is verdicts[0]["violations"] is None
+    assert pipe(tone(RATE), return_windows=True)["windows"] == [{"start": 0.0, "end": 1.0, "labels": None}]
+    assert format_verdict("clip.ogg", verdicts[0]).startswith("clip.ogg\n") and "crap" in format_verdict(
+        "clip.ogg", verdicts[0]
+    )
+
+
+def test_dropout_is_off(model):
+    """As after training, when the model still has it on."""
+    pipe = ToxicityDetectionPipeline(model=tiny_speech_model(hidden_dropout=0.5).train(), processor=tiny_processor())
+    assert_same(pipe(tone(RATE)), pipe(tone(RATE)))
 
 
 # --- errors
@@ -288,6 +300,8 @@ def test_bad_clips(pipe, tmp_path):
         pipe(str(tmp_path / "gone.wav"))
     with pytest.raises(ValueError, match=r"\(samples,\), but has \(2, 16000\): average its channels"):
         pipe(np.stack([tone(RATE)] * 2))
+    with pytest.raises(ValueError, match="The waveform holds samples that are NaN or infinite"):
+        pipe(np.where(np.arange(RATE) == 5, np.nan, tone(RATE)))
     with pytest.raises(ValueError, match="`array` and `sampling_rate`"):
         pipe({"array": tone(RATE)})
     with pytest.raises(ValueError, match="`array` and `sampling_rate`"):
