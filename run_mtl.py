@@ -46,6 +46,8 @@ logger = logging.getLogger("run_mtl")
 
 # What a model of this package knows of itself, and any other checkpoint takes from the configuration's defaults
 SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter", "classification_loss_weight")
+# What a run may be resumed with though it began with another: how long it goes on, where, and how it is evaluated
+RESUMABLE_WITH = ("num_train_epochs", "max_steps", "world_size", "decoder", "language_model")
 SWITCH = {"nargs": "?", "const": True}  # `--flag` means `--flag true`, though the default is neither
 
 
@@ -143,8 +145,9 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     overrides |= {name: getattr(args, name) for name in SYSTEM_FIELDS if getattr(args, name) is not None}
     if args.labels:
         overrides["id2label"] = dict(enumerate(args.labels))
+    source = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision)
     config = WavLMToxicityMTLConfig.from_wavlm(
-        AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision),
+        source,
         vocab_size=len(processor.tokenizer),
         pad_token_id=processor.tokenizer.pad_token_id,
         **overrides,
@@ -156,8 +159,13 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
         dtype="float32",
         ignore_mismatched_sizes=True,  # heads for other labels or characters start anew
     )
-    if args.characters and "keyword" in model.config.tasks:
-        model.lm_head.reset_parameters()  # as many other letters would pass for the same
+    # as many other letters or labels would pass for the same
+    if args.characters and "keyword" in config.tasks:
+        model.lm_head.reset_parameters()
+    if args.labels and args.labels != list(source.id2label.values()) and "classification" in config.tasks:
+        model.classifier.reset_parameters()
+    if "keyword" in config.tasks:
+        processor.decoder()  # what it lacks is said now, not after the first epoch
     if args.freeze_feature_encoder:
         model.freeze_feature_encoder()
     if args.freeze_base_model:
@@ -167,21 +175,14 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
 
 def load_datasets(args: DataArguments, splits: set[str], model, processor, report_file: Path):
     """The needed splits as datasets, their fingerprints, and how many rows are not used; writes which and why."""
-    clips = load_clips(args.dataset, args.dataset_name)
-    if missing := sorted(splits - set(clips)):
-        raise ValueError(
-            f"{args.dataset} has the splits {sorted(clips)}, but lacks {missing}: name yours with --…_split."
-        )
+    clips = load_clips(args.dataset, args.dataset_name, splits, args.max_samples)
     root = args.dataset if Path(args.dataset).is_dir() else "."
     inspector = RowInspector(processor, model.config, root)
     datasets, hashes, rejected_counts, report = {}, {}, {}, []
     for split in sorted(splits):
-        rows = clips[split]
-        if args.max_samples is not None:
-            rows = rows.select(range(min(args.max_samples, len(rows))))
         is_train = split == args.train_split
         rows, rejected = inspect_rows(
-            rows, inspector, args.max_train_seconds if is_train else None, args.preprocessing_num_workers
+            clips[split], inspector, args.max_train_seconds if is_train else None, args.preprocessing_num_workers
         )
         for row in rejected:
             logger.warning("%s: row %s is not used: %s", split, row.id, row.reason)
@@ -197,6 +198,16 @@ def load_datasets(args: DataArguments, splits: set[str], model, processor, repor
     return datasets, hashes, rejected_counts
 
 
+def check_validation(dataset: ToxicityDataset, config: WavLMToxicityMTLConfig) -> None:
+    """Raises ValueError if no clip of the validation split tells which checkpoint is the best."""
+    columns = [{"classification": "labels", "keyword": "transcript"}[task] for task in config.tasks]
+    if all(value is None for column in columns for value in dataset.rows[column]):
+        raise ValueError(
+            f"No clip of the validation split has a value in {' or '.join(columns)}, so nothing tells which "
+            "checkpoint is the best."
+        )
+
+
 def write_lines(path: Path, rows: list[dict]) -> None:
     """Writes JSON lines."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
@@ -204,7 +215,6 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 def describe_run(model_args, data_args, training_args, model, hashes, rejected) -> dict:
     """What a reader needs to get the same numbers: commit, versions, data hashes, seed, arguments."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     training = (
         "seed",
         "learning_rate",
@@ -216,7 +226,7 @@ def describe_run(model_args, data_args, training_args, model, hashes, rejected) 
     training += ("gradient_accumulation_steps", "warmup_steps", "bf16", "fp16", "world_size")
     scheduler = getattr(training_args.lr_scheduler_type, "value", training_args.lr_scheduler_type)
     return {
-        "commit": commit.stdout.strip() or None,
+        "commit": current_commit(),
         "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")}
         | {"python": platform.python_version()},
         "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"}
@@ -225,6 +235,34 @@ def describe_run(model_args, data_args, training_args, model, hashes, rejected) 
         "data": {"dataset": data_args.dataset, "sha256": hashes, "rejected": rejected},
         "training": {name: getattr(training_args, name) for name in training} | {"lr_scheduler_type": scheduler},
     }
+
+
+def current_commit() -> str | None:
+    """Of this checkout, if it is one and git is there to say so."""
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return git.stdout.strip() or None
+
+
+def check_resumed(file: Path, results: dict) -> None:
+    """Raises ValueError if the run that `file` describes began with other settings or data than those of `results`,
+    which would then be said of it."""
+
+    def settings(text):
+        described = json.loads(text)
+        hashes = {f"SHA-256 of {split}": value for split, value in described["data"]["sha256"].items()}
+        return described["model"] | described["training"] | hashes
+
+    before, now = settings(file.read_text(encoding="utf-8")), settings(json.dumps(results))
+    names = [name for name in now if name in before and name not in RESUMABLE_WITH and now[name] != before[name]]
+    if names:
+        changes = ", ".join(f"{name} is {now[name]!r}, and was {before[name]!r}" for name in names)
+        raise ValueError(
+            f"{file.parent} holds the checkpoints of another run: {changes}. Choose another --output_dir, or go on "
+            "with the same settings."
+        )
 
 
 def metrics_of(results: dict[str, float], prefix: str) -> dict[str, float]:
@@ -264,7 +302,13 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     )
     results = describe_run(model_args, data_args, training_args, model, hashes, rejected)
     if training_args.do_train:
+        check_validation(datasets[data_args.validation_split], model.config)
         checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
+        description = output_dir / "run.json"
+        if checkpoint and description.exists():
+            check_resumed(description, results)
+        elif trainer.is_world_process_zero():
+            description.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         trained = trainer.train(resume_from_checkpoint=checkpoint)
         measured = trained.metrics
         if checkpoint:  # of the rest alone: no loss and no time of the whole
@@ -301,7 +345,7 @@ def calibrate(trainer: ToxicityTrainer) -> dict[str, calibration.LabelCalibratio
     """Calibrates the model on the validation split."""
     trainer.evaluate()
     logits, targets = trainer.evaluation.labelled()
-    calibrations = calibration.fit(logits, targets, list(trainer.model.config.label2id))
+    calibrations = calibration.fit(logits, targets, trainer.model.config.thresholds)
     calibration.apply(trainer.model, calibrations)
     return calibrations
 

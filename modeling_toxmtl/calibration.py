@@ -12,7 +12,6 @@ the command does it again on other clips, such as those of a new community. It r
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -119,24 +118,29 @@ def choose_threshold(scores: np.ndarray, targets: np.ndarray, min_precision: flo
 
 
 def fit(
-    logits: np.ndarray, targets: np.ndarray, label_names: Sequence[str], min_precision: float | None = None
+    logits: np.ndarray, targets: np.ndarray, thresholds: dict[str, float], min_precision: float | None = None
 ) -> dict[str, LabelCalibration]:
     """Calibration of each label.
 
     Args:
         logits: (N, L) of the clips.
         targets: (N, L) multi-hot.
-        label_names: the L names, in column order.
+        thresholds: those of the L labels before, by name and in column order.
         min_precision: see [`choose_threshold`].
 
     Returns:
         label to its calibration; a label that no clip or every clip has stays as it is, with a warning.
+
+    Raises:
+        ValueError: if there are no clips.
     """
+    if not len(targets):
+        raise ValueError("There are no labelled clips to calibrate on.")
     calibrations = {}
-    for name, column, target in zip(label_names, logits.T, targets.T, strict=True):
+    for (name, before), column, target in zip(thresholds.items(), logits.T, targets.T, strict=True):
         if np.unique(target).size < 2:
             logger.warning(f"{name}: not calibrated, for the clips to fit do not both have it and lack it.")
-            calibrations[name] = LabelCalibration()
+            calibrations[name] = LabelCalibration(threshold=before)
             continue
         scale, offset = fit_scale(column, target)
         threshold = choose_threshold(scores_from_logits(scale * column + offset), target, min_precision)
@@ -185,7 +189,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
     logits, targets = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size)).labelled()
-    calibrations = fit(logits, targets, list(model.config.label2id), args.min_precision)
+    calibrations = fit(logits, targets, model.config.thresholds, args.min_precision)
     apply(model, calibrations)
     model.save_pretrained(args.model)
     print(markdown(calibrations))

@@ -254,7 +254,7 @@ class RowInspector:
         unknown = sorted(set(labels or ()) - set(self.config.label2id))
         if unknown:
             return f"unknown label {', '.join(unknown)}: the model has {', '.join(self.config.label2id)}"
-        if transcript is not None:
+        if transcript is not None and "keyword" in self.config.tasks:
             needed, frames = self._frames_needed(transcript), self.config.num_frames(num_samples)
             if needed > frames:
                 return f"target longer than its frames: it needs {needed} frames, and the clip has {frames}"

@@ -22,7 +22,7 @@ from .card import write_model_card
 
 RESULT_FILES = ("results.json", "train_results.json")
 # What a training run leaves in its folder that no user of the model needs: pickles, logs, and the clips' own names
-NOT_PUSHED = ["checkpoint-*", "runs/*", "training_args.bin", "*.pt", "*.jsonl", "trainer_state.json"]
+NOT_PUSHED = ["checkpoint-*", "runs/*", "training_args.bin", "*.pt", "*.jsonl", "trainer_state.json", "run.json"]
 
 
 @dataclass

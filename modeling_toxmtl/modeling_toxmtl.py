@@ -5,8 +5,8 @@ Design choices:
 - Heads return logits. Sigmoid, thresholds and keyword decoding live in the processor and the pipeline.
 - Parameter names follow transformers: `projector` and `classifier` as in `WavLMForSequenceClassification`, `lm_head`
   as in `WavLMForCTC`, so heads of such checkpoints load by name too.
-- Both losses are means over examples of a per-example loss, so a batch of 8 equals 8 batches of 1, and λ means the
-  same at any clip length.
+- Both losses are means over examples of a per-example loss, so a batch of 8 equals 8 batches of 1 (if all are labelled
+  and transcribed), and λ means the same at any clip length.
 """
 
 from dataclasses import dataclass

@@ -220,21 +220,29 @@ class ToxicityMTLProcessor(ProcessorMixin):
         """Where the language model lies in a model folder."""
         return None if self.language_model is None else f"{LANGUAGE_MODEL_FOLDER}/{Path(self.language_model).name}"
 
-    def __call__(self, audio, sampling_rate: int | None = None, transcripts: list[str] | None = None, **kwargs):
+    def __call__(self, audio, sampling_rate: int | None = None, transcripts: str | list[str] | None = None, **kwargs):
         """Prepares a batch.
 
         Args:
             audio: one waveform of shape `(samples,)` or a list of them.
             sampling_rate: of the waveforms, in Hz; another rate than the model's is an error.
-            transcripts: what is said in each clip; gives `keyword_labels`.
+            transcripts: what is said in each clip, a string for a single one; gives `keyword_labels`.
             kwargs: passed to the feature extractor (`padding`, `return_tensors`, …).
 
         Returns:
             `BatchFeature` with `input_values`, `attention_mask` and, with transcripts, `keyword_labels` (a list of id
             lists, not padded).
+
+        Raises:
+            ValueError: if there are more clips than transcripts, or fewer.
         """
         features = self.feature_extractor(audio, sampling_rate=sampling_rate, **kwargs)
         if transcripts is not None:
+            transcripts = [transcripts] if isinstance(transcripts, str) else transcripts
+            if len(transcripts) != len(features["input_values"]):
+                raise ValueError(
+                    f"There are {len(features['input_values'])} clips, but {len(transcripts)} transcripts."
+                )
             features["keyword_labels"] = [self.encode_keywords(transcript) for transcript in transcripts]
         return features
 

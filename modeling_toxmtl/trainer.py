@@ -1,6 +1,7 @@
 """`Trainer` for the multi-task model: each task's loss in the logs, length groups without decoding, clip-level
 metrics."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -89,7 +90,8 @@ class ToxicityTrainer(Trainer):
         if model.training:
             for name in TASK_LOSSES:
                 if outputs.get(name) is not None:
-                    self._task_losses.setdefault(name, []).append(outputs[name].detach())
+                    # `DataParallel` gives one for each GPU
+                    self._task_losses.setdefault(name, []).append(outputs[name].detach().mean())
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs, *args, **kwargs):
@@ -100,11 +102,23 @@ class ToxicityTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        evaluation = ClipEvaluation(self.eval_dataset if eval_dataset is None else eval_dataset)
-        self.compute_metrics = evaluation
-        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):  # the name of one of several
+            dataset = self.eval_dataset[dataset]
+        if isinstance(dataset, dict):  # the base class comes back with each
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        with self._evaluates(dataset):
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
+        with self._evaluates(test_dataset):
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    @contextmanager
+    def _evaluates(self, dataset):
+        self.compute_metrics = evaluation = ClipEvaluation(dataset)
+        yield
         self.evaluation = evaluation
-        return metrics
 
     def push_to_hub(self, commit_message: str = "End of training", token=None, revision=None, **kwargs):
         """Pushes the output folder as it stands: the model, its code, results and card, and no pickled arguments or

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, HfArgumentParser
+from transformers.utils import logging
 
 from .data import RowInspector, ToxicityDataset, inspect_rows, load_clips
 from .decoding_toxmtl import DecodingSettings
@@ -21,6 +22,8 @@ from .evaluation import evaluate_batches, predict_batches
 from .modeling_toxmtl import WavLMForToxicityMTL
 from .processing_toxmtl import ToxicityMTLProcessor
 
+
+logger = logging.get_logger(__name__)
 
 COLUMNS = {
     "keyword_f1": "F1",
@@ -64,12 +67,18 @@ def check_folder(model: str) -> None:
 def load_split(
     processor: ToxicityMTLProcessor, config, dataset: str, name: str | None, split: str, max_samples: int | None
 ) -> ToxicityDataset:
-    """The usable rows of one split, cut into windows of 15 s as in evaluation."""
+    """The usable rows of one split, cut into windows of 15 s as in evaluation.
+
+    Raises:
+        ValueError: if there is no such split, or none of its rows can be used.
+    """
     root = dataset if Path(dataset).is_dir() else "."
-    rows = load_clips(dataset, name)[split]
-    if max_samples is not None:
-        rows = rows.select(range(min(max_samples, len(rows))))
-    rows, _ = inspect_rows(rows, RowInspector(processor, config, root))
+    rows = load_clips(dataset, name, [split], max_samples)[split]
+    rows, rejected = inspect_rows(rows, RowInspector(processor, config, root))
+    for row in rejected:
+        logger.warning(f"{split}: row {row.id} is not used: {row.reason}")
+    if not len(rows):
+        raise ValueError(f"Split {split!r} of {dataset} has no usable row: see the warnings.")
     return ToxicityDataset(rows, processor, config, window_seconds=15.0, root=root)
 
 
@@ -93,11 +102,16 @@ def tune(
 
     Returns:
         the settings with their metrics, best first.
+
+    Raises:
+        ValueError: if no transcribed clip has a keyword, so that nothing tells the settings apart.
     """
     results = []
     for settings in tqdm(candidates, desc="Decoding"):
         dataset.processor.decoding = settings
         results.append((settings, evaluate_batches(dataset, batches).metrics))
+    if all("keyword_f1" not in metrics for _, metrics in results):
+        raise ValueError("There is nothing to tune on: no transcribed clip has a keyword, and none was heard.")
     results.sort(key=lambda result: [-result[1].get(name, 0.0) for name in list(COLUMNS)[:2]])
     dataset.processor.decoding = results[0][0]
     return results

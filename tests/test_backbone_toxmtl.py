@@ -45,12 +45,13 @@ def test_equals_transformers(norm, attention):
         masked = ours(input_values, torch.ones_like(input_values, dtype=torch.long))
     assert unmasked.frame_mask is None
     assert masked.frame_mask.all() and masked.frame_mask.shape == (3, 44)
-    torch.testing.assert_close(unmasked.last_hidden_state, expected.last_hidden_state, atol=1e-5, rtol=0)
-    torch.testing.assert_close(masked.last_hidden_state, expected.last_hidden_state, atol=1e-5, rtol=0)
+    atol = 1e-5 if attention == "eager" else 2e-5  # other operations, other rounding
+    torch.testing.assert_close(unmasked.last_hidden_state, expected.last_hidden_state, atol=atol, rtol=0)
+    torch.testing.assert_close(masked.last_hidden_state, expected.last_hidden_state, atol=atol, rtol=0)
     assert len(unmasked.hidden_states) == len(expected.hidden_states) == 3
     for ours_states, theirs in zip(unmasked.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
         assert ours_states.shape == (3, 44, 16)
-        torch.testing.assert_close(ours_states, theirs, atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours_states, theirs, atol=atol, rtol=0)
     # transformers' last state of a pre-norm model has been with and without the final norm, from version to version
     assert torch.equal(unmasked.hidden_states[-1], unmasked.last_hidden_state)
 

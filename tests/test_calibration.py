@@ -97,11 +97,12 @@ def test_labels_without_evidence_stay_as_they_are(caplog):
     logging.getLogger("transformers").addHandler(caplog.handler)
     logits = np.random.default_rng(0).normal(size=(6, 3))
     targets = np.array([[0, 1, value] for value in (0, 1, 1, 0, 1, 0)])
-    fitted = fit(logits, targets, ["never", "always", "sometimes"])
-    assert fitted["never"] == fitted["always"] == LabelCalibration()
+    fitted = fit(logits, targets, {"never": 0.2, "always": 0.5, "sometimes": 0.5})
+    assert fitted["never"] == LabelCalibration(threshold=0.2) and fitted["always"] == LabelCalibration()
     assert fitted["sometimes"].scale != 1
     assert "never: not calibrated" in caplog.text and "always: not calibrated" in caplog.text
-    assert fit(logits[:0], targets[:0], ["a", "b", "c"]) == dict.fromkeys("abc", LabelCalibration())
+    with pytest.raises(ValueError, match="no labelled clips to calibrate on"):
+        fit(logits[:0], targets[:0], dict.fromkeys("abc", 0.5))
 
 
 @pytest.mark.parametrize("system", [{}, {"use_info_sharing": True}, {"tasks": ["classification"]}])
@@ -155,6 +156,8 @@ def test_what_cannot_be_calibrated(arguments, tmp_path):
         calibration.main([*arguments, "--min_precision", "90"])
     with pytest.raises(SystemExit, match="someone/model is no model folder"):
         calibration.main(["--model", "someone/model"])
+    with pytest.raises(ValueError, match="but lacks \\['dev'\\]"):
+        calibration.main([*arguments, "--split", "dev"])
     tiny_speech_model(tasks=["keyword"]).save_pretrained(tmp_path / "model")
     with pytest.raises(SystemExit, match="no classifier"):
         calibration.main(arguments)

@@ -84,6 +84,14 @@ def test_prepares_a_batch(processor):
     assert "keyword_labels" not in processor(clips[0], sampling_rate=16_000)
 
 
+def test_as_many_transcripts_as_clips(processor):
+    clips = [np.ones(50, dtype=np.float32)] * 2
+    one = processor(clips[0], sampling_rate=16_000, transcripts="shut up")
+    assert one["keyword_labels"] == [processor.encode_keywords("shut up")]
+    with pytest.raises(ValueError, match="There are 2 clips, but 1 transcripts"):
+        processor(clips, sampling_rate=16_000, transcripts="shut up")
+
+
 def test_wrong_sampling_rate(processor):
     with pytest.raises(ValueError, match="16000"):
         processor(np.zeros(800, dtype=np.float32), sampling_rate=8_000)

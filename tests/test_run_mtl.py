@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import clip_row, tiny_checkpoint, write_corpus
@@ -286,6 +288,17 @@ def test_resumed_run_ends_as_the_undisturbed_one(workbench, tmp_path, strategy):
     assert described["train_runtime"] > 0 and partly == {"epoch": 3.0}
 
 
+def test_another_run_does_not_go_on_with_the_checkpoints_of_the_first(workbench, tmp_path):
+    fields = {"num_train_epochs": 1, "max_samples": 4}
+    run(workbench, tmp_path, "--do_train", **fields)
+    with pytest.raises(ValueError, match="holds the checkpoints of another run: learning_rate is 0.5, and was 0.001"):
+        run(workbench, tmp_path, "--do_train", learning_rate=0.5, **fields)
+    with pytest.raises(ValueError, match="use_info_sharing is True, and was False.*SHA-256 of train is '"):
+        run(workbench, tmp_path, "--do_train", "--use_info_sharing", **fields | {"max_samples": 2})
+    longer = run(workbench, tmp_path, "--do_train", "--do_eval", **fields | {"num_train_epochs": 2})
+    assert longer["test"] and json.loads((tmp_path / "train_results.json").read_text()) == {"epoch": 2.0}
+
+
 def test_evaluation_alone_reproduces_the_results(trained, workbench, tmp_path):
     folder, results = trained
     again = run(workbench, tmp_path, "--do_eval", model_name_or_path=folder)
@@ -348,6 +361,23 @@ def test_custom_labels_and_keywords(workbench, tmp_path):
     assert {name for name in test if name.startswith("support_")} == {f"support_{label}" for label in labels}
     assert (test["support_NoViolation"], test["support_Bullying"], test["support_Profanity"]) == (2, 1, 2)
     assert test["keyword_support"] == 2  # "damn" and "hello"; "shut up" and "crap" are fillers now
+
+
+def test_other_labels_start_the_classifier_anew(trained, workbench, tmp_path):
+    """Even as many as before, which would pass for the old ones."""
+    fields = {"model_name_or_path": trained[0], "max_samples": 4, "num_train_epochs": 1, "learning_rate": 0.0}
+    before = load_file(trained[0] / "model.safetensors")["projector.weight"]
+    heads = {}
+    for name, labels in {"same": list(LABELS), "turned": list(reversed(LABELS))}.items():
+        model, _ = run_mtl.load_model(
+            run_mtl.parse_arguments(flags_of(workbench, tmp_path, labels=labels, **fields))[0]
+        )
+        heads[name] = model.classifier.weight
+        assert torch.equal(model.projector.weight, before)
+        assert (model.config.label_thresholds is None) == (name == "turned")
+    trained_head = load_file(trained[0] / "model.safetensors")["classifier.weight"]
+    assert torch.equal(heads["same"], trained_head)
+    assert not torch.allclose(heads["turned"], trained_head, atol=1e-3)
 
 
 def test_another_alphabet(trained, workbench, tmp_path):
@@ -415,6 +445,37 @@ def test_early_stopping(workbench, tmp_path):
 
 
 # --- errors
+
+
+def test_what_would_fail_at_the_end_fails_at_the_start(trained, workbench, tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.arpa"):
+        run(workbench, tmp_path, language_model="gone.arpa")
+    with pytest.raises(ValueError, match="No clip of the validation split has a value in transcript"):
+        run(write_partial(tmp_path, workbench, "validation", transcript=None), tmp_path / "run", tasks=["keyword"])
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_test_split_without_labels(workbench, tmp_path):
+    results = run(write_partial(tmp_path, workbench, "test", labels=None), tmp_path / "run", num_train_epochs=1)
+    assert "mAP" not in results["test"] and "keyword_tn" in results["test"]
+    assert "alibrat" not in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def write_partial(folder, workbench, split, **fields):
+    """A copy of the workbench, with these fields in all rows of a split."""
+    shutil.copytree(workbench, folder / "partial")
+    (file,) = (folder / "partial" / "clips").rglob(f"{split}-*.parquet")
+    table = pq.read_table(file)
+    for name, value in fields.items():
+        column = pa.array([value] * len(table), table.schema.field(name).type)
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    pq.write_table(table, file)
+    return folder / "partial"
+
+
+def test_commit_where_there_is_no_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert run_mtl.current_commit() is None
 
 
 def test_nothing_to_do(workbench, tmp_path):

@@ -6,6 +6,7 @@ from torch.utils.data import SequentialSampler
 
 from modeling_toxmtl import data
 from modeling_toxmtl.data import RowInspector, ToxicityDataCollator, ToxicityDataset, inspect_rows
+from modeling_toxmtl.modeling_toxmtl import ToxicityMTLOutput
 from modeling_toxmtl.trainer import EpochSampler, ToxicityTrainer, ToxicityTrainingArguments
 
 
@@ -107,6 +108,19 @@ def test_logs_the_mean_loss_of_each_task(tmp_path, tasks):
     if len(tasks) == 2:
         by_hand = 0.7 * logs[0]["classification_loss"] + 0.3 * logs[0]["keyword_loss"]
         assert logs[0]["loss"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_logs_the_mean_loss_of_several_devices(tmp_path):
+    """`DataParallel` gives a loss for each of them."""
+    model = tiny_speech_model()
+    trainer = make_trainer(model, make_dataset(model), tmp_path)
+    trainer._task_losses = {}
+    outputs = {"loss": torch.tensor(1.0), "keyword_loss": torch.tensor([1.0, 3.0])}
+    model.forward = lambda **inputs: ToxicityMTLOutput(**outputs)
+    trainer.compute_loss(model.train(), {})
+    logs = {"loss": 1.0}
+    trainer.log(logs)
+    assert logs["keyword_loss"] == 2.0
 
 
 def test_losses_of_an_evaluation_are_not_logged_as_training(tmp_path):
@@ -263,6 +277,28 @@ def test_evaluates_another_dataset(tmp_path):
     metrics = trainer.evaluate(make_dataset(model, (0.5, 0.4)), metric_key_prefix="test")
     assert [clip.id for clip in trainer.predictions] == ["0", "1"]
     assert metrics["test_support_NoViolation"] == 1 and "eval_mAP" not in metrics
+
+
+def test_predicts_another_dataset(tmp_path):
+    """After the evaluation of one with as many windows."""
+    model = tiny_speech_model()
+    other = make_dataset(model, (0.3, 0.5, 0.4, 0.6), row0={"labels": ["Racist"], "id": "another"})
+    trainer = make_trainer(model, make_dataset(model), tmp_path)
+    expected = trainer.evaluate(other, metric_key_prefix="test")
+    trainer.evaluate()
+    assert trainer.predict(other).metrics["test_mAP"] == expected["test_mAP"]
+    assert [clip.id for clip in trainer.predictions] == ["another", "1", "2", "3"]
+
+
+def test_evaluates_several_datasets(tmp_path):
+    model = tiny_speech_model()
+    dataset, other = make_dataset(model), make_dataset(model, (0.3, 0.5))
+    trainer = make_trainer(model, dataset, tmp_path)
+    expected = trainer.evaluate()["eval_mAP"], trainer.evaluate(other)["eval_mAP"]
+    trainer.eval_dataset = {"all": dataset, "two": other}
+    metrics = trainer.evaluate()
+    assert (metrics["eval_all_mAP"], metrics["eval_two_mAP"]) == expected
+    assert trainer.evaluate({"given": other})["eval_given_mAP"] == expected[1]
 
 
 @pytest.mark.parametrize("tasks", [["classification"], ["keyword"], ["keyword", "classification"]])

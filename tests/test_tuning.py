@@ -71,6 +71,12 @@ def test_the_best_settings_win_and_ties_go_to_the_first(dataset):
     assert tuning.markdown(results).splitlines()[2].startswith("| lexicon | 32 | 0.25 | 0.0 | 9.0 | 100.00 |")
 
 
+def test_nothing_to_tune_on(dataset):
+    dataset.rows = dataset.rows.remove_columns("transcript").add_column("transcript", [None] * len(dataset.rows))
+    with pytest.raises(ValueError, match="nothing to tune on: no transcribed clip has a keyword"):
+        tuning.tune(dataset, outputs(), [DecodingSettings()])
+
+
 @pytest.fixture
 def workbench(tmp_path):
     """A random model and a corpus."""
