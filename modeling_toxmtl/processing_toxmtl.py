@@ -274,14 +274,16 @@ class ToxicityMTLProcessor(ProcessorMixin):
             one `DecodedClip` per clip; its keywords are in order of time and lie inside the clip.
 
         Raises:
-            ValueError: the logits have another alphabet than the tokenizer, the edited list has characters outside
-                it, or there is no such decoder.
+            ValueError: the logits have another shape, or another alphabet than the tokenizer, the edited list has
+                characters outside it, or there is no such decoder.
             FileNotFoundError: the language model is gone.
             ImportError: pyctcdecode is asked for and not installed.
         """
         if isinstance(keyword_logits, torch.Tensor):
             keyword_logits = keyword_logits.detach().float().cpu()
         logits = np.asarray(keyword_logits, dtype=np.float32)
+        if logits.ndim != 3:
+            raise ValueError(f"`keyword_logits` must be (clips, frames, characters), but is of shape {logits.shape}.")
         if num_samples is None:
             num_samples = [logits.shape[1] * config.inputs_to_logits_ratio] * len(logits)
             num_frames = [logits.shape[1]] * len(logits)

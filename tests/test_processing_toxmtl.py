@@ -213,6 +213,8 @@ def test_padding_frames_are_not_read(processor):
 def test_number_of_lengths_must_fit(processor):
     with pytest.raises(ValueError):
         processor.decode_keywords(logits_of("damn", "damn"), tiny_config(), [110])
+    with pytest.raises(ValueError, match=r"must be \(clips, frames, characters\), but is of shape \(\d+, \d+\)"):
+        processor.decode_keywords(logits_of("damn")[0], tiny_config())
 
 
 def test_edits_act_at_once(processor):
