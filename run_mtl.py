@@ -61,7 +61,8 @@ class ModelArguments:
         metadata={"help": "WavLM checkpoint, with or without heads, or a model of this package; a folder or Hub id."},
     )
     tasks: list[str] | None = field(
-        default=None, metadata={"help": "Heads: classification, keyword, or both (default)."}
+        default=None,
+        metadata={"help": "Heads: classification, keyword, or both; default: those of the model, or both."},
     )
     use_info_sharing: bool | None = field(
         default=None, metadata={"help": "MTL + Info. Sharing (paper, section 3.3.3).", **SWITCH}
@@ -70,11 +71,11 @@ class ModelArguments:
         default=None, metadata={"help": "MTL + Task Adapter (paper, section 3.3.2).", **SWITCH}
     )
     classification_loss_weight: float | None = field(
-        default=None, metadata={"help": "λ of the paper's equation 1; default: 0.7."}
+        default=None, metadata={"help": "λ of the paper's equation 1; default: that of the model, or 0.7."}
     )
     labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
     keywords: str | None = field(
-        default=None, metadata={"help": "Keyword list, a JSON file; default: the packaged one."}
+        default=None, metadata={"help": "Keyword list, a JSON file; default: that of the model, or the packaged one."}
     )
     characters: str | None = field(
         default=None,

@@ -101,7 +101,8 @@ def render_dataset_card(splits: dict[str, Any], name: str, license: str, languag
     """The card of a dataset.
 
     Args:
-        splits: split name to its rows (a `datasets.Dataset` with the columns of `load_clips`).
+        splits: split name to its rows (a `datasets.Dataset` with the columns of `load_clips`, and `speaker` and
+            `duration`).
         name: title of the card.
         license: as the Hub spells it.
         language: code of the language spoken.

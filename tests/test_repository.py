@@ -141,8 +141,9 @@ def test_python_of_the_recipes_runs(workplace):
 def test_metadata_of_the_recipes_is_read(tmp_path):
     (block,) = code_blocks("csv", "docs/recipes.md")
     header, *rows = csv.reader(block.splitlines())
-    assert header == ["file_name", "labels", "transcript"]
-    assert [read_labels(row[1]) for row in rows] == [["Profanity", "Bullying"], ["NoViolation"]]
+    assert header == ["file_name", "split", "labels", "transcript"]
+    assert [row[1] for row in rows] == ["train", "validation"]
+    assert [read_labels(row[2]) for row in rows] == [["Profanity", "Bullying"], ["NoViolation"]]
 
 
 def test_figures_of_the_keyword_page_are_those_of_the_benchmarks():
