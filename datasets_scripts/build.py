@@ -143,8 +143,13 @@ def assign_splits(entries: list[Entry], shares: dict[str, float]) -> dict[str, s
     """Split by id; `shares` of the hours go to each split, as nearly as groups allow.
 
     Raises:
-        ValueError: if a group has two splits already; the message names speakers and sources.
+        ValueError: if a given split is none of `SPLITS`, the message names a clip; or if a group has two, the message
+            names speakers and sources.
     """
+    if stray := next((entry for entry in entries if entry.split not in ("", *SPLITS)), None):
+        raise ValueError(
+            f"Clip {stray.id!r} of {stray.source} has the split {stray.split!r}: give one of {', '.join(SPLITS)}."
+        )
     splits, hours, open_groups = {}, dict.fromkeys(shares, 0.0), []
     for group in group_entries(entries):
         given = {entry.split for entry in group if entry.split}

@@ -416,6 +416,12 @@ def test_given_splits_are_kept_and_conflicts_refused():
         assign_splits([entry("a", "ann", "1", "test"), entry("b", "ann", "2", "train")], {"train": 1.0})
 
 
+@pytest.mark.parametrize("split", ["dev", "Train", "training"])
+def test_splits_of_other_names_are_refused(split):
+    with pytest.raises(ValueError, match=f"'b'.*'{split}': give one of train, validation, test"):
+        assign_splits([entry("a", "ann", "1", "train"), entry("b", "ben", "2", split)], {"train": 1.0})
+
+
 def test_hours_count_each_label_and_once_in_total():
     hours = hours_by_label([(("Profanity", "Other"), 3600.0), (("Other",), 1800.0)])
     assert (hours["Profanity"], hours["Other"], hours["Total"]) == (1.0, 1.5, 1.5)
