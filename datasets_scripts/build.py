@@ -75,18 +75,12 @@ text filter with the score of each label, and the configuration.
 """
 
 
-@dataclass
-class BuildArguments:
-    """What the data set is to be, and where."""
+@dataclass(kw_only=True)
+class ShareArguments:
+    """How much goes to which split."""
 
-    output_dir: str = field(default="pipeline_data", metadata={"help": "Folder of the data set."})
-    validation_share: float = field(
-        default=0.05, metadata={"help": "Share of the hours, of recordings without split."}
-    )
-    test_share: float = field(default=0.1, metadata={"help": "Share of the hours, of recordings without split."})
-    push_to_hub: str | None = field(
-        default=None, metadata={"help": "Hub data set to upload to, such as my-team/voice-chat; it is made private."}
-    )
+    validation_share: float = field(default=0.05, metadata={"help": "Share of the hours, of what has no split."})
+    test_share: float = field(default=0.1, metadata={"help": "Share of the hours, of what has no split."})
 
     def __post_init__(self):
         if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:
@@ -94,6 +88,22 @@ class BuildArguments:
                 f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares of 0 or "
                 "more that leave some for training."
             )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of each split that gets any."""
+        shares = {"validation": self.validation_share, "test": self.test_share}
+        return {"train": 1 - sum(shares.values()), **{split: share for split, share in shares.items() if share}}
+
+
+@dataclass
+class BuildArguments(ShareArguments):
+    """What the data set is to be, and where."""
+
+    output_dir: str = field(default="pipeline_data", metadata={"help": "Folder of the data set."})
+    push_to_hub: str | None = field(
+        default=None, metadata={"help": "Hub data set to upload to, such as my-team/voice-chat; it is made private."}
+    )
 
 
 @dataclass(frozen=True)
@@ -224,9 +234,7 @@ def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
     entries, rejected = read_entries(annotated)
     if not entries:
         raise ValueError(f"No chunk is left: {work.work_dir}/*/{QUARANTINE} say why.")
-    shares = {"validation": args.validation_share, "test": args.test_share}
-    shares = {"train": 1 - sum(shares.values()), **{split: share for split, share in shares.items() if share}}
-    splits = assign_splits(entries, shares)
+    splits = assign_splits(entries, args.shares)
     settings = pipeline_settings(work.work_dir)
     config = content_hash(settings)
     output_dir = Path(args.output_dir)

@@ -33,7 +33,7 @@ from datasets import Audio, Features, List, Value
 from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, render_hours
-from datasets_scripts.build import SPLITS, Entry, assign_splits
+from datasets_scripts.build import SPLITS, Entry, ShareArguments, assign_splits
 from datasets_scripts.chunk import encode_flac
 from datasets_scripts.schema import Row, write_split
 from datasets_scripts.stages import (
@@ -76,7 +76,7 @@ CLIPS = Features(
 
 
 @dataclass
-class PrepareArguments:
+class PrepareArguments(ShareArguments):
     """What to prepare, and where."""
 
     metadata: str = field(metadata={"help": "The corpus' table, or its folder."})
@@ -86,8 +86,6 @@ class PrepareArguments:
     label_mapping: str | None = field(
         default=None, metadata={"help": "JSON file from the corpus' labels to lists of ours."}
     )
-    validation_share: float = field(default=0.05, metadata={"help": "Share of the hours, of clips without split."})
-    test_share: float = field(default=0.1, metadata={"help": "Share of the hours, of clips without split."})
 
 
 def fetch(url: str, cache: Path, attempts: int = ATTEMPTS, pause: float = 1.0) -> Path:
@@ -251,7 +249,7 @@ def _read_sentence(id, path, text, speaker):
 
 
 def read_clips(args: PrepareArguments) -> list[dict]:
-    """Rows of `CLIPS` for any of the formats.
+    """Rows of `CLIPS` for any of the formats. Clips with the id of an earlier one have a problem.
 
     Raises:
         ValueError: if there are none; the message names the file.
@@ -266,6 +264,11 @@ def read_clips(args: PrepareArguments) -> list[dict]:
     clips = list(readers[args.format]())
     if not clips:
         raise ValueError(f"--metadata {path} has no clips in the format {args.format}.")
+    seen = set()
+    for clip in clips:
+        if clip["id"] in seen:
+            clip["problem"] = clip["problem"] or "another clip has its id"
+        seen.add(clip["id"])
     return clips
 
 
@@ -282,13 +285,18 @@ def run(args: PrepareArguments, work: WorkArguments) -> Manifest:
 
 
 def main(args: PrepareArguments, work: WorkArguments) -> dict[str, dict]:
-    """Writes the data set; returns `clips` and `hours` of each split."""
+    """Writes the data set; returns `clips` and `hours` of each split.
+
+    Raises:
+        ValueError: if no clip can be used, or splits are given that share speakers or sources.
+    """
     manifest = run(args, work)
     columns = ("id", "speaker", "source", "split", "labels", "duration")
     rows = (row for shard in manifest.shards for row in read_rows(shard.path, list(columns)))
     entries = [Entry(**row | {"labels": tuple(row["labels"])}) for row in rows]
-    shares = {"validation": args.validation_share, "test": args.test_share}
-    splits = assign_splits(entries, {"train": 1 - sum(shares.values()), **shares})
+    if not entries:
+        raise ValueError(f"No clip is left: {Path(work.work_dir, PrepareStage.name, QUARANTINE)} says why.")
+    splits = assign_splits(entries, args.shares)
     statistics = {}
     for split in (name for name in SPLITS if name in splits.values()):
         chosen = [entry for entry in entries if splits[entry.id] == split]

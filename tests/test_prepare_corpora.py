@@ -116,6 +116,36 @@ def test_a_table_of_clips_in_other_corpora(tmp_path):
     assert list(statistics) == ["test"] and statistics["test"]["hours"]["Bullying"] == pytest.approx(1 / 3600)
 
 
+def prepare_table(folder, table, **options):
+    """Prepares `clips.csv`, whose clips may be `a.wav` and `b.wav`."""
+    for name in ("a.wav", "b.wav"):
+        (folder / name).write_bytes(wav(tone(16_000)))
+    (folder / "clips.csv").write_text(table)
+    args = PrepareArguments(str(folder / "clips.csv"), "table", str(folder / "data"), **options)
+    return main(args, WorkArguments(str(folder / "work"), num_proc=1))
+
+
+def quarantine(folder):
+    lines = (folder / "data" / "quarantine.jsonl").read_text().splitlines()
+    return [tuple(json.loads(line).values()) for line in lines]
+
+
+def test_a_repeated_id_is_quarantined(tmp_path):
+    statistics = prepare_table(tmp_path, "id,path,labels,split\n1,a.wav,Other,train\n1,b.wav,Other,test\n")
+    assert {split: figures["clips"] for split, figures in statistics.items()} == {"train": 1}
+    assert quarantine(tmp_path) == [("1", "another clip has its id")]
+
+
+def test_a_corpus_of_which_nothing_is_left_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="No clip is left: .*/work/prepare/quarantine.jsonl says why"):
+        prepare_table(tmp_path, "path,labels\ngone.wav,Other\n")
+
+
+def test_shares_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match="--validation_share 0.9"):
+        PrepareArguments("clips.csv", "table", validation_share=0.9, test_share=0.9)
+
+
 @pytest.mark.parametrize("corpus", ["librispeech", "common voice"])
 def test_read_speech_has_no_violation(tmp_path, corpus):
     if corpus == "librispeech":
