@@ -29,7 +29,7 @@ from datasets_scripts.stages import (
     Shard,
     WorkArguments,
     content_hash,
-    read_manifest,
+    read_manifests,
     read_rows,
     write_text_whole,
     written_whole,
@@ -188,12 +188,13 @@ def _largest_first(group):
     return -sum(entry.duration for entry in group), hashlib.sha256(first.encode()).hexdigest()
 
 
-def joined_rows(work_dir: str, split: str, splits: dict[str, str], config: str) -> Iterator[TracedRow]:
-    """The rows of a split, with their audio."""
-    audio_shards = {shard.name: shard for shard in read_manifest(work_dir, "chunk").shards}
+def joined_rows(
+    chunks: Manifest, annotated: Manifest, split: str, splits: dict[str, str], config: str
+) -> Iterator[TracedRow]:
+    """The annotated rows of a split, with the audio of the chunks they were made from."""
     seen = set()
-    for shard in read_manifest(work_dir, "annotate").shards:
-        for row, audio in _with_audio(shard, audio_shards[shard.name]):
+    for audio_shard, shard in zip(chunks.shards, annotated.shards, strict=True):
+        for row, audio in _with_audio(shard, audio_shard):
             if splits[row["id"]] == split and row["id"] not in seen:
                 seen.add(row["id"])
                 yield _traced_row(row, audio, split, config)
@@ -212,45 +213,42 @@ def _traced_row(row, audio, split, config):
     return TracedRow(**fields | {"labels": tuple(row["labels"]), "split": split, "config": config})
 
 
-def num_files(work_dir: str, splits: dict[str, str], entries: list[Entry]) -> dict[str, int]:
+def num_files(chunks: Manifest, splits: dict[str, str], entries: list[Entry]) -> dict[str, int]:
     """Parquet files of each split, so that none has much more than `BYTES_PER_FILE` of audio."""
-    size = sum(Path(shard.path).stat().st_size for shard in read_manifest(work_dir, "chunk").shards)
+    size = sum(Path(shard.path).stat().st_size for shard in chunks.shards)
     counts = {split: sum(splits[entry.id] == split for entry in entries) for split in dict.fromkeys(splits.values())}
     return {split: 1 + int(size * count / len(entries)) // BYTES_PER_FILE for split, count in counts.items()}
-
-
-def pipeline_settings(work_dir: str) -> dict:
-    """The settings of all stages."""
-    return {stage: read_manifest(work_dir, stage).settings for stage in STAGES}
 
 
 def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
     """Writes the data set; returns `clips` and `hours` of each split.
 
     Raises:
-        ValueError: if there are no rows, or splits are given that share speakers or sources.
+        ValueError: if there are no rows, the stages do not belong together, or splits are given that share speakers or
+            sources.
     """
-    annotated = read_manifest(work.work_dir, "annotate")
+    stages = read_manifests(work.work_dir, STAGES)
+    chunks, annotated = stages["chunk"], stages["annotate"]
     entries, rejected = read_entries(annotated)
     if not entries:
         raise ValueError(f"No chunk is left: {work.work_dir}/*/{QUARANTINE} say why.")
     splits = assign_splits(entries, args.shares)
-    settings = pipeline_settings(work.work_dir)
+    settings = {name: manifest.settings for name, manifest in stages.items()}
     config = content_hash(settings)
     output_dir = Path(args.output_dir)
     _remove_data(output_dir)
-    files = num_files(work.work_dir, splits, entries)
+    files = num_files(chunks, splits, entries)
     for split, count in sorted(files.items()):
         total = sum(splits[entry.id] == split for entry in entries)
-        rows = tqdm(joined_rows(work.work_dir, split, splits, config), f"build {split}", total, unit="clip")
+        rows = tqdm(joined_rows(chunks, annotated, split, splits, config), f"build {split}", total, unit="clip")
         _write_files(rows, output_dir, split, count, total)
     statistics = {
         split: _statistics([entry for entry in entries if splits[entry.id] == split])
         for split in SPLITS
         if split in files
     }
-    for stage in STAGES:
-        rejected += read_manifest(work.work_dir, stage).rejected
+    for manifest in stages.values():
+        rejected += manifest.rejected
     lines = [json.dumps({"id": row.id, "reason": row.reason}, ensure_ascii=False) + "\n" for row in rejected]
     write_text_whole(output_dir / QUARANTINE, "".join(lines))
     write_text_whole(output_dir / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")

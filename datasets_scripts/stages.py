@@ -22,6 +22,7 @@ import dataclasses
 import errno
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -228,6 +229,11 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
+def shard_file(stage: str, settings: dict, shard: Shard) -> str:
+    """The name of the file that a stage makes of a shard; it has a hash of all that the rows depend on."""
+    return f"{shard.name}-{content_hash([FORMAT_VERSION, stage, settings, shard.sha256])}.parquet"
+
+
 def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments) -> Manifest:
     """Makes the shards of a stage that are not there yet, and writes its manifest and quarantine list.
 
@@ -244,8 +250,7 @@ def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments) -> Man
     _remove_unfinished(folder)
     tasks, shards = [], {}
     for shard in inputs:
-        key = content_hash([FORMAT_VERSION, stage.name, settings, shard.sha256])
-        path = folder / f"{shard.name}-{key}.parquet"
+        path = folder / shard_file(stage.name, settings, shard)
         if finished := finished_shard(path, shard.name):
             shards[shard.name] = finished
         else:
@@ -314,6 +319,24 @@ def read_manifest(work_dir: str | os.PathLike, stage: str) -> Manifest:
             raise FileNotFoundError(f"{path} lists {entry['file']}, which is not whole: run the stage {stage} again.")
         shards.append(shard)
     return Manifest(stage, record["settings"], tuple(shards))
+
+
+def read_manifests(work_dir: str | os.PathLike, stages: Sequence[str]) -> dict[str, Manifest]:
+    """What successive stages made, by their names.
+
+    Raises:
+        FileNotFoundError: if one is not finished.
+        ValueError: if one was not made from what the one before holds now; the message says what to run.
+    """
+    manifests = {stage: read_manifest(work_dir, stage) for stage in stages}
+    for before, manifest in itertools.pairwise(manifests.values()):
+        expected = [shard_file(manifest.stage, manifest.settings, shard) for shard in before.shards]
+        if [Path(shard.path).name for shard in manifest.shards] != expected:
+            raise ValueError(
+                f"{work_dir}/{manifest.stage} was not made from what is in {work_dir}/{before.stage} now: run the "
+                f"stage {manifest.stage} and those after it again."
+            )
+    return manifests
 
 
 # Engines: each makes shards of (name, input path, output path) and gives them as they are finished, in any order.

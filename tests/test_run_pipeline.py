@@ -436,6 +436,15 @@ def test_large_splits_become_several_files(made, tmp_path, monkeypatch):
     assert sum(len(rows) for rows in load(tmp_path / "data", tmp_path / "2").values()) == before
 
 
+def test_chunks_made_anew_are_not_joined_with_rows_of_others(made, tmp_path):
+    shutil.copytree(made / "work", tmp_path / "work")
+    work = WorkArguments(str(tmp_path / "work"), num_proc=1)
+    chunk.run(chunk.RecordingsArguments(str(made / "raw"), files_per_shard=2), chunk.ChunkStage(max_pause=3.0), work)
+    with pytest.raises(ValueError, match="run the stage transcribe and those after it again"):
+        build.run(BuildArguments(str(tmp_path / "data")), work)
+    assert not (tmp_path / "data").exists()
+
+
 def test_shares_that_leave_nothing_are_refused():
     with pytest.raises(ValueError, match="--test_share 0.7"):
         BuildArguments(validation_share=0.3, test_share=0.7)

@@ -17,6 +17,7 @@ from datasets_scripts.stages import (
     content_hash,
     finished_shard,
     read_manifest,
+    read_manifests,
     read_rows,
     run_stage,
     write_rows,
@@ -195,6 +196,18 @@ def test_a_stage_that_is_not_finished_says_what_to_run(tmp_path):
     shard.unlink()
     with pytest.raises(FileNotFoundError, match="run the stage square again"):
         read_manifest(tmp_path / "work0", "square")
+
+
+def test_stages_that_were_not_made_from_each_other_are_refused(tmp_path):
+    work, log = WorkArguments(str(tmp_path / "work"), num_proc=1), str(tmp_path / "log")
+    first, second = Square(log), Square(log)
+    second.name = "again"
+    manifests = {"square": run_stage(first, inputs(tmp_path), work)}
+    manifests["again"] = run_stage(second, manifests["square"].shards, work)
+    assert read_manifests(work.work_dir, ["square", "again"]) == manifests
+    run_stage(dataclasses.replace(first, power=3), inputs(tmp_path), work)
+    with pytest.raises(ValueError, match="run the stage again and those after it"):
+        read_manifests(work.work_dir, ["square", "again"])
 
 
 def test_the_hash_of_settings_does_not_depend_on_their_order():
