@@ -7,6 +7,7 @@ Design choices:
   whole. The largest groups are dealt first, each to the split that lacks most of its share of hours.
 - Splits that the recordings' table gives are kept; a group that has two is an error, not a choice.
 - Rows are joined shard by shard and written as they come: audio is never held but for a row group.
+- The data set takes the place of an earlier one when it is whole; data that no build wrote are not replaced.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, plot_durations, render_hours
-from datasets_scripts.schema import TracedRow, write_split
+from datasets_scripts.schema import TracedRow, check_replaceable, data_set_replaced, write_split
 from datasets_scripts.stages import (
     QUARANTINE,
     Manifest,
@@ -213,71 +214,71 @@ def _traced_row(row, audio, split, config):
     return TracedRow(**fields | {"labels": tuple(row["labels"]), "split": split, "config": config})
 
 
-def num_files(chunks: Manifest, splits: dict[str, str], entries: list[Entry]) -> dict[str, int]:
+def num_files(chunks: Manifest, by_split: dict[str, list[Entry]]) -> dict[str, int]:
     """Parquet files of each split, so that none has much more than `BYTES_PER_FILE` of audio."""
     size = sum(Path(shard.path).stat().st_size for shard in chunks.shards)
-    counts = {split: sum(splits[entry.id] == split for entry in entries) for split in dict.fromkeys(splits.values())}
-    return {split: 1 + int(size * count / len(entries)) // BYTES_PER_FILE for split, count in counts.items()}
+    counts = {split: len(entries) for split, entries in by_split.items()}
+    return {split: 1 + int(size * count / sum(counts.values())) // BYTES_PER_FILE for split, count in counts.items()}
+
+
+def check_output(output_dir: str) -> None:
+    """Raises FileExistsError if the folder holds data that no earlier build wrote."""
+    check_replaceable(output_dir, is_ours=Path(output_dir, SETTINGS).exists())
 
 
 def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
     """Writes the data set; returns `clips` and `hours` of each split.
 
     Raises:
+        FileExistsError: if the folder holds data that no earlier build wrote.
         ValueError: if there are no rows, the stages do not belong together, or splits are given that share speakers or
             sources.
     """
+    check_output(args.output_dir)
     stages = read_manifests(work.work_dir, STAGES)
-    chunks, annotated = stages["chunk"], stages["annotate"]
-    entries, rejected = read_entries(annotated)
+    entries, rejected = read_entries(stages["annotate"])
     if not entries:
         raise ValueError(f"No chunk is left: {work.work_dir}/*/{QUARANTINE} say why.")
-    splits = assign_splits(entries, args.shares)
-    settings = {name: manifest.settings for name, manifest in stages.items()}
-    config = content_hash(settings)
-    output_dir = Path(args.output_dir)
-    _remove_data(output_dir)
-    files = num_files(chunks, splits, entries)
-    for split, count in sorted(files.items()):
-        total = sum(splits[entry.id] == split for entry in entries)
-        rows = tqdm(joined_rows(chunks, annotated, split, splits, config), f"build {split}", total, unit="clip")
-        _write_files(rows, output_dir, split, count, total)
-    statistics = {
-        split: _statistics([entry for entry in entries if splits[entry.id] == split])
-        for split in SPLITS
-        if split in files
-    }
     for manifest in stages.values():
         rejected += manifest.rejected
-    lines = [json.dumps({"id": row.id, "reason": row.reason}, ensure_ascii=False) + "\n" for row in rejected]
-    write_text_whole(output_dir / QUARANTINE, "".join(lines))
-    write_text_whole(output_dir / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
-    durations = {split: [entry.duration for entry in entries if splits[entry.id] == split] for split in statistics}
-    with written_whole(output_dir / FIGURE) as path:
-        plot_durations(durations, path)
+    splits = assign_splits(entries, args.shares)
+    by_split = {split: [entry for entry in entries if splits[entry.id] == split] for split in SPLITS}
+    by_split = {split: chosen for split, chosen in by_split.items() if chosen}
+    statistics = {split: _statistics(chosen) for split, chosen in by_split.items()}
+    settings = {name: manifest.settings for name, manifest in stages.items()}
+    config = content_hash(settings)
+    with data_set_replaced(args.output_dir) as folder:
+        for split, count in num_files(stages["chunk"], by_split).items():
+            total = len(by_split[split])
+            rows = joined_rows(stages["chunk"], stages["annotate"], split, splits, config)
+            _write_files(tqdm(rows, f"build {split}", total, unit="clip"), folder, split, count, total)
+        lines = [json.dumps({"id": row.id, "reason": row.reason}, ensure_ascii=False) + "\n" for row in rejected]
+        write_text_whole(folder / QUARANTINE, "".join(lines))
+        write_text_whole(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
+        with written_whole(folder / FIGURE) as path:
+            plot_durations({split: [entry.duration for entry in chosen] for split, chosen in by_split.items()}, path)
+        card = render_card(Path(args.output_dir).name, stages["annotate"], config, len(rejected), statistics)
+        write_text_whole(folder / CARD_FILE, card)
+    if args.push_to_hub:
+        push(Path(args.output_dir), args.push_to_hub)
+    return statistics
+
+
+def render_card(name: str, annotated: Manifest, config: str, rejected: int, statistics: dict[str, dict]) -> str:
+    """The data-set card, which names the recogniser and the text filter of the rows."""
     first = next(read_rows(next(shard.path for shard in annotated.shards if shard.num_rows)))
-    card = CARD.format(
-        name=output_dir.name,
+    return CARD.format(
+        name=name,
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in statistics),
         config=config,
         asr=first["asr"],
         text_filter=first["text_filter"],
-        rejected=len(rejected),
+        rejected=rejected,
         hours=render_hours(statistics),
         settings_file=SETTINGS,
         quarantine=QUARANTINE,
         figure=FIGURE,
     )
-    write_text_whole(output_dir / CARD_FILE, card)
-    if args.push_to_hub:
-        push(output_dir, args.push_to_hub)
-    return statistics
-
-
-def _remove_data(output_dir):
-    """Files of an earlier build, so that none is taken for a part of this one."""
-    for path in (output_dir / "data").glob("*.parquet"):
-        path.unlink()
 
 
 def _write_files(rows, output_dir, split, count, total):

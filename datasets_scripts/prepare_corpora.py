@@ -33,9 +33,9 @@ from datasets import Audio, Features, List, Value
 from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, render_hours
-from datasets_scripts.build import SPLITS, Entry, ShareArguments, assign_splits
+from datasets_scripts.build import SETTINGS, SPLITS, Entry, ShareArguments, assign_splits
 from datasets_scripts.chunk import encode_flac
-from datasets_scripts.schema import Row, write_split
+from datasets_scripts.schema import Row, check_replaceable, data_set_replaced, write_split
 from datasets_scripts.stages import (
     QUARANTINE,
     Manifest,
@@ -288,8 +288,12 @@ def main(args: PrepareArguments, work: WorkArguments) -> dict[str, dict]:
     """Writes the data set; returns `clips` and `hours` of each split.
 
     Raises:
+        FileExistsError: if the folder holds data that this command did not write.
         ValueError: if no clip can be used, or splits are given that share speakers or sources.
     """
+    output_dir = Path(args.output_dir)
+    is_ours = (output_dir / QUARANTINE).exists() and not (output_dir / SETTINGS).exists()
+    check_replaceable(output_dir, is_ours)
     manifest = run(args, work)
     columns = ("id", "speaker", "source", "split", "labels", "duration")
     rows = (row for shard in manifest.shards for row in read_rows(shard.path, list(columns)))
@@ -298,14 +302,15 @@ def main(args: PrepareArguments, work: WorkArguments) -> dict[str, dict]:
         raise ValueError(f"No clip is left: {Path(work.work_dir, PrepareStage.name, QUARANTINE)} says why.")
     splits = assign_splits(entries, args.shares)
     statistics = {}
-    for split in (name for name in SPLITS if name in splits.values()):
-        chosen = [entry for entry in entries if splits[entry.id] == split]
-        write_split(_rows(manifest, splits, split), args.output_dir, split)
-        hours = hours_by_label((entry.labels, entry.duration) for entry in chosen)
-        statistics[split] = {"clips": len(chosen), "hours": hours}
-    lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
-    write_text_whole(Path(args.output_dir, QUARANTINE), "".join(lines))
-    print(f"{render_hours(statistics)}\n{len(lines)} clips in {args.output_dir}/{QUARANTINE}")
+    with data_set_replaced(output_dir) as folder:
+        for split in (name for name in SPLITS if name in splits.values()):
+            chosen = [entry for entry in entries if splits[entry.id] == split]
+            write_split(_rows(manifest, splits, split), folder, split)
+            hours = hours_by_label((entry.labels, entry.duration) for entry in chosen)
+            statistics[split] = {"clips": len(chosen), "hours": hours}
+        lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
+        write_text_whole(folder / QUARANTINE, "".join(lines))
+    print(f"{render_hours(statistics)}\n{len(lines)} clips in {output_dir}/{QUARANTINE}")
     return statistics
 
 

@@ -35,6 +35,7 @@ def main(
     work: WorkArguments,
 ) -> dict[str, dict]:
     """Runs all stages; returns `clips` and `hours` of each split."""
+    build.check_output(build_args.output_dir)  # before the hours that the stages take
     manifests = [
         chunk.run(recordings, chunk_stage, work),
         transcribe.run(transcribe_stage, work),

@@ -9,7 +9,10 @@ Design choices:
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -54,6 +57,7 @@ TRACED_FEATURES = Features(
         "config": Value("string"),
     }
 )
+SPLIT_FILE = re.compile(r"(train|validation|test)-\d{5}-of-\d{5}\.parquet")
 ROW_GROUP_SIZE = 100  # rows, about 1 MB of Opus speech
 
 
@@ -118,6 +122,43 @@ class TracedRow(Row):
 def split_path(output_dir: str | PathLike, split: str, number: int = 0, count: int = 1) -> Path:
     """A Parquet file of a split, the only one or one of several."""
     return Path(output_dir) / "data" / f"{split}-{number:05d}-of-{count:05d}.parquet"
+
+
+def check_replaceable(output_dir: str | PathLike, is_ours: bool) -> None:
+    """Raises FileExistsError, naming them, if there are data in the folder of a data set that are not ours to replace:
+    those of another maker, and files that are no splits."""
+    files = sorted(path.name for path in Path(output_dir, "data").glob("*"))
+    if strangers := [name for name in files if not (is_ours and SPLIT_FILE.fullmatch(name))]:
+        raise FileExistsError(
+            f"{output_dir}/data holds files that this command did not write ({', '.join(strangers[:3])}): choose "
+            "another --output_dir."
+        )
+
+
+@contextmanager
+def data_set_replaced(output_dir: str | PathLike) -> Iterator[Path]:
+    """Gives an empty folder for the files of a data set, which take the place of those in `output_dir` when the block
+    ends well and go away when not. Files of other names stay, but for the splits in `data`."""
+    output_dir = Path(output_dir)
+    unfinished = output_dir / ".unfinished"  # hidden from `datasets`, and on the same disk
+    old, new = unfinished / "old", unfinished / "new"
+    if unfinished.exists():  # a run was killed
+        shutil.rmtree(unfinished)
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+    # `data` leaves first and comes last: wherever a process is killed, data have all that belongs to them beside them.
+    paths = sorted(new.iterdir(), key=Path.is_dir)
+    for path in reversed(paths):
+        if (output_dir / path.name).exists():
+            (output_dir / path.name).replace(old / path.name)
+    for path in paths:
+        path.replace(output_dir / path.name)
+    shutil.rmtree(unfinished)
 
 
 def write_split(rows: Iterable[Row], output_dir: str | PathLike, split: str, number: int = 0, count: int = 1) -> Path:

@@ -141,6 +141,21 @@ def test_a_corpus_of_which_nothing_is_left_is_refused(tmp_path):
         prepare_table(tmp_path, "path,labels\ngone.wav,Other\n")
 
 
+def test_splits_of_an_earlier_run_are_replaced(tmp_path):
+    table = "path,labels\na.wav,Other\nb.wav,Other\n"
+    assert set(prepare_table(tmp_path, table, test_share=0.0, validation_share=0.4)) == {"train", "validation"}
+    assert set(prepare_table(tmp_path, table, test_share=0.0, validation_share=0.0)) == {"train"}
+    assert [path.name for path in (tmp_path / "data" / "data").iterdir()] == ["train-00000-of-00001.parquet"]
+
+
+def test_a_data_set_of_the_pipeline_is_not_replaced(tmp_path):
+    table = "path,labels\na.wav,Other\n"
+    prepare_table(tmp_path, table)
+    (tmp_path / "data" / "pipeline.json").touch()
+    with pytest.raises(FileExistsError, match="choose another --output_dir"):
+        prepare_table(tmp_path, table)
+
+
 def test_shares_that_leave_nothing_are_refused():
     with pytest.raises(ValueError, match="--validation_share 0.9"):
         PrepareArguments("clips.csv", "table", validation_share=0.9, test_share=0.9)

@@ -436,6 +436,24 @@ def test_large_splits_become_several_files(made, tmp_path, monkeypatch):
     assert sum(len(rows) for rows in load(tmp_path / "data", tmp_path / "2").values()) == before
 
 
+def test_a_build_that_fails_leaves_the_earlier_data_set(made, tmp_path, monkeypatch):
+    args, work = BuildArguments(str(tmp_path / "data")), WorkArguments(str(made / "work"))
+    build.run(args, work)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(build, "render_card", None)  # fails when the splits are written
+    with pytest.raises(TypeError):
+        build.run(args, work)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_data_of_others_are_refused_before_the_stages_run(tmp_path):
+    (tmp_path / "data" / "data").mkdir(parents=True)
+    (tmp_path / "data" / "data" / "train-00000-of-00001.parquet").touch()
+    with pytest.raises(FileExistsError, match="choose another --output_dir"):
+        run_all(tmp_path, tmp_path / "raw")
+    assert not (tmp_path / "work").exists()
+
+
 def test_chunks_made_anew_are_not_joined_with_rows_of_others(made, tmp_path):
     shutil.copytree(made / "work", tmp_path / "work")
     work = WorkArguments(str(tmp_path / "work"), num_proc=1)
