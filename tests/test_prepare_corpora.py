@@ -1,6 +1,7 @@
 import http.server
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import pytest
@@ -16,7 +17,8 @@ MUTOX += ("toxicity_types", "perlocutionary_effects", "label", "etox_result", "d
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; breaks off the first answer for each name in `server.broken`; notes the ranges asked."""
+    """Serves `server.files`; breaks off an answer in the middle for each name in `server.broken`; notes the ranges
+    asked. Says the length of a whole file, and the place of a part."""
 
     def do_GET(self):
         name = self.path.strip("/")
@@ -28,7 +30,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.log.append((name, asked))
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         end = len(content)
         if name in self.server.broken:
@@ -58,6 +63,19 @@ def test_a_download_that_broke_off_goes_on_where_it_stopped(server, tmp_path):
     assert server.log == [("talk.wav", None), ("talk.wav", f"bytes={len(content) // 2}-")]
     fetch(f"{server.url}/talk.wav", tmp_path)
     assert len(server.log) == 2  # it is there
+
+
+def test_a_part_that_breaks_off_is_not_taken_for_the_rest(server, tmp_path):
+    server.broken += ["talk.wav", "talk.wav"]
+    assert fetch(f"{server.url}/talk.wav", tmp_path, pause=0).read_bytes() == server.files["talk.wav"]
+    assert len(server.log) == 3
+
+
+def test_a_file_that_several_ask_for_is_downloaded_once(server, tmp_path):
+    with ThreadPoolExecutor(8) as executor:
+        paths = list(executor.map(fetch, [f"{server.url}/talk.wav"] * 8, [tmp_path] * 8))
+    assert {path.read_bytes() for path in paths} == {server.files["talk.wav"]}
+    assert server.log == [("talk.wav", None)]
 
 
 def test_a_dead_link_is_an_error_that_names_it(server, tmp_path):
