@@ -16,12 +16,15 @@ Design choices:
   is a line in `quarantine.jsonl`, and the next run tries it again.
 - It is a stage like the others: shards, restarts and workers as in `stages.py`.
 - Labels are mapped by a JSON file, `{"hate speech": ["Racist"]}`; what it lacks goes to the quarantine, and is not
-  guessed. The defaults for MuTox are in `MUTOX_LABELS`.
+  guessed. Without the file, `MUTOX_LABELS` maps those of MuTox, and those of a table are taken for ours.
+- Rows that cannot be read are lines in `quarantine.jsonl`, too.
 """
 
 import hashlib
 import http.client
 import json
+import math
+import re
 import time
 import urllib.error
 import urllib.request
@@ -51,7 +54,7 @@ from datasets_scripts.stages import (
 )
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data import read_labels, read_table
-from modeling_toxmtl.labels import NO_VIOLATION
+from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
 FORMATS = ("mutox", "table", "folder")
@@ -185,64 +188,121 @@ class PrepareStage:
         return encode_flac(samples), "flac", len(samples) / SAMPLING_RATE
 
 
-def map_labels(names: list[str], mapping: dict[str, list[str]] | None) -> tuple[list[str], str]:
-    """Our labels for the corpus' names, and what is wrong with them (empty if nothing is)."""
-    if mapping is None:
-        return names, ""
+def read_mapping(path: str) -> dict[str, list[str]]:
+    """From the corpus' labels, in lower case, to lists of ours.
+
+    Raises:
+        ValueError: if it gives other labels than ours; the message names them.
+    """
+    mapping = {name.lower(): labels for name, labels in json.loads(Path(path).read_text(encoding="utf-8")).items()}
+    if unknown := sorted({label for labels in mapping.values() for label in labels} - set(LABELS)):
+        raise ValueError(f"--label_mapping {path} gives {unknown}: give lists of {', '.join(LABELS)}.")
+    return mapping
+
+
+def map_labels(names: list[str], mapping: dict[str, list[str]]) -> list[str]:
+    """Our labels for the corpus' names, in whatever case; `NoViolation` if none applies.
+
+    Raises:
+        ValueError: if the mapping lacks a name; the message is for the quarantine.
+    """
     if unknown := sorted({name for name in names if name.lower() not in mapping}):
-        return [], f"labels without mapping: {', '.join(unknown)}"
-    return sorted({label for name in names for label in mapping[name.lower()]}) or [NO_VIOLATION], ""
+        raise ValueError(f"labels without mapping: {', '.join(unknown)}")
+    return sorted({label for name in names for label in mapping[name.lower()]}) or [NO_VIOLATION]
 
 
-def read_mutox(path: Path, language: str | None, mapping: dict | None) -> Iterator[dict]:
+def read_mutox(path: Path, language: str | None, mapping: dict) -> Iterator[dict]:
     """Rows of `CLIPS` from MuTox' table. Clips whose toxicity nobody could tell have a problem."""
-    for row in read_table(path, required=["id", "lang", "public_url_segment"]):
+    for row in read_table(path, required=["id", "lang"]):
         if language is not None and row["lang"] != language:
             continue
-        url, start, end = row["public_url_segment"].rsplit(" ", 2)
-        toxic = (row["contains_toxicity"] or "").strip().lower()
-        types = [name.strip() for name in (row["toxicity_types"] or "").replace(";", ",").split(",")]
-        labels, problem = map_labels([name for name in types if name], mapping or MUTOX_LABELS)
-        if toxic == "no":
-            labels, problem = [NO_VIOLATION], ""
-        elif toxic != "yes":
-            problem = f"contains_toxicity is {row['contains_toxicity']!r}"
-        elif labels == [NO_VIOLATION]:
-            problem = "toxic, but of no type"
-        yield {
-            "id": row["id"],
-            "location": url,
-            "start": int(start) / 1000,
-            "end": int(end) / 1000,
-            "transcript": row["audio_file_transcript"] or "",
-            "labels": labels,
-            "problem": problem,
-            "speaker": url,  # unknown; at least no recording is in two splits
-            "source": url,
-            "split": "",  # MuTox' partitions may share recordings
-        }
+        clip = {"id": row["id"], "transcript": row["audio_file_transcript"] or "", "problem": ""}
+        clip["split"] = ""  # MuTox' partitions may share recordings
+        try:
+            url, clip["start"], clip["end"] = _mutox_segment(row["public_url_segment"])
+            clip |= {"location": url, "source": url}
+            clip["speaker"] = url  # unknown; at least no recording is in two splits
+            clip["labels"] = _mutox_labels(row, mapping)
+        except ValueError as error:
+            clip["problem"] = str(error)
+        yield clip
 
 
-def read_clip_table(path: Path, mapping: dict | None) -> Iterator[dict]:
-    """Rows of `CLIPS` from a table of clips."""
+def _mutox_segment(text):
+    """URL, start and end in seconds."""
+    if not (match := re.fullmatch(r"(\S.*) (\d+) (\d+)", text or "")):
+        raise ValueError(f"public_url_segment is {text!r}, not a URL with start and end in milliseconds")
+    url, start, end = match.groups()
+    return url, int(start) / 1000, int(end) / 1000
+
+
+def _mutox_labels(row, mapping):
+    toxic = (row["contains_toxicity"] or "").strip().lower()
+    if toxic == "no":
+        return [NO_VIOLATION]
+    if toxic != "yes":
+        raise ValueError(f"contains_toxicity is {row['contains_toxicity']!r}")
+    types = [name.strip() for name in (row["toxicity_types"] or "").replace(";", ",").split(",")]
+    labels = map_labels([name for name in types if name], mapping)
+    if labels == [NO_VIOLATION]:
+        raise ValueError("toxic, but of no type")
+    return labels
+
+
+def read_clip_table(path: Path, mapping: dict) -> Iterator[dict]:
+    """Rows of `CLIPS` from a table of clips. Raises ValueError, naming the row, if one has no file."""
     for number, row in enumerate(read_table(path)):
-        location = row.get("url") or row.get("path")
+        location = _text(row, "url") or _text(row, "path")
         if not location:
             raise ValueError(f"{path}, row {number + 1}: give `url` or `path`.")
-        labels, problem = map_labels(read_labels(row.get("labels")) or [], mapping)
-        has_span = row.get("end") not in (None, "")
-        yield {
-            "id": row.get("id") or f"{path.stem}-{number:06d}",
+        clip = {
+            "id": _text(row, "id", f"{path.stem}-{number:06d}"),
             "location": location if "://" in location else str(path.parent / location),
-            "start": float(row.get("start") or 0) if has_span else None,
-            "end": float(row["end"]) if has_span else None,
-            "transcript": row.get("transcript") or "",
-            "labels": labels,
-            "problem": problem or ("" if labels else "no labels"),
-            "speaker": row.get("speaker") or location,
+            "transcript": _text(row, "transcript"),
+            "speaker": _text(row, "speaker", location),
             "source": location,
-            "split": row.get("split") or "",
+            "split": _text(row, "split"),
+            "problem": "",
         }
+        try:
+            clip["start"], clip["end"] = _span(row)
+            clip["labels"] = _table_labels(row, mapping)
+        except ValueError as error:
+            clip["problem"] = str(error)
+        yield clip
+
+
+def _text(row, name, default=""):
+    """A JSON line may hold numbers."""
+    value = row.get(name)
+    return default if value in (None, "") else str(value)
+
+
+def _span(row):
+    """Start and end in seconds; None for the whole file."""
+    start, end = (_seconds(row, name) for name in ("start", "end"))
+    if end is None and start is not None:
+        raise ValueError(f"`start` is {start}, but there is no `end`")
+    return (None, None) if end is None else (start or 0.0, end)
+
+
+def _seconds(row, name):
+    if not (text := _text(row, name)):
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"`{name}` is {text!r}, not seconds")
+    return seconds
+
+
+def _table_labels(row, mapping):
+    names = read_labels(row.get("labels"))
+    if names is None:
+        raise ValueError("no labels")
+    return map_labels(names, mapping)
 
 
 def read_speech_folder(path: Path) -> Iterator[dict]:
@@ -269,7 +329,10 @@ def read_clips(args: PrepareArguments) -> list[dict]:
         ValueError: if there are none; the message names the file.
     """
     path = Path(args.metadata)
-    mapping = json.loads(Path(args.label_mapping).read_text(encoding="utf-8")) if args.label_mapping else None
+    if args.label_mapping:
+        mapping = read_mapping(args.label_mapping)
+    else:
+        mapping = MUTOX_LABELS if args.format == "mutox" else {label.lower(): [label] for label in LABELS}
     readers = {
         "mutox": lambda: read_mutox(path, args.language, mapping),
         "table": lambda: read_clip_table(path, mapping),

@@ -7,7 +7,7 @@ import datasets
 import pytest
 from helpers import tone, wav
 
-from datasets_scripts.prepare_corpora import PrepareArguments, fetch, main, map_labels
+from datasets_scripts.prepare_corpora import PrepareArguments, fetch, main, map_labels, read_clip_table, read_mapping
 from datasets_scripts.stages import WorkArguments
 from modeling_toxmtl.audio import load_audio
 
@@ -198,8 +198,48 @@ def test_read_speech_has_no_violation(tmp_path, corpus):
     assert row["transcript"].startswith("go do")
 
 
-def test_labels_are_mapped_and_not_guessed():
-    mapping = {"hate speech": ["Racist", "Bullying"], "clean": []}
-    assert map_labels(["Hate speech"], mapping) == (["Bullying", "Racist"], "")
-    assert map_labels(["clean"], mapping) == (["NoViolation"], "")
-    assert map_labels(["rude", "clean"], mapping) == ([], "labels without mapping: rude")
+def test_labels_are_mapped_and_not_guessed(tmp_path):
+    (tmp_path / "mapping.json").write_text('{"Hate speech": ["Racist", "Bullying"], "clean": []}')
+    mapping = read_mapping(str(tmp_path / "mapping.json"))
+    assert map_labels(["hate Speech"], mapping) == ["Bullying", "Racist"]
+    assert map_labels(["Clean"], mapping) == ["NoViolation"]
+    with pytest.raises(ValueError, match="labels without mapping: rude"):
+        map_labels(["rude", "clean"], mapping)
+    (tmp_path / "mapping.json").write_text('{"hate": ["Hate"]}')
+    with pytest.raises(ValueError, match=r"--label_mapping .* gives \['Hate'\]"):
+        read_mapping(str(tmp_path / "mapping.json"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ("hate,,", "labels without mapping: hate"),
+        (",,", "no labels"),
+        ("Other,0.5,", "`start` is 0.5, but there is no `end`"),
+        ("Other,0,soon", "`end` is 'soon', not seconds"),
+        ("Other,-1,0.5", "`start` is '-1', not seconds"),
+        ("Other,0,inf", "`end` is 'inf', not seconds"),
+    ],
+)
+def test_rows_of_a_table_with_faults_are_quarantined(tmp_path, cells, reason):
+    statistics = prepare_table(tmp_path, f"id,path,labels,start,end\n1,a.wav,{cells}\n2,b.wav,other,0,0.5\n")
+    assert sum(figures["hours"]["Other"] for figures in statistics.values()) == pytest.approx(0.5 / 3600)
+    assert quarantine(tmp_path) == [("1", reason)]
+
+
+@pytest.mark.parametrize("segment", ["", "talk.wav", "talk.wav 0 soon"])
+def test_rows_of_mutox_with_faults_are_quarantined(tmp_path, segment):
+    (tmp_path / "talk.wav").write_bytes(wav(tone(16_000)))
+    talk = (tmp_path / "talk.wav").as_uri()
+    rows = [("a", "eng", "train", segment, "hello", "No"), ("b", "eng", "train", f"{talk} 0 500", "hello", "No")]
+    write_mutox(tmp_path / "mutox.tsv", rows)
+    args = PrepareArguments(str(tmp_path / "mutox.tsv"), "mutox", str(tmp_path / "data"))
+    main(args, WorkArguments(str(tmp_path / "work"), num_proc=1))
+    ((id, reason),) = quarantine(tmp_path)
+    assert id == "a" and reason.endswith("not a URL with start and end in milliseconds")
+
+
+def test_numbers_in_a_table_are_texts(tmp_path):
+    (tmp_path / "clips.jsonl").write_text('{"id": 0, "path": "a.wav", "speaker": 0, "labels": []}\n')
+    (row,) = read_clip_table(tmp_path / "clips.jsonl", {})
+    assert (row["id"], row["speaker"], row["labels"]) == ("0", "0", ["NoViolation"])
