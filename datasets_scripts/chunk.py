@@ -46,7 +46,6 @@ from datasets_scripts.stages import (
     Rejected,
     Shard,
     WorkArguments,
-    batched,
     content_hash,
     file_hash,
     finished_shard,
@@ -103,7 +102,11 @@ class RecordingsArguments:
             "and, where known, `speaker`, `source` (what must stay in one split, such as a session) and `split`."
         }
     )
-    files_per_shard: int = field(default=16, metadata={"help": "Files that are one unit of work."})
+    files_per_shard: int = field(default=16, metadata={"help": "Files that are one unit of work, on average."})
+
+    def __post_init__(self):
+        if self.files_per_shard < 1:
+            raise ValueError(f"--files_per_shard is {self.files_per_shard}: give at least 1.")
 
 
 @dataclass
@@ -409,10 +412,16 @@ def _recording(root, row):
 
 
 def write_recordings(args: RecordingsArguments, work_dir: str) -> list[Shard]:
-    """Writes the list of recordings as shards, the input of the chunk stage."""
+    """Writes the list of recordings as shards, the input of the chunk stage. The hash of its path says whether a file
+    starts a shard, and names it: a file that is added changes only the shard it comes into."""
+    groups: dict[str, list[dict]] = {}
+    for row in list_recordings(args.recordings):
+        path_hash = content_hash(os.path.relpath(row["path"], args.recordings))
+        if not groups or int(path_hash, 16) % args.files_per_shard == 0:
+            name = path_hash
+        groups.setdefault(name, []).append(row)
     shards = []
-    for number, rows in enumerate(batched(list_recordings(args.recordings), args.files_per_shard)):
-        name = f"{number:05d}"
+    for name, rows in groups.items():
         path = Path(work_dir, "recordings", f"{name}-{content_hash(rows)}.parquet")
         shards.append(finished_shard(path, name) or write_rows(path, name, rows, RECORDINGS))
     return shards

@@ -3,8 +3,8 @@
 A stage is a pure function over rows: an iterator of dictionaries in, an iterator of dictionaries out, a `Rejected` in
 the place of a row that cannot be used. Rows travel in *shards*, Parquet files of some hundred rows:
 
-    work/chunk/00007-3f9c….parquet         the rows
-    work/chunk/00007-3f9c….parquet.json    its manifest: content hash, number of rows, what was rejected and why
+    work/chunk/a41f…-3f9c….parquet         the rows
+    work/chunk/a41f…-3f9c….parquet.json    its manifest: content hash, number of rows, what was rejected and why
     work/chunk/manifest.json               the settings of the stage and its shards, once all are done
     work/chunk/quarantine.jsonl            what was rejected in all of them
 

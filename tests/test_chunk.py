@@ -17,6 +17,7 @@ from datasets_scripts.chunk import (
     find_chunks,
     list_recordings,
     run,
+    write_recordings,
 )
 from datasets_scripts.ogg_opus import OpusTrack, encode_dtx, ogg_file
 from datasets_scripts.stages import WorkArguments, read_rows
@@ -196,3 +197,43 @@ def test_recordings_come_from_a_table(tmp_path, recording):
     (tmp_path / "empty.csv").write_text("speaker\nann\n")
     with pytest.raises(ValueError, match="without `path`"):
         list_recordings(str(tmp_path / "empty.csv"))
+
+
+def test_an_added_recording_changes_only_the_shard_it_comes_into(tmp_path):
+    raw, args = tmp_path / "raw", RecordingsArguments(str(tmp_path / "raw"), files_per_shard=3)
+    raw.mkdir()
+    for number in range(60):
+        (raw / f"call-{number:02d}.ogg").touch()
+    before = write_recordings(args, str(tmp_path / "work"))
+    assert 10 < len(before) < 30
+    paths = [row["path"] for shard in before for row in read_rows(shard.path)]
+    assert paths == sorted(map(str, raw.iterdir()))
+    for name in ("aaa.ogg", "call-30a.ogg"):
+        (raw / name).touch()
+        after = write_recordings(args, str(tmp_path / "work"))
+        assert len(set(before) - set(after)) == 1 and len(set(after) - set(before)) in (1, 2)
+        before = after
+
+
+def test_shards_do_not_depend_on_the_place_of_the_recordings(tmp_path):
+    names = []
+    for folder in ("here", "there"):
+        (tmp_path / folder / "raw").mkdir(parents=True)
+        for number in range(8):
+            (tmp_path / folder / "raw" / f"{number}.ogg").touch()
+        args = RecordingsArguments(str(tmp_path / folder / "raw"), files_per_shard=2)
+        names.append([shard.name for shard in write_recordings(args, str(tmp_path / "work"))])
+    assert names[0] == names[1]
+
+
+def test_a_recording_that_a_table_names_twice_is_in_one_shard(tmp_path):
+    (tmp_path / "calls.csv").write_text("path\na.ogg\nb.ogg\na.ogg\n")
+    shards = write_recordings(
+        RecordingsArguments(str(tmp_path / "calls.csv"), files_per_shard=1), str(tmp_path / "work")
+    )
+    assert [shard.num_rows for shard in shards] == [2, 1]
+
+
+def test_a_shard_has_at_least_one_file():
+    with pytest.raises(ValueError, match="--files_per_shard is 0"):
+        RecordingsArguments("raw", files_per_shard=0)
