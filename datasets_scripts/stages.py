@@ -15,7 +15,7 @@ Design choices:
 - A shard counts as done when its manifest is there, which is written after the rows. Both are written to a temporary
   file in the same folder, flushed to disk and renamed: whenever a process is killed, a file is there in full or not.
 - Workers get shards, not rows, and write them themselves. It does not matter which process of which machine makes a
-  shard, how often, or in which order; the folder must be seen by all.
+  shard, how often, or in which order, be it of two runs at once; the folder must be seen by all.
 """
 
 import dataclasses
@@ -279,8 +279,20 @@ def model_processes() -> int:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    for path in folder.glob(".*.unfinished"):
-        path.unlink()
+    """What killed processes of this machine left. Others may be at work in the same folder."""
+    for path in folder.glob(f".*.{socket.gethostname()}-*.unfinished"):
+        if not _is_running(int(path.stem.rpartition("-")[2])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -128,6 +128,14 @@ def test_a_killed_process_loses_and_repeats_no_finished_shard(tmp_path):
     assert not list((tmp_path / "work" / "square").glob(".*"))  # what the killed process left
 
 
+def test_what_another_run_is_writing_is_left_alone(tmp_path):
+    shards, work = inputs(tmp_path), WorkArguments(str(tmp_path / "work"), num_proc=1)
+    with written_whole(tmp_path / "work" / "square" / "a.parquet") as unfinished:
+        unfinished.write_text("half")
+        run_stage(Square(str(tmp_path / "log")), shards, work)
+    assert (tmp_path / "work" / "square" / "a.parquet").read_text() == "half"
+
+
 def test_a_killed_worker_is_an_error_and_the_next_run_goes_on(tmp_path):
     stage, work = Square(str(tmp_path / "log"), fatal=20), WorkArguments(str(tmp_path / "work"), num_proc=2)
     with pytest.raises(RuntimeError, match="worker of the stage square was killed"):
