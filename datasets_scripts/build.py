@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, plot_durations, render_hours
-from datasets_scripts.schema import TracedRow, check_replaceable, data_set_replaced, write_split
+from datasets_scripts.schema import SPLITS, TracedRow, check_replaceable, check_split, data_set_replaced, write_split
 from datasets_scripts.stages import (
     QUARANTINE,
     Manifest,
@@ -37,7 +37,6 @@ from datasets_scripts.stages import (
 )
 
 
-SPLITS = ("train", "validation", "test")
 STAGES = ("chunk", "transcribe", "label", "annotate")
 BYTES_PER_FILE = 500_000_000  # of audio in a Parquet file
 SETTINGS, FIGURE, CARD_FILE = "pipeline.json", "durations.png", "README.md"
@@ -157,10 +156,8 @@ def assign_splits(entries: list[Entry], shares: dict[str, float]) -> dict[str, s
         ValueError: if a given split is none of `SPLITS`, the message names a clip; or if a group has two, the message
             names speakers and sources.
     """
-    if stray := next((entry for entry in entries if entry.split not in ("", *SPLITS)), None):
-        raise ValueError(
-            f"Clip {stray.id!r} of {stray.source} has the split {stray.split!r}: give one of {', '.join(SPLITS)}."
-        )
+    for entry in entries:
+        check_split(entry.split, f"Clip {entry.id!r} of {entry.source}")
     splits, hours, open_groups = {}, dict.fromkeys(shares, 0.0), []
     for group in group_entries(entries):
         given = {entry.split for entry in group if entry.split}

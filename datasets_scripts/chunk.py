@@ -33,6 +33,7 @@ from datasets_scripts.ogg_opus import (
     packet_samples,
     silent_packet,
 )
+from datasets_scripts.schema import check_split
 from datasets_scripts.speech_spans import (
     SHORTEST_BURST,
     Frame,
@@ -413,9 +414,14 @@ def _recording(root, row):
 
 def write_recordings(args: RecordingsArguments, work_dir: str) -> list[Shard]:
     """Writes the list of recordings as shards, the input of the chunk stage. The hash of its path says whether a file
-    starts a shard, and names it: a file that is added changes only the shard it comes into."""
+    starts a shard, and names it: a file that is added changes only the shard it comes into.
+
+    Raises:
+        ValueError: if a recording has a split of another name; the message names it.
+    """
     groups: dict[str, list[dict]] = {}
     for row in list_recordings(args.recordings):
+        check_split(row["split"], row["path"])  # before the hours that the stages take
         path_hash = content_hash(os.path.relpath(row["path"], args.recordings))
         if not groups or int(path_hash, 16) % args.files_per_shard == 0:
             name = path_hash

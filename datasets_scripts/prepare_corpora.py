@@ -37,9 +37,9 @@ from filelock import FileLock
 from transformers import HfArgumentParser
 
 from datasets_scripts.balance import hours_by_label, render_hours
-from datasets_scripts.build import SETTINGS, SPLITS, Entry, ShareArguments, assign_splits
+from datasets_scripts.build import SETTINGS, Entry, ShareArguments, assign_splits
 from datasets_scripts.chunk import encode_flac
-from datasets_scripts.schema import Row, check_replaceable, data_set_replaced, write_split
+from datasets_scripts.schema import SPLITS, Row, check_replaceable, check_split, data_set_replaced, write_split
 from datasets_scripts.stages import (
     QUARANTINE,
     Manifest,
@@ -326,7 +326,7 @@ def read_clips(args: PrepareArguments) -> list[dict]:
     """Rows of `CLIPS` for any of the formats. Clips with the id of an earlier one have a problem.
 
     Raises:
-        ValueError: if there are none; the message names the file.
+        ValueError: if there are none, or one has a split of another name; the message names file or clip.
     """
     path = Path(args.metadata)
     if args.label_mapping:
@@ -343,6 +343,7 @@ def read_clips(args: PrepareArguments) -> list[dict]:
         raise ValueError(f"--metadata {path} has no clips in the format {args.format}.")
     seen = set()
     for clip in clips:
+        check_split(clip["split"], f"Clip {clip['id']!r}")  # before the downloads
         if clip["id"] in seen:
             clip["problem"] = clip["problem"] or "another clip has its id"
         seen.add(clip["id"])

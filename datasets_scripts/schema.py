@@ -57,7 +57,8 @@ TRACED_FEATURES = Features(
         "config": Value("string"),
     }
 )
-SPLIT_FILE = re.compile(r"(train|validation|test)-\d{5}-of-\d{5}\.parquet")
+SPLITS = ("train", "validation", "test")
+SPLIT_FILE = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}-of-\d{{5}}\.parquet")
 ROW_GROUP_SIZE = 100  # rows, about 1 MB of Opus speech
 
 
@@ -117,6 +118,12 @@ class TracedRow(Row):
     config: str = ""
 
     features: ClassVar[Features] = TRACED_FEATURES
+
+
+def check_split(split: str, owner: str) -> None:
+    """Raises ValueError, naming the owner, if a given split is none of `SPLITS`; an empty one is not given."""
+    if split not in ("", *SPLITS):
+        raise ValueError(f"{owner} has the split {split!r}: give one of {', '.join(SPLITS)}.")
 
 
 def split_path(output_dir: str | PathLike, split: str, number: int = 0, count: int = 1) -> Path:

@@ -237,3 +237,9 @@ def test_a_recording_that_a_table_names_twice_is_in_one_shard(tmp_path):
 def test_a_shard_has_at_least_one_file():
     with pytest.raises(ValueError, match="--files_per_shard is 0"):
         RecordingsArguments("raw", files_per_shard=0)
+
+
+def test_splits_of_other_names_are_refused_before_the_work(tmp_path):
+    (tmp_path / "calls.csv").write_text("path,split\na.ogg,train\nb.ogg,dev\n")
+    with pytest.raises(ValueError, match="b.ogg has the split 'dev': give one of train, validation, test"):
+        write_recordings(RecordingsArguments(str(tmp_path / "calls.csv")), str(tmp_path / "work"))

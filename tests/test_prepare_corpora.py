@@ -154,6 +154,12 @@ def test_a_repeated_id_is_quarantined(tmp_path):
     assert quarantine(tmp_path) == [("1", "another clip has its id")]
 
 
+def test_splits_of_other_names_are_refused_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match="Clip '1' has the split 'dev'"):
+        prepare_table(tmp_path, "id,path,labels,split\n0,a.wav,Other,train\n1,b.wav,Other,dev\n")
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_corpus_of_which_nothing_is_left_is_refused(tmp_path):
     with pytest.raises(ValueError, match="No clip is left: .*/work/prepare/quarantine.jsonl says why"):
         prepare_table(tmp_path, "path,labels\ngone.wav,Other\n")
