@@ -11,6 +11,7 @@ tracks of more than two channels, which can hold more than one speaker.
 """
 
 import io
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -162,16 +163,15 @@ class ChunkStage:
         recording |= {"speaker": row["speaker"] + tag, "source_path": row["path"], "source_sha256": sha256}
         try:
             spans = list(find_chunks(row["path"], track, self))  # reads all of the file: a fault is found before a row
+            if not spans:
+                raise Unusable("no speech in it")
+            for chunk in cut_chunks(row["path"], track, spans):
+                id = f"{sha256[:12]}-{track}-{round(1000 * chunk.start):08d}"
+                audio = {"bytes": chunk.audio, "path": f"{id}.{chunk.extension}"}
+                place = {"track": track, "start": chunk.start, "end": chunk.end, "duration": chunk.end - chunk.start}
+                yield {"id": id, "audio": audio, **recording, **place}
         except AUDIO_ERRORS as error:
             yield Rejected(row["path"] + tag, _reason(error))
-            return
-        if not spans:
-            yield Rejected(row["path"] + tag, "no speech in it")
-        for chunk in cut_chunks(row["path"], track, spans):
-            id = f"{sha256[:12]}-{track}-{round(1000 * chunk.start):08d}"
-            audio = {"bytes": chunk.audio, "path": f"{id}.{chunk.extension}"}
-            place = {"track": track, "start": chunk.start, "end": chunk.end, "duration": chunk.end - chunk.start}
-            yield {"id": id, "audio": audio, **recording, **place}
 
 
 class Chunk(NamedTuple):
@@ -276,11 +276,14 @@ class _Measured:
 
 
 def packet_frames(container, stream) -> Iterator[Frame]:
-    """Opus packets as frames; nothing is decoded."""
-    seconds = float(stream.time_base)
+    """Opus packets as frames; nothing is decoded. Raises Unusable for packets that go back in time."""
+    seconds, before = float(stream.time_base), None
     for packet in container.demux(stream):
         if packet.size and packet.pts is not None:
             start, size = packet.pts * seconds, packet.size
+            if before is not None and start < before:
+                raise Unusable(f"out of order: after {before:.2f} s, its packets go back to {start:.2f} s")
+            before = start
             # A duration is missing in WebM, and two bytes or fewer are silence without a look.
             is_active = size > 2 and not (size < 50 and is_silent(bytes(packet)))
             duration = packet.duration * seconds if packet.duration else packet_samples(bytes(packet)) / OPUS_CLOCK
@@ -315,23 +318,32 @@ def cut_packets(packets: Iterable[tuple[int, bytes]], spans: list[Span], channel
     packets = iter(packets)
     for span in spans:
         start, end = round(span.start * OPUS_CLOCK), round(span.end * OPUS_CLOCK)
-        while not held or held[-1][0] + packet_samples(held[-1][1]) < end:
+        while held and _packet_end(held[0]) <= start - PRE_ROLL:
+            held.popleft()
+        while not held or _packet_end(held[-1]) < end:
             if (packet := next(packets, None)) is None:
                 break
-            held.append(packet)
-            while len(held) > 1 and held[1][0] <= start - PRE_ROLL:
-                held.popleft()
-        while len(held) > 1 and held[1][0] <= start - PRE_ROLL:
-            held.popleft()
+            if _packet_end(packet) > start - PRE_ROLL:
+                held.append(packet)
         yield _opus_chunk(list(held), start, end, channels)
 
 
+def _packet_end(packet):
+    time, content = packet
+    return time + packet_samples(content)
+
+
 def _opus_chunk(held, start, end, channels):
-    first, content = held[0][0], []
-    position = first
+    time, packet = held[0]
+    size = packet_samples(silent_packet(packet))
+    not_sent = max(0, time - (start - PRE_ROLL))  # of what is to start the decoder
+    first = position = time - math.ceil(not_sent / size) * size
+    content = []
     for time, packet in held:
         if time >= end:
             break
+        if not packet_samples(packet):  # malformed: as good as lost
+            continue
         filler = silent_packet(packet)
         size = packet_samples(filler)
         for _ in range(round((time - position) / size)):  # nothing was sent

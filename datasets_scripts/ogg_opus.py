@@ -12,6 +12,7 @@ Design choices:
 import ctypes
 import ctypes.util
 import functools
+import heapq
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ DTX_HANGOVER = 0.2  # seconds
 DTX_UPDATE_SECONDS = 0.02
 
 _PACKETS_PER_PAGE = 50
+_SEGMENTS_PER_PAGE = 255  # of at most 255 bytes (RFC 3533, section 6)
+_LONGEST_PACKET = 5_760  # samples of 48 kHz (RFC 6716, section 3.2.5)
 _MAX_PACKET = 1_275  # bytes of a frame (RFC 6716, section 3.2.1), and its TOC
 _APPLICATION_VOIP = 2048
 _SET_BITRATE, _SET_COMPLEXITY, _SET_DTX, _GET_LOOKAHEAD = 4002, 4010, 4016, 4027
@@ -135,8 +138,9 @@ def num_frames(packet: bytes) -> int:
 
 
 def packet_samples(packet: bytes) -> int:
-    """Samples (of 48 kHz) that a packet lasts."""
-    return num_frames(packet) * _frame_size(packet[0]) if packet else 0
+    """Samples (of 48 kHz) that a packet lasts, 0 if it is malformed."""
+    samples = num_frames(packet) * _frame_size(packet[0]) if packet else 0
+    return samples if samples <= _LONGEST_PACKET else 0
 
 
 def is_silent(packet: bytes) -> bool:
@@ -161,14 +165,14 @@ def ogg_file(*tracks: OpusTrack) -> bytes:
     """An Ogg-Opus file (RFC 7845); several tracks become several logical streams, page by page in the order of time.
 
     Raises:
-        ValueError: if there is no track, or one without packets.
+        ValueError: if there is no track, one without packets, or a packet longer than any of Opus.
     """
     if not tracks or not all(track.packets for track in tracks):
         raise ValueError("An Ogg-Opus file needs at least one track, and a packet in each.")
     heads = [_page([_opus_head(track)], 0, serial, 0, 2) for serial, track in enumerate(tracks)]
     tags = struct.pack("<8sI", b"OpusTags", 0) + struct.pack("<I", 0)
     comments = [_page([tags], 0, serial, 1, 0) for serial in range(len(tracks))]
-    pages = sorted(page for serial, track in enumerate(tracks) for page in _audio_pages(track, serial))
+    pages = heapq.merge(*(_audio_pages(track, serial) for serial, track in enumerate(tracks)))
     return b"".join([*heads, *comments, *(page for *_, page in pages)])
 
 
@@ -179,18 +183,30 @@ def _opus_head(track: OpusTrack) -> bytes:
 def _audio_pages(track: OpusTrack, serial: int) -> Iterator[tuple[int, int, bytes]]:
     """(granule position, serial, page), so that pages sort by time."""
     granule, end = 0, track.pre_skip + track.num_samples
-    for number, start in enumerate(range(0, len(track.packets), _PACKETS_PER_PAGE), start=2):
-        packets = track.packets[start : start + _PACKETS_PER_PAGE]
+    groups = list(_page_groups(track.packets))
+    for number, packets in enumerate(groups, start=2):
         granule += sum(map(packet_samples, packets))
-        is_last = start + _PACKETS_PER_PAGE >= len(track.packets)
+        is_last = number == len(groups) + 1
         granule = min(granule, end) if is_last else granule  # the end that a decoder trims to
         yield granule, serial, _page(packets, granule, serial, number, 4 if is_last else 0)
 
 
+def _page_groups(packets: Sequence[bytes]) -> Iterator[list[bytes]]:
+    group, segments = [], 0
+    for packet in packets:
+        needed = len(packet) // 255 + 1
+        if group and (len(group) == _PACKETS_PER_PAGE or segments + needed > _SEGMENTS_PER_PAGE):
+            yield group
+            group, segments = [], 0
+        group.append(packet)
+        segments += needed
+    yield group
+
+
 def _page(packets: Sequence[bytes], granule: int, serial: int, number: int, flags: int) -> bytes:
     lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
-    if len(lacing) > 255:
-        raise ValueError(f"{len(packets)} packets of {sum(map(len, packets))} bytes do not fit in an Ogg page.")
+    if len(lacing) > _SEGMENTS_PER_PAGE:
+        raise ValueError(f"A packet of {len(packets[0])} bytes does not fit in an Ogg page: Opus has none as long.")
     fields = ("<4sBBqIIIB", b"OggS", 0, flags, granule, serial, number)
     body = lacing + b"".join(packets)
     checksum = ogg_crc(struct.pack(*fields, 0, len(lacing)) + body)

@@ -14,13 +14,15 @@ from datasets_scripts.chunk import (
     ChunkStage,
     RecordingsArguments,
     cut_chunks,
+    cut_packets,
     find_chunks,
     list_recordings,
     run,
     write_recordings,
 )
 from datasets_scripts.ogg_opus import OpusTrack, encode_dtx, ogg_file
-from datasets_scripts.stages import WorkArguments, read_rows
+from datasets_scripts.speech_spans import Span
+from datasets_scripts.stages import Rejected, WorkArguments, read_rows
 from modeling_toxmtl.audio import load_audio
 
 
@@ -34,15 +36,23 @@ def recording(tmp_path_factory):
     return path
 
 
-def webm_without_silence(recording, path):
-    """The same packets in WebM, as a recorder stores what arrives: nothing during silence."""
+def webm_of_some(recording, path, is_kept):
+    """The packets that are kept in WebM, as a recorder stores what arrives."""
     with av.open(str(recording)) as source, av.open(str(path), "w", format="webm") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         for packet in source.demux(audio=0):
-            if packet.size > 2:
+            if packet.size and is_kept(packet):
                 packet.stream = stream
                 target.mux(packet)
     return path
+
+
+def webm_without_silence(recording, path):
+    return webm_of_some(recording, path, lambda packet: packet.size > 2)
+
+
+def rows_of(path):
+    return list(ChunkStage()([{"path": str(path), "speaker": "a", "source": "a", "split": ""}]))
 
 
 def test_boundaries_are_within_60_ms_and_no_speech_is_lost(recording):
@@ -93,6 +103,44 @@ def test_silence_that_was_not_sent_is_filled_in(recording, tmp_path):
     start = round(chunk.start * 16_000)
     loud = np.abs(whole[start : start + len(samples)]) > 0.05
     assert np.abs(samples[loud]).mean() > 5 * np.abs(samples[~loud]).mean()  # in its place
+
+
+@pytest.mark.parametrize("first_sent", [0.0, 0.98])  # seconds
+def test_where_nothing_was_sent_for_long_a_chunk_sounds_as_in_the_recording(first_sent):
+    """Push-to-talk: the sender is mute between 2.5 s and what is said at 4 s, without any update."""
+    track = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000)
+    whole = load_audio(ogg_file(track), 48_000)
+    packets = [(960 * index - track.pre_skip, packet) for index, packet in enumerate(track.packets)]
+    sent = [(time, packet) for time, packet in packets if first_sent <= time / 48_000 < 2.5 or time / 48_000 > 3.97]
+    for chunk, span in zip(cut_packets(sent, [Span(*span) for span in SPANS], 1), SPANS, strict=True):
+        samples, start = load_audio(chunk.audio, 48_000), round(chunk.start * 48_000)
+        assert (chunk.start, chunk.end) == span and len(samples) == round((span[1] - span[0]) * 48_000)
+        np.testing.assert_allclose(samples, whole[start : start + len(samples)], atol=1e-4)
+
+
+def test_push_to_talk_gives_the_chunks_that_were_sent(recording, tmp_path):
+    webm = webm_of_some(recording, tmp_path / "call.webm", lambda packet: packet.pts < 0 or 3.97 < packet.pts / 48_000 < 5.8)
+    (row,) = rows_of(webm)
+    assert row["start"] == pytest.approx(4.0, abs=0.06) and row["end"] == pytest.approx(5.5, abs=0.06)
+
+
+def test_a_malformed_packet_is_taken_for_a_lost_one(tmp_path):
+    track = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000)
+    packets = list(track.packets)
+    packets[80] = bytes([packets[80][0] | 3, 0, *packets[80][2:]])  # no frames
+    (tmp_path / "call.ogg").write_bytes(ogg_file(OpusTrack(packets, track.pre_skip, track.num_samples)))
+    rows = rows_of(tmp_path / "call.ogg")
+    assert len(rows) == len(SPANS)
+    for row in rows:
+        assert len(load_audio(row["audio"]["bytes"])) / 16_000 == pytest.approx(row["duration"], abs=1e-3)
+
+
+def test_what_fails_while_it_is_cut_is_quarantined(recording, monkeypatch):
+    def no_file(track):
+        raise ValueError("a packet that fits nowhere")
+
+    monkeypatch.setattr("datasets_scripts.chunk.ogg_file", no_file)
+    assert rows_of(recording) == [Rejected(str(recording), "unreadable: a packet that fits nowhere")]
 
 
 def test_other_codecs_are_cut_by_energy_and_lose_nothing(tmp_path):
@@ -147,6 +195,7 @@ FAULTS = {
     "truncated.wav": (lambda good: wav(speech_with_pauses(SPANS, 9.0))[:90_000], "truncated"),
     "mislabelled.ogg": (lambda good: wav(speech_with_pauses(SPANS, 9.0)), "mislabelled: named .ogg, but"),
     "picture.wav": (lambda good: picture(), "no audio stream"),
+    "chained.ogg": (lambda good: good + good, "out of order: after 9.00 s, its packets go back to 0.01 s"),
     "silence.ogg": (lambda good: dtx_file([], 2.0), "no speech in it"),
 }
 
@@ -172,15 +221,15 @@ def test_what_cannot_be_used_is_quarantined_and_the_rest_completes(recording, tm
 def test_each_track_is_a_speaker(tmp_path):
     tracks = [encode_dtx(speech_with_pauses([span], 4.0), 16_000, 24_000) for span in ((0.5, 1.5), (2.0, 3.0))]
     (tmp_path / "call.ogg").write_bytes(ogg_file(*tracks))
-    rows = list(ChunkStage()([{"path": str(tmp_path / "call.ogg"), "speaker": "call", "source": "call", "split": ""}]))
-    assert [(row["speaker"], row["track"]) for row in rows] == [("call#0", 0), ("call#1", 1)]
+    rows = rows_of(tmp_path / "call.ogg")
+    assert [(row["speaker"], row["track"]) for row in rows] == [("a#0", 0), ("a#1", 1)]
     assert [row["start"] for row in rows] == [pytest.approx(0.5, abs=0.06), pytest.approx(2.0, abs=0.06)]
 
 
 def test_the_end_of_the_recording_ends_the_last_chunk(tmp_path):
     track = encode_dtx(speech_with_pauses([(0.5, 2.0)], 2.0), 16_000, 24_000)
     (tmp_path / "a.ogg").write_bytes(ogg_file(OpusTrack(track.packets, track.pre_skip, track.num_samples)))
-    (row,) = ChunkStage()([{"path": str(tmp_path / "a.ogg"), "speaker": "a", "source": "a", "split": ""}])
+    (row,) = rows_of(tmp_path / "a.ogg")
     assert len(load_audio(row["audio"]["bytes"])) / 16_000 == pytest.approx(row["duration"], abs=1e-3)
     assert row["end"] == pytest.approx(2.0, abs=0.02)
 

@@ -50,6 +50,25 @@ def test_packets_come_back_as_they_went_in(track):
     assert sum(map(packet_samples, packets)) >= track.pre_skip + track.num_samples
 
 
+@pytest.mark.parametrize(
+    ("packet", "count"),
+    [
+        (bytes([3 << 3]) + bytes(1439), 60),  # 60 ms of 192 kbit/s
+        (bytes([19 << 3 | 3, 6]) + bytes(7650), 9),  # 120 ms of 510 kbit/s, the most of RFC 6716
+        (bytes([16 << 3 | 3, 48]) + bytes(61_200), 3),  # 48 frames of 1275 bytes
+    ],
+)
+def test_packets_of_any_size_come_back(packet, count):
+    with av.open(io.BytesIO(ogg_file(OpusTrack([packet] * count, 0, 48_000)))) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    assert packets == [packet] * count
+
+
+def test_a_packet_longer_than_any_of_opus_is_refused(track):
+    with pytest.raises(ValueError, match="A packet of 65025 bytes does not fit in an Ogg page"):
+        ogg_file(OpusTrack([*track.packets, bytes(65_025)], 0, 48_000))
+
+
 def test_two_tracks_are_two_streams(track):
     other = OpusTrack(track.packets[:100], track.pre_skip, 50_000)
     with av.open(io.BytesIO(ogg_file(track, other))) as container:
@@ -89,6 +108,7 @@ def test_checksum_is_that_of_the_definition(data):
         (bytes([16 << 3, 9, 9]), 1, 120, False),  # CELT, 2.5 ms
         (b"", 0, 0, True),
         (bytes([3]), 0, 0, True),  # the number of frames is missing
+        (bytes([3 << 3 | 3, 3, *bytes(9)]), 3, 0, False),  # 180 ms, longer than allowed
     ],
 )
 def test_what_a_packet_says_of_itself(packet, frames, samples, silent):
