@@ -4,8 +4,8 @@
     python -m datasets_scripts.transcribe --transcripts words.jsonl --work_dir work
 
 Any CTC or Whisper model of transformers, faster-whisper (`--asr_model faster-whisper:small`, extra `faster-whisper`),
-or transcripts that exist already. Chunks in which no word is recognised go to the quarantine list: nobody knows what
-is in them.
+or transcripts that exist already. Chunks that cannot be decoded, or in which no word is recognised, go to the
+quarantine list: nobody knows what is in them.
 
 Design choices:
 - Batches never reach beyond a shard, so a shard's rows do not depend on who makes it and after which others.
@@ -322,13 +322,18 @@ class TranscribeStage:
         for group in batched(rows, ROWS_AT_ONCE):
             heard = [self._given.look_up(row) for row in group] if self.transcripts else self._hear(group)
             for row, transcription in zip(group, heard, strict=True):
-                yield self._row(row, transcription)
+                yield transcription if isinstance(transcription, Rejected) else self._row(row, transcription)
 
     def _hear(self, rows):
         """Clips of about the same length at once: what pads the shorter ones is computed for nothing."""
-        clips = [load_audio(row["audio"]["bytes"]) for row in rows]
-        heard: list[Transcription | None] = [None] * len(clips)
-        by_length = sorted(range(len(clips)), key=lambda index: len(clips[index]))
+        heard: list[Transcription | Rejected | None] = [None] * len(rows)
+        clips = {}
+        for index, row in enumerate(rows):
+            try:
+                clips[index] = load_audio(row["audio"]["bytes"])
+            except ValueError as error:
+                heard[index] = Rejected(row["id"], f"{row['source_path']}, from {row['start']:.2f} s: {error}")
+        by_length = sorted(clips, key=lambda index: len(clips[index]))
         for batch in batched(by_length, self.asr_batch_size):
             for index, transcription in zip(batch, self._recognizer([clips[i] for i in batch]), strict=True):
                 heard[index] = transcription

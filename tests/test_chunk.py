@@ -119,8 +119,10 @@ def test_where_nothing_was_sent_for_long_a_chunk_sounds_as_in_the_recording(firs
 
 
 def test_push_to_talk_gives_the_chunks_that_were_sent(recording, tmp_path):
-    webm = webm_of_some(recording, tmp_path / "call.webm", lambda packet: packet.pts < 0 or 3.97 < packet.pts / 48_000 < 5.8)
-    (row,) = rows_of(webm)
+    def is_sent(packet):
+        return packet.pts < 0 or 3.97 < packet.pts / 48_000 < 5.8
+
+    (row,) = rows_of(webm_of_some(recording, tmp_path / "call.webm", is_sent))
     assert row["start"] == pytest.approx(4.0, abs=0.06) and row["end"] == pytest.approx(5.5, abs=0.06)
 
 

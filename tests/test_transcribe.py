@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import RATE, tone
+from helpers import RATE, tone, wav
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -68,6 +68,15 @@ def test_whisper_hears_clips_at_once_as_one_by_one(whisper):
         assert heard.confidence == pytest.approx(alone.confidence, rel=1e-3) and 0 < heard.confidence < 1
         assert heard.language == alone.language and heard.language in ("en", "es")
         assert all(0 <= word.start <= word.end <= len(clip) / RATE for word in heard.words)
+
+
+def test_a_chunk_that_cannot_be_decoded_is_rejected_and_the_others_are_heard(whisper):
+    audio = {"good": wav(CLIPS[0]), "bad": b"OggS and nothing else"}
+    place = {"source_path": "raw/call.ogg", "start": 2.5}
+    rows = [{"id": id, "audio": {"bytes": audio[id]}, **place} for id in ("bad", "good")]
+    rejected, heard = TranscribeStage(whisper)(rows)
+    assert rejected.id == "bad" and rejected.reason.startswith("raw/call.ogg, from 2.50 s: <21 bytes> cannot be read")
+    assert heard["id"] == "good" and heard["words"]
 
 
 def test_whisper_is_told_the_language(whisper):
