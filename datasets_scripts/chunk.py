@@ -13,6 +13,7 @@ tracks of more than two channels, which can hold more than one speaker.
 import io
 import math
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -86,6 +87,8 @@ RECORDINGS = Features(
 OPUS_PADDING = 0.02  # seconds around a chunk: a packet
 ENERGY_PADDING = 0.1  # seconds: soft beginnings and ends are under the threshold
 TRUNCATION = 0.5  # seconds that a file may lack of what it declares
+ESTIMATED = ("aac", "mp3")  # formats whose duration FFmpeg guesses from the bit rate
+STREAMED_WAV = 0x7FFF0000  # bytes; a size from here on was written without knowing the end
 OGG_TAIL = 65_307  # bytes, the longest page (RFC 3533)
 AUDIO_ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
@@ -203,6 +206,8 @@ def check_file(path: str) -> None:
             raise Unusable("truncated: its last Ogg page is not whole, or not the last of its stream")
         if container.format.name == "wav" and _wav_lacks_bytes(path):
             raise Unusable("truncated: it has fewer samples than its header says")
+        if container.format.name == "mp3" and _mp3_lacks_bytes(path):
+            raise Unusable("truncated: it has fewer bytes than its header says")
 
 
 def _ends_with_a_page(path):
@@ -223,10 +228,26 @@ def _wav_lacks_bytes(path):
         while len(head := file.read(8)) == 8:
             size = int.from_bytes(head[4:], "little")
             if head[:4] == b"data":
-                is_stream = size == 0xFFFFFFFF  # written without knowing the end
+                is_stream = size >= STREAMED_WAV
                 return not is_stream and file.tell() + size > os.path.getsize(path)
             file.seek(size + size % 2, os.SEEK_CUR)
     return False
+
+
+def _mp3_lacks_bytes(path):
+    """By the header of encoders that vary the bit rate; other files do not say how long they are."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        start = 0
+        if head.startswith(b"ID3"):  # tags before the audio; seven bits of each byte of their size count
+            start = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
+        file.seek(start)
+        header = re.search(rb"(?:Xing|Info)\0\0\0(.)(.{8})", file.read(200), re.DOTALL)
+    if header is None or not header[1][0] & 2:
+        return False
+    offset = 4 * (header[1][0] & 1)  # the number of frames, if given, is before that of bytes
+    size = int.from_bytes(header[2][offset : offset + 4], "big")
+    return start + size > os.path.getsize(path)
 
 
 def count_tracks(path: str) -> int:
@@ -259,9 +280,18 @@ def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
         yield from plan_chunks(speech, settings.max_seconds, settings.max_pause, padding)
         if measured.end is None:
             raise Unusable("zero length: no audio in it")
-        declared = (container.duration or 0) / av.time_base
-        if measured.end < declared - TRUNCATION and len(container.streams.audio) == 1:
+        declared = _declared_seconds(container, stream)
+        if measured.end < declared - TRUNCATION:
             raise Unusable(f"truncated: it declares {declared:.2f} s and holds {measured.end:.2f} s")
+
+
+def _declared_seconds(container, stream):
+    """How long a track is by what its file says, 0 where it does not say so."""
+    if container.format.name in ESTIMATED:
+        return 0.0
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return 0.0 if len(container.streams) > 1 else (container.duration or 0) / av.time_base
 
 
 class _Measured:

@@ -15,6 +15,7 @@ from datasets_scripts.chunk import (
     RecordingsArguments,
     cut_chunks,
     cut_packets,
+    encode_flac,
     find_chunks,
     list_recordings,
     run,
@@ -23,7 +24,7 @@ from datasets_scripts.chunk import (
 from datasets_scripts.ogg_opus import OpusTrack, encode_dtx, ogg_file
 from datasets_scripts.speech_spans import Span
 from datasets_scripts.stages import Rejected, WorkArguments, read_rows
-from modeling_toxmtl.audio import load_audio
+from modeling_toxmtl.audio import load_audio, resample
 
 
 SPANS = [(1.0, 2.2), (4.0, 5.5), (6.6, 7.0)]
@@ -195,6 +196,7 @@ FAULTS = {
     "channels.wav": (lambda good: eight_channels(), "8 channels"),
     "truncated.ogg": (lambda good: good[: len(good) // 2], "truncated"),
     "truncated.wav": (lambda good: wav(speech_with_pauses(SPANS, 9.0))[:90_000], "truncated"),
+    "truncated.flac": (lambda good: encode_flac(speech_with_pauses(SPANS, 9.0))[:40_000], "unreadable: Inv"),
     "mislabelled.ogg": (lambda good: wav(speech_with_pauses(SPANS, 9.0)), "mislabelled: named .ogg, but"),
     "picture.wav": (lambda good: picture(), "no audio stream"),
     "chained.ogg": (lambda good: good + good, "out of order: after 9.00 s, its packets go back to 0.01 s"),
@@ -218,6 +220,81 @@ def test_what_cannot_be_used_is_quarantined_and_the_rest_completes(recording, tm
     assert set(reasons) == set(FAULTS)
     for name, (_, reason) in FAULTS.items():
         assert reason in reasons[name], reasons[name]
+
+
+def streamed_wav(size):
+    """A WAV file that was piped: its size was not known when the header was written."""
+    content = bytearray(wav(speech_with_pauses(SPANS, 9.0)))
+    content[40:44] = size.to_bytes(4, "little")
+    return bytes(content)
+
+
+def encoded(format, codec, sampling_rate, **options):
+    """Half a minute of silence and half a minute of speech: early packets say little of the later ones' bit rate."""
+    samples = resample(speech_with_pauses([(30.0, 59.0)], 60.0), 16_000, sampling_rate)
+    file = io.BytesIO()
+    with av.open(file, "w", format=format, options=options) as container:
+        stream = container.add_stream(codec, rate=sampling_rate, options={"flags": "+qscale", "global_quality": "472"})
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = sampling_rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return file.getvalue()
+
+
+def with_longer_video(recording, path):
+    with av.open(str(recording)) as source, av.open(str(path), "w", format="matroska") as target:
+        sound = target.add_stream_from_template(source.streams.audio[0])
+        pictures = target.add_stream("mpeg4", rate=1)
+        pictures.width = pictures.height = 32
+        pictures.pix_fmt = "yuv420p"
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = sound
+                target.mux(packet)
+        for second in range(20):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts = second
+            target.mux(pictures.encode(frame))
+        target.mux(pictures.encode(None))
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0xFFFFFFFF])
+def test_a_wav_file_of_unknown_size_is_not_truncated(tmp_path, size):
+    (tmp_path / "a.wav").write_bytes(streamed_wav(size))
+    assert [row["source_path"] for row in rows_of(tmp_path / "a.wav")] == [str(tmp_path / "a.wav")] * 3
+
+
+def test_a_duration_that_is_guessed_is_not_believed(tmp_path):
+    """FFmpeg guesses that of raw AAC, and of MP3 of a varying bit rate, from the first packets."""
+    files = {"a.aac": encoded("adts", "aac", 44_100), "a.mp3": encoded("mp3", "libmp3lame", 44_100, write_xing="0")}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with av.open(str(tmp_path / name)) as container:
+            assert container.duration / av.time_base > 61.0
+        assert all(row["end"] > 30.0 for row in rows_of(tmp_path / name))
+
+
+def test_an_mp3_file_with_a_header_is_whole_or_truncated(tmp_path):
+    content = encoded("mp3", "libmp3lame", 44_100)
+    (tmp_path / "a.mp3").write_bytes(content)
+    assert rows_of(tmp_path / "a.mp3")[-1]["end"] == pytest.approx(59.0, abs=0.2)
+    (tmp_path / "a.mp3").write_bytes(content[:-1000])
+    (rejected,) = rows_of(tmp_path / "a.mp3")
+    assert rejected.reason == "truncated: it has fewer bytes than its header says"
+
+
+def test_a_video_longer_than_the_sound_truncates_nothing(recording, tmp_path):
+    with_longer_video(recording, tmp_path / "a.mkv")
+    assert len(rows_of(tmp_path / "a.mkv")) == 3
+
+
+def test_a_webm_file_without_its_end_is_truncated(recording, tmp_path):
+    content = webm_of_some(recording, tmp_path / "a.webm", lambda packet: True).read_bytes()
+    (tmp_path / "a.webm").write_bytes(content[: len(content) // 2])
+    (rejected,) = rows_of(tmp_path / "a.webm")
+    assert rejected.reason.startswith("truncated: it declares 9.0")
 
 
 def test_each_track_is_a_speaker(tmp_path):
