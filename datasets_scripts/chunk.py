@@ -103,8 +103,8 @@ class RecordingsArguments:
 
     recordings: str = field(
         metadata={
-            "help": "Folder of audio files, or a table (.csv, .jsonl) with the columns `path` (relative to the table) "
-            "and, where known, `speaker`, `source` (what must stay in one split, such as a session) and `split`."
+            "help": "Folder of audio files, or a table (.csv, .tsv, .jsonl) with the columns `path` (relative to the "
+            "table) and, where known, `speaker`, `source` (what must stay in one split, such as a session), `split`."
         }
     )
     files_per_shard: int = field(default=16, metadata={"help": "Files that are one unit of work, on average."})
@@ -193,7 +193,10 @@ def _reason(error):
 
 
 def check_file(path: str) -> None:
-    """Raises Unusable for files that are empty, or whose content is not what their name says or ends too early."""
+    """Raises Unusable for files that are missing or empty, or whose content is not what their name says or ends too
+    early."""
+    if not os.path.exists(path):
+        raise Unusable("no such file: a wrong path, a dangling link, or a name that is not in UTF-8")
     if not os.path.getsize(path):
         raise Unusable("empty file")
     with av.open(path) as container:
@@ -421,37 +424,60 @@ def encode_flac(samples: np.ndarray) -> bytes:
 
 
 def list_recordings(path: str) -> list[dict]:
-    """Rows of `RECORDINGS` for a folder or a table.
+    """Rows of `RECORDINGS` for a folder, whose links are followed, or a table.
 
     Raises:
         FileNotFoundError: if there is none; the message names it.
-        ValueError: if the table lacks `path`.
+        ValueError: if it has no recordings, or a row lacks `path`.
     """
     location = Path(path)
     if location.is_dir():
-        files = sorted(file for file in location.rglob("*") if file.is_file() and not file.name.startswith("."))
-        rows = [{"path": str(file.relative_to(location))} for file in files]
-        root = location
-    elif location.suffix in (".csv", ".jsonl") and location.is_file():
-        rows, root = read_table(location), location.parent
+        rows, root = [{"path": str(file.relative_to(location))} for file in sorted(_files(location))], location
+    elif location.suffix in (".csv", ".tsv", ".jsonl") and location.is_file():
+        rows, root = read_table(location, required=["path"]), location.parent
     else:
-        raise FileNotFoundError(f"--recordings: {path} is no folder and no .csv or .jsonl file.")
-    if not rows or not all(row.get("path") for row in rows):
-        raise ValueError(f"--recordings: {path} has no rows, or a row without `path`.")
+        raise FileNotFoundError(f"--recordings: {path} is no folder and no .csv, .tsv or .jsonl file.")
+    if not rows:
+        raise ValueError(f"--recordings: {path} has no recordings.")
     return [_recording(root, row) for row in rows]
 
 
+def _files(folder):
+    """The files and dangling links in a folder; the folders in it are entered once, though links may form a circle."""
+    entered = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()  # which of two ways to a folder is taken does not depend on the file system
+        for name in folders.copy():
+            if (target := os.path.realpath(os.path.join(parent, name))) in entered:
+                folders.remove(name)
+            entered.add(target)
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        yield from (file for file in files if file.is_file() or not file.exists())
+
+
 def _recording(root, row):
-    file = root / row["path"]
+    name = str(row["path"])
+    file = root / name
     status = file.stat() if file.is_file() else None
-    return {
+    text = {
         "path": str(file),
+        "speaker": _text(row.get("speaker")) or name,  # unknown: nobody else, for all we know
+        "source": _text(row.get("source")) or name,
+        "split": _text(row.get("split")),
+    }
+    return {column: _in_utf8(value) for column, value in text.items()} | {
         "bytes": status.st_size if status else 0,
         "modified": status.st_mtime_ns if status else 0,
-        "speaker": row.get("speaker") or row["path"],  # unknown: nobody else, for all we know
-        "source": row.get("source") or row["path"],
-        "split": row.get("split") or "",
     }
+
+
+def _text(value):
+    return "" if value is None else str(value)
+
+
+def _in_utf8(name):
+    """What of a file's name is not UTF-8 is written as an escape, under which there is no file."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def write_recordings(args: RecordingsArguments, work_dir: str) -> list[Shard]:

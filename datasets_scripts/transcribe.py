@@ -31,6 +31,7 @@ from transformers import (
     HfArgumentParser,
     pipeline,
 )
+from transformers.utils import logging
 
 from datasets_scripts.chunk import ChunkStage
 from datasets_scripts.stages import (
@@ -42,12 +43,15 @@ from datasets_scripts.stages import (
     file_hash,
     model_version,
     read_manifest,
+    read_rows,
     run_stage,
 )
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data import read_table
 from modeling_toxmtl.decoding_toxmtl import GreedyDecoder
 
+
+logger = logging.get_logger(__name__)
 
 FASTER_WHISPER = "faster-whisper:"
 SENTENCE_ENDS = (".", "!", "?")
@@ -199,18 +203,40 @@ class GivenTranscripts:
     """Transcripts that exist already, by recording.
 
     Args:
-        path: table (.csv, .jsonl) with a line per utterance or word: `path` of the recording, relative to the table,
-            `track` (default 0), `start` and `end` in seconds, `text`, and `language` if known.
+        path: table (.csv, .tsv, .jsonl) with a line per utterance or word: `path` of the recording, relative to the
+            table, `track` (default 0), `start` and `end` in seconds, `text`, and `language` if known.
+
+    Raises:
+        ValueError: if a row lacks a value, or its numbers are none; the message names file and row.
     """
 
     def __init__(self, path: str):
+        self.path = path
         self._words: dict[tuple[str, int], list[Word]] = {}
         self._languages: dict[str, str] = {}
-        for row in read_table(Path(path), required=["path", "start", "end"]):
-            recording = os.path.abspath(Path(path).parent / row["path"])
-            words = spread_words(row.get("text") or "", float(row["start"]), float(row["end"]))
-            self._words.setdefault((recording, int(row.get("track") or 0)), []).extend(words)
+        for number, row in enumerate(read_table(Path(path), required=["path", "start", "end"]), start=1):
+            recording = os.path.abspath(Path(path).parent / str(row["path"]))
+            try:
+                track, start, end = int(row.get("track") or 0), float(row["start"]), float(row["end"])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, row {number}: `track`, `start` or `end` is no number ({error}).") from error
+            words = spread_words(str(row.get("text") or ""), start, end)
+            self._words.setdefault((recording, track), []).extend(words)
             self._languages[recording] = row.get("language") or ""
+
+    def check_recordings(self, chunks: Manifest) -> None:
+        """Warns of transcripts whose recording the chunk stage has not met; ValueError if that is so for all."""
+        met = {row["source_path"] for shard in chunks.shards for row in read_rows(shard.path, ["source_path"])}
+        met |= {rejected.id for rejected in chunks.rejected}
+        if not (unknown := sorted(self._languages.keys() - set(map(os.path.abspath, met)))):
+            return
+        message = (
+            f"--transcripts {self.path}: {len(unknown)} of its {len(self._languages)} recordings were not chunked, "
+            f"such as {unknown[0]}; a `path` is relative to the table."
+        )
+        if len(unknown) == len(self._languages):
+            raise ValueError(message)
+        logger.warning(message)
 
     def look_up(self, row: dict) -> Transcription:
         """The words whose middle is in the chunk `row`, in the time of the chunk."""
@@ -363,7 +389,10 @@ class TranscribeStage:
 
 def run(stage: TranscribeStage, work: WorkArguments) -> Manifest:
     """Runs the stage; returns what it made."""
-    return run_stage(stage, read_manifest(work.work_dir, "chunk").shards, work)
+    chunks = read_manifest(work.work_dir, "chunk")
+    if stage.transcripts:
+        stage._given.check_recordings(chunks)
+    return run_stage(stage, chunks.shards, work)
 
 
 def main(stage: TranscribeStage, work: WorkArguments) -> None:

@@ -1,7 +1,9 @@
 import io
 import json
+import os
 import tracemalloc
 import wave
+from pathlib import Path
 
 import av
 import numpy as np
@@ -323,8 +325,43 @@ def test_recordings_come_from_a_table(tmp_path, recording):
         with pytest.raises(FileNotFoundError, match="--recordings"):
             list_recordings(str(tmp_path / missing))
     (tmp_path / "empty.csv").write_text("speaker\nann\n")
-    with pytest.raises(ValueError, match="without `path`"):
+    with pytest.raises(ValueError, match="empty.csv, line 2: no 'path'"):
         list_recordings(str(tmp_path / "empty.csv"))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="no recordings"):
+        list_recordings(str(tmp_path / "none"))
+
+
+def test_numbers_of_a_table_are_names(tmp_path):
+    (tmp_path / "calls.jsonl").write_text('{"path": 7, "speaker": 0, "source": 1}\n')
+    (row,) = list_recordings(str(tmp_path / "calls.jsonl"))
+    assert (row["path"], row["speaker"], row["source"]) == (str(tmp_path / "7"), "0", "1")
+
+
+def test_links_of_a_folder_are_followed_once(tmp_path, recording):
+    for folder in ("raw/a", "raw/b", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "call.ogg").write_bytes(recording.read_bytes())
+    (tmp_path / "raw" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "raw" / "a" / "b").symlink_to(tmp_path / "raw" / "b")  # a circle
+    (tmp_path / "raw" / "b" / "a").symlink_to(tmp_path / "raw" / "a")
+    paths = [row["path"] for row in list_recordings(str(tmp_path / "raw"))]
+    assert paths == [str(tmp_path / "raw" / folder / "call.ogg") for folder in ("a", "b", "linked")]
+
+
+def test_files_that_cannot_be_named_or_followed_are_quarantined(tmp_path, recording):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "call.ogg").write_bytes(recording.read_bytes())
+    (folder / "dangling.ogg").symlink_to(tmp_path / "nothing.ogg")
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xe9t\xe9.ogg")).write_bytes(recording.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    manifest = run(RecordingsArguments(str(folder)), ChunkStage(), WorkArguments(str(tmp_path / "work"), num_proc=1))
+    assert manifest.num_rows == len(SPANS)
+    assert [Path(rejected.id).name for rejected in manifest.rejected] == ["dangling.ogg", r"\udce9t\udce9.ogg"]
+    assert all("dangling link, or a name that is not in UTF-8" in rejected.reason for rejected in manifest.rejected)
 
 
 def test_an_added_recording_changes_only_the_shard_it_comes_into(tmp_path):

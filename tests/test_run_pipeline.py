@@ -255,6 +255,27 @@ def test_given_transcripts_go_to_the_chunk_in_which_they_are_said(tmp_path):
     assert given.look_up({**row, "track": 2}).words == []
 
 
+@pytest.mark.parametrize("row", ["a.ogg,0,1,soon", "a.ogg,first,1,2"])
+def test_given_times_that_are_no_numbers_are_named(tmp_path, row):
+    (tmp_path / "transcripts.csv").write_text(f"path,track,start,end\na.ogg,0,1,2\n{row}\n")
+    with pytest.raises(ValueError, match="transcripts.csv, row 2: `track`, `start` or `end` is no number"):
+        GivenTranscripts(str(tmp_path / "transcripts.csv"))
+
+
+def test_transcripts_without_a_recording_are_named(made, tmp_path, caplog):
+    lines = (made / "transcripts.jsonl").read_text()
+    stray = '{"path": "raw/other.ogg", "start": 1, "end": 2, "text": "hello"}\n'
+    table, chunks = made / "more.jsonl", read_manifest(made / "work", "chunk")
+    table.write_text(lines + stray)
+    with caplog.at_level("WARNING", logger="datasets_scripts.transcribe"):
+        GivenTranscripts(str(table)).check_recordings(chunks)
+    assert "1 of its 7 recordings were not chunked, such as" in caplog.text and "raw/other.ogg" in caplog.text
+    (tmp_path / "moved.jsonl").write_text(lines)
+    work = WorkArguments(str(made / "work"), num_proc=1)
+    with pytest.raises(ValueError, match="6 of its 6 recordings .* is relative to the table"):
+        transcribe.run(TranscribeStage(transcripts=str(tmp_path / "moved.jsonl")), work)
+
+
 # label
 
 
