@@ -17,7 +17,7 @@ from datasets_scripts.label import KeywordArguments, LabelStage
 from datasets_scripts.review import read_corrections
 from datasets_scripts.schema import TRACED_FEATURES
 from datasets_scripts.stages import Manifest, Rejected, WorkArguments, read_manifest, run_stage
-from modeling_toxmtl.keywords import KeywordList, normalize_text
+from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
@@ -39,7 +39,7 @@ class AnnotateArguments:
 def find_keywords(words: list[dict], keywords: KeywordList) -> tuple[list[dict], list[int]]:
     """Keywords with the times of their first and last word and the mean of their scores, and the positions in `words`
     that they take up. `words` have `word`, `start`, `end` and `score`."""
-    pieces = [(piece, index) for index, word in enumerate(words) for piece in normalize_text(word["word"])]
+    pieces = [(piece, index) for index, word in enumerate(words) for piece in keywords.tokens(word["word"])]
     found, positions = [], []
     for match in keywords.find([piece for piece, _ in pieces]):
         indices = sorted({index for _, index in pieces[match.start : match.end]})

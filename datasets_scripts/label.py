@@ -5,7 +5,7 @@
 
 The members of the ensemble, each of which gives every label a score in [0, 1]:
 
-- `keywords`: the keyword list; a keyword or phrase gives its labels 1;
+- `keywords`: the keyword list; a keyword or phrase, disguised ones too (`sh1t`), gives its labels 1;
 - `rules`: a JSON file of regular expressions by label, `{"Bullying": ["uninstall the game"]}`, matched against the
   normalised words (lower case, no punctuation);
 - `classifier`: a text classifier of transformers, heard phrase by phrase; a label gets the best phrase's score. A JSON
@@ -108,7 +108,7 @@ class KeywordFilter:
         return np.stack([self._score(row["transcript"]) for row in rows])
 
     def _score(self, text):
-        found = {match.keyword for match in self.keywords.find(normalize_text(text))}
+        found = {match.keyword for match in self.keywords.find(self.keywords.tokens(text))}
         labels = {label for keyword in found for label in self.keywords.labels_of(keyword)}
         return np.array([float(label in labels) for label in VIOLATIONS])
 

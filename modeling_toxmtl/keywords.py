@@ -296,17 +296,22 @@ class KeywordList:
 
         Substituting a target changes nothing, unless two keywords side by side happen to spell a third.
         """
-        tokens = []
-        for raw in _raw_tokens(transcript):
-            tokens += [raw] if self._readings(raw) else _plain_words(raw)
+        tokens = self.tokens(transcript)
         words, position = [], 0
         for match in self.find(tokens):
             words += [self.filler] * (match.start - position) + match.keyword.split()
             position = match.end
         return " ".join(words + [self.filler] * (len(tokens) - position))
 
+    def tokens(self, text: str) -> list[str]:
+        """The words of `text` as `normalize_text` gives them, but for disguised spellings, which stay as they are."""
+        tokens = []
+        for raw in _raw_tokens(text):
+            tokens += [raw] if self._readings(raw) else _plain_words(raw)
+        return tokens
+
     def find(self, words: Sequence[str]) -> list[KeywordMatch]:
-        """The keywords in a sequence of lower-case words, without overlaps: leftmost first, then longest."""
+        """The keywords in a sequence of words, such as `tokens`, without overlaps: leftmost first, then longest."""
         readings = [self._readings(word) for word in words]
         matches, start = [], 0
         while start < len(readings):

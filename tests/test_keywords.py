@@ -248,6 +248,20 @@ def test_find_agrees_with_substitute(default):
     assert target == ["well", "shut up", "you", "damn", "motherfucker", "it", "is", "a", "pipe bomb"]
 
 
+@pytest.mark.parametrize(
+    "text", [*TEXTS, "you f*cking idi0t, $HUT uuuup", "sh1t mp3 c10wn", "*sh!t* a b***h and s**t", "damn 5h17 42"]
+)
+def test_find_in_tokens_agrees_with_substitute_on_disguises(default, text):
+    tokens = default.tokens(text)
+    matches = default.find(tokens)
+    covered = {index for match in matches for index in range(match.start, match.end)}
+    target = [FILLER_WORD if index not in covered else "" for index in range(len(tokens))]
+    for match in matches:
+        target[match.start] = match.keyword
+    assert " ".join(filter(None, target)) == default.substitute(text)
+    assert matches and all(normalize_text(token) == [token] for i, token in enumerate(tokens) if i not in covered)
+
+
 # --- looking up and editing
 
 

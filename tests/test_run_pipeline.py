@@ -300,6 +300,13 @@ def test_members_are_combined(combination, scores, given):
     assert is_given[0].tolist() == given
 
 
+def test_disguised_keywords_give_their_labels():
+    stage = LabelStage(LabelArguments(), KeywordArguments())
+    texts = ["sh1t game", "you f*cking idi0t", "$HUT uuuup", "an mp3 of 1001 nights"]
+    labels = [row["labels"] for row in stage(row_of(text) for text in texts)]
+    assert labels == [["Profanity"], ["Profanity", "Bullying"], ["Bullying"], ["NoViolation"]]
+
+
 def test_rules_match_whole_words_of_the_normalised_text():
     rules = RuleFilter({"Bullying": ["uninstall the game", "(nobody|no one) likes you"]})
     texts = ["Uninstall the game!", "No one, likes you.", "reuninstall the games"]
@@ -389,6 +396,15 @@ def test_keywords_are_found_with_their_times():
         {"keyword": "idiot", "start": 4.0, "end": 5.0, "score": 0.5},
     ]
     assert positions == [1, 2, 4]
+
+
+def test_disguised_keywords_are_found_and_become_the_filler():
+    found, positions = find_keywords(said("oh $HUT uuuup, you sh1t!"), KeywordList.default())
+    assert [(item["keyword"], item["start"]) for item in found] == [("shut up", 1.0), ("shit", 4.0)]
+    assert positions == [1, 2, 4]
+    rows = [{"id": "a", "transcript": "that sh1t game", "words": said("that sh1t game"), "labels": ["NoViolation"]}]
+    (row,) = AnnotateStage(AnnotateArguments(), KeywordArguments())(rows)
+    assert row["transcript"] == "that good game"
 
 
 def test_keywords_of_chunks_without_violation_become_the_filler_unless_asked():
