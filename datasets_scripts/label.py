@@ -56,7 +56,14 @@ class KeywordArguments:
     )
 
     def load(self) -> KeywordList:
-        return KeywordList.from_file(self.keywords) if self.keywords else KeywordList.default()
+        """The list. Raises ValueError if a keyword has a label that the data set has not."""
+        if not self.keywords:
+            return KeywordList.default()
+        keywords = KeywordList.from_file(self.keywords)
+        for entry in keywords:
+            if unknown := sorted(set(entry.labels) - set(LABELS)):
+                raise ValueError(f"{self.keywords}: {entry.keyword!r} has the labels {unknown}: choose from {LABELS}.")
+        return keywords
 
 
 @dataclass
@@ -83,6 +90,10 @@ class LabelArguments:
         },
     )
     threshold: float = field(default=0.5, metadata={"help": "Labels with at least this score are given."})
+
+    def __post_init__(self):
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"--threshold is {self.threshold}: give a score above 0, and at most 1.")
 
 
 class TextFilter(Protocol):
@@ -117,7 +128,7 @@ class RuleFilter:
     """Labels of the regular expressions that match.
 
     Raises:
-        ValueError: for an unknown label, or an expression that is none; the message names both.
+        ValueError: for an unknown label, or what is no list of expressions; the message names both.
     """
 
     name = "rules"
@@ -127,6 +138,8 @@ class RuleFilter:
         for label, expressions in rules.items():
             if label not in VIOLATIONS:
                 raise ValueError(f"--rules: unknown label {label!r}: choose from {VIOLATIONS}.")
+            if not isinstance(expressions, list) or not all(isinstance(each, str) for each in expressions):
+                raise ValueError(f'--rules: {label}: {expressions!r} is no list of texts: write ["..."].')
             self.rules[label] = [_compiled(label, expression) for expression in expressions]
         self.knows = tuple(label for label in VIOLATIONS if label in self.rules)
 

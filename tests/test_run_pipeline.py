@@ -39,7 +39,7 @@ from datasets_scripts.transcribe import (
     split_phrases,
     spread_words,
 )
-from modeling_toxmtl.keywords import KeywordList
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.labels import LABELS
 from run_mtl import main as run_mtl
 from run_mtl import parse_arguments
@@ -315,10 +315,31 @@ def test_rules_match_whole_words_of_the_normalised_text():
     assert rules.knows == ("Bullying",)
 
 
-@pytest.mark.parametrize(("rules", "message"), [({"Rude": ["x"]}, "'Rude'"), ({"Other": ["(x"]}, r"Other: '\(x'")])
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"Rude": ["x"]}, "'Rude'"),
+        ({"Other": ["(x"]}, r"Other: '\(x'"),
+        ({"Bullying": "uninstall the game"}, "Bullying: 'uninstall the game' is no list"),
+        ({"Bullying": [1]}, r"Bullying: \[1\] is no list"),
+    ],
+)
 def test_rules_with_faults_are_named(rules, message):
     with pytest.raises(ValueError, match=message):
         RuleFilter(rules)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 50.0, float("nan")])
+def test_thresholds_that_no_score_reaches_or_all_do_are_refused(threshold):
+    with pytest.raises(ValueError, match=f"--threshold is {threshold}"):
+        LabelArguments(threshold=threshold)
+
+
+def test_a_keyword_list_with_other_labels_is_refused(tmp_path):
+    path = tmp_path / "list.json"
+    KeywordList([KeywordEntry("damn", ("Profanity", "Bulling"))]).save(path)
+    with pytest.raises(ValueError, match=r"list.json: 'damn' has the labels \['Bulling'\]: choose from"):
+        KeywordArguments(str(path)).load()
 
 
 def test_labels_carry_who_gave_them_and_how_surely(tmp_path):
