@@ -32,6 +32,7 @@ from datasets_scripts.ogg_opus import (
     OpusTrack,
     is_silent,
     ogg_file,
+    output_gain,
     packet_samples,
     silent_packet,
 )
@@ -334,18 +335,22 @@ def cut_chunks(path: str, track: int, spans: list[Span]) -> Iterator[Chunk]:
                 for packet in container.demux(stream)
                 if packet.size and packet.pts is not None
             )
-            yield from cut_packets(packets, spans, stream.channels)
+            gain = output_gain(stream.codec_context.extradata or b"")
+            yield from cut_packets(packets, spans, stream.channels, gain)
         else:
             yield from cut_samples(resampled_blocks(container.decode(stream), SAMPLING_RATE), spans)
 
 
-def cut_packets(packets: Iterable[tuple[int, bytes]], spans: list[Span], channels: int) -> Iterator[Chunk]:
+def cut_packets(
+    packets: Iterable[tuple[int, bytes]], spans: list[Span], channels: int = 1, gain: int = 0
+) -> Iterator[Chunk]:
     """Copies the packets of each span into an Ogg file, with the ones before that start the decoder, unheard.
 
     Args:
         packets: (time in samples of 48 kHz, content), in order.
         spans: in order, without overlaps.
         channels: of the track.
+        gain: of the track, in 1/256 dB.
     """
     held: deque[tuple[int, bytes]] = deque()
     packets = iter(packets)
@@ -358,7 +363,7 @@ def cut_packets(packets: Iterable[tuple[int, bytes]], spans: list[Span], channel
                 break
             if _packet_end(packet) > start - PRE_ROLL:
                 held.append(packet)
-        yield _opus_chunk(list(held), start, end, channels)
+        yield _opus_chunk(list(held), start, end, channels, gain)
 
 
 def _packet_end(packet):
@@ -366,7 +371,7 @@ def _packet_end(packet):
     return time + packet_samples(content)
 
 
-def _opus_chunk(held, start, end, channels):
+def _opus_chunk(held, start, end, channels, gain):
     time, packet = held[0]
     size = packet_samples(silent_packet(packet))
     not_sent = max(0, time - (start - PRE_ROLL))  # of what is to start the decoder
@@ -385,7 +390,7 @@ def _opus_chunk(held, start, end, channels):
         content.append(packet)
         position += packet_samples(packet)
     end = min(end, position)
-    track = OpusTrack(content, start - first, end - start, channels)
+    track = OpusTrack(content, start - first, end - start, channels, gain)
     return Chunk(start / OPUS_CLOCK, end / OPUS_CLOCK, ogg_file(track), "ogg")
 
 

@@ -49,12 +49,14 @@ class OpusTrack:
         pre_skip: samples (of 48 kHz) at the start that are decoded and not heard.
         num_samples: samples (of 48 kHz) that are heard.
         channels: 1 or 2.
+        gain: that a decoder applies, in 1/256 dB.
     """
 
     packets: Sequence[bytes]
     pre_skip: int
     num_samples: int
     channels: int = 1
+    gain: int = 0
 
 
 @functools.cache
@@ -177,7 +179,12 @@ def ogg_file(*tracks: OpusTrack) -> bytes:
 
 
 def _opus_head(track: OpusTrack) -> bytes:
-    return struct.pack("<8sBBHIhB", b"OpusHead", 1, track.channels, track.pre_skip, OPUS_CLOCK, 0, 0)
+    return struct.pack("<8sBBHIhB", b"OpusHead", 1, track.channels, track.pre_skip, OPUS_CLOCK, track.gain, 0)
+
+
+def output_gain(head: bytes) -> int:
+    """The gain in 1/256 dB of an identification header (RFC 7845, section 5.1), 0 if it is none."""
+    return int.from_bytes(head[16:18], "little", signed=True) if head.startswith(b"OpusHead") else 0
 
 
 def _audio_pages(track: OpusTrack, serial: int) -> Iterator[tuple[int, int, bytes]]:

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import av
@@ -13,6 +14,7 @@ from datasets_scripts.ogg_opus import (
     num_frames,
     ogg_crc,
     ogg_file,
+    output_gain,
     packet_samples,
     silent_packet,
 )
@@ -48,6 +50,11 @@ def test_packets_come_back_as_they_went_in(track):
         packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
     assert packets == list(track.packets)
     assert sum(map(packet_samples, packets)) >= track.pre_skip + track.num_samples
+
+
+def test_the_gain_is_in_the_header(track):
+    head = ogg_file(dataclasses.replace(track, gain=-3072))[28:]
+    assert output_gain(head) == -3072 and output_gain(b"") == output_gain(bytes(19)) == 0
 
 
 @pytest.mark.parametrize(
