@@ -167,8 +167,6 @@ class ChunkStage:
         recording |= {"speaker": row["speaker"] + tag, "source_path": row["path"], "source_sha256": sha256}
         try:
             spans = list(find_chunks(row["path"], track, self))  # reads all of the file: a fault is found before a row
-            if not spans:
-                raise Unusable("no speech in it")
             for chunk in cut_chunks(row["path"], track, spans):
                 id = f"{sha256[:12]}-{track}-{round(1000 * chunk.start):08d}"
                 audio = {"bytes": chunk.audio, "path": f"{id}.{chunk.extension}"}
@@ -264,7 +262,8 @@ def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
     """Where the chunks of a track are, by its packets if it is Opus, by its energy if not.
 
     Raises:
-        Unusable: if the track is empty, truncated, or of more than two channels. At the end of the iteration, perhaps.
+        Unusable: if the track is empty, truncated, without speech, or of more than two channels. At the end of the
+            iteration, perhaps.
         av.error.FFmpegError: if it cannot be decoded.
     """
     with av.open(path) as container:
@@ -281,12 +280,17 @@ def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
             shortest = SHORTEST_BURST
         longest = settings.max_seconds - 2 * padding
         speech = find_speech(measured.follow(frames), hangover, shortest, longest)
-        yield from plan_chunks(speech, settings.max_seconds, settings.max_pause, padding)
+        num_chunks = 0
+        for span in plan_chunks(speech, settings.max_seconds, settings.max_pause, padding):
+            num_chunks += 1
+            yield span
         if measured.end is None:
             raise Unusable("zero length: no audio in it")
         declared = _declared_seconds(container, stream)
         if measured.end < declared - TRUNCATION:
             raise Unusable(f"truncated: it declares {declared:.2f} s and holds {measured.end:.2f} s")
+        if not num_chunks:  # corrupt pages of an Ogg file are left out
+            raise Unusable(f"no speech in it: {measured.seconds:.2f} of its {measured.end:.2f} s can be read")
 
 
 def _declared_seconds(container, stream):
@@ -299,12 +303,14 @@ def _declared_seconds(container, stream):
 
 
 class _Measured:
-    """Follows frames and knows where the last one ended."""
+    """Follows frames and knows how long they are together, and where the last one ended."""
 
+    seconds: float = 0.0
     end: float | None = None
 
     def follow(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
+            self.seconds += frame.end - frame.start
             self.end = frame.end
             yield frame
 
