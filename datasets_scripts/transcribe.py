@@ -207,7 +207,7 @@ class GivenTranscripts:
             table, `track` (default 0), `start` and `end` in seconds, `text`, and `language` if known.
 
     Raises:
-        ValueError: if a row lacks a value, or its numbers are none; the message names file and row.
+        ValueError: if a row lacks a value, its numbers are none, or no row has a text; the message names the file.
     """
 
     def __init__(self, path: str):
@@ -223,6 +223,8 @@ class GivenTranscripts:
             words = spread_words(str(row.get("text") or ""), start, end)
             self._words.setdefault((recording, track), []).extend(words)
             self._languages[recording] = row.get("language") or ""
+        if not any(self._words.values()):
+            raise ValueError(f"{path} has no words: give them in a column `text`.")
 
     def check_recordings(self, chunks: Manifest) -> None:
         """Warns of transcripts whose recording the chunk stage has not met; ValueError if that is so for all."""

@@ -262,6 +262,12 @@ def test_given_times_that_are_no_numbers_are_named(tmp_path, row):
         GivenTranscripts(str(tmp_path / "transcripts.csv"))
 
 
+def test_given_transcripts_need_a_text(tmp_path):
+    (tmp_path / "transcripts.csv").write_text("path,start,end,transcript\na.ogg,1,2,hello\n")
+    with pytest.raises(ValueError, match="transcripts.csv has no words: give them in a column `text`"):
+        GivenTranscripts(str(tmp_path / "transcripts.csv"))
+
+
 def test_transcripts_without_a_recording_are_named(made, tmp_path, caplog):
     lines = (made / "transcripts.jsonl").read_text()
     stray = '{"path": "raw/other.ogg", "start": 1, "end": 2, "text": "hello"}\n'
