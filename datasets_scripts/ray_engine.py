@@ -11,7 +11,7 @@ try:
     import ray
     import ray.data
 except ImportError as error:
-    raise ImportError("--engine ray needs Ray: pip install 'modeling-toxmtl[ray]'.") from error
+    raise ImportError("--engine ray needs Ray: pip install -e '.[ray]'.") from error
 
 
 class ShardActor:

@@ -1,6 +1,7 @@
 """Finds label noise: where the text filter and a trained audio model disagree, and what a person says of it.
 
-    python run_mtl.py --model_name_or_path runs/mine --dataset my_clips --do_predict --output_dir runs/predicted
+    python run_mtl.py --model_name_or_path runs/mine --dataset my_clips --do_predict --test_split train \\
+        --output_dir runs/predicted
     python -m datasets_scripts.review --dataset my_clips --predictions runs/predicted/predictions.jsonl \\
         --output_dir review
 

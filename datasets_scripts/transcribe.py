@@ -183,7 +183,7 @@ class FasterWhisperRecognizer:
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
-            raise ImportError("Install faster-whisper: pip install 'modeling-toxmtl[faster-whisper]'.") from error
+            raise ImportError("Install faster-whisper: pip install -e '.[faster-whisper]'.") from error
         self.model, self.language = WhisperModel(name), language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
