@@ -96,7 +96,8 @@ class Arguments:
     def __post_init__(self):
         self.cases = self.cases or CASES[self.device]
         self.dtypes = self.dtypes or DTYPES[self.device]
-        self.variants = self.variants or VARIANTS[self.device]
+        able = [name for name in VARIANTS[self.device] if name != PACKED or not self.compile]  # it is not compiled
+        self.variants = self.variants or able
 
 
 @dataclass(frozen=True)

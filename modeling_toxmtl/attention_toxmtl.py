@@ -18,9 +18,12 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import flex_attention
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+from transformers.utils import logging
 
 from .kernels_toxmtl import ToxicityLinear, apply_dropout, dropout_mask, is_eager_on_cpu, products, recomputed
 
+
+logger = logging.get_logger(__name__)
 
 BYTES_IN_CACHE = 2**20  # of attention weights, which pass through some copies
 LENGTH_STEP = 16  # frames; what libraries prepare for each new size of a product costs more than a few padded frames
@@ -49,8 +52,16 @@ class ToxicityAttention(WavLMAttention):
             setattr(self, name, ToxicityLinear(embed_dim, embed_dim))
 
     def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False, rows_mask=None):
-        """`position_bias` is what the method of this name gives; `frame_mask` is `(B, T)`, True on valid frames; with
-        `rows_mask`, hidden states and result are as `remove_padding` gives them."""
+        """`frame_mask` is `(B, T)`, True on valid frames; with `rows_mask`, hidden states and result are as
+        `remove_padding` gives them.
+
+        Returns:
+            the attended states, the attention weights if asked for, and the bias for the next block: the first one,
+            which owns the table, makes it. (Elsewhere, its parameters may be sharded or on another device.)
+        """
+        if position_bias is None:
+            length = hidden_states.shape[1] if rows_mask is None else rows_mask.shape[1]
+            position_bias = self._shared_bias(length, hidden_states.device.type, output_attentions)
         query, key, value = (
             self._split_heads(restore_padding(projection(hidden_states), rows_mask))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -64,16 +75,25 @@ class ToxicityAttention(WavLMAttention):
         elif output_attentions or implementation == "eager":
             weights = self._weights(query, key, gate, frame_mask, position_bias)
             context = F.dropout(weights, probability) @ value
-        elif _is_large_on_cpu(query):
+        elif _is_large_on_cpu(query, probability):
             context = self._attend_by_piece(query, key, value, gate, frame_mask, position_bias)
-        elif query.device.type == "cpu" and not _is_fused_on_cpu(query):
+        elif query.device.type == "cpu" and not _is_fused_on_cpu(query, probability):
             kept = self._kept(query)
             context = recomputed(self._attend_at_once, query, key, value, gate, frame_mask, position_bias, kept)
         else:
             bias = self._gated_bias(gate, frame_mask, position_bias)
             context = F.scaled_dot_product_attention(query, key, value, bias, probability, scale=self.scaling)
         context = context.transpose(1, 2).flatten(2)  # (B, T, D)
-        return self.out_proj(remove_padding(context, rows_mask)), weights
+        return self.out_proj(remove_padding(context, rows_mask)), weights, position_bias
+
+    def _shared_bias(self, length, device_type, output_attentions):
+        """One value per distance for FlexAttention, else one per pair of frames."""
+        if self.config._attn_implementation == "flex_attention" and not output_attentions:
+            obstacle = flex_obstacle(self.config, device_type, self.training)
+            if obstacle is None:
+                return self.distance_bias(length)
+            logger.warning_once(f"`flex_attention` falls back to `sdpa`: {obstacle}.")
+        return self.position_bias(length)
 
     def _split_heads(self, hidden_states):
         return hidden_states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
@@ -109,10 +129,12 @@ class ToxicityAttention(WavLMAttention):
     def _flex(self, query, key, value, gate, frame_mask, distance_bias):
         """Scores are gated inside the kernel, from the table of distances."""
         gate, last = gate.squeeze(-1), query.shape[2] - 1
+        if frame_mask is None:  # one kernel for both cases
+            frame_mask = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
 
         def score_mod(score, clip, head, at, other):
             score = score + gate[clip, head, at] * distance_bias[head, other - at + last]
-            return score if frame_mask is None else torch.where(frame_mask[clip, other], score, -torch.inf)
+            return torch.where(frame_mask[clip, other], score, -torch.inf)
 
         use_compiled = query.is_cuda and not torch.compiler.is_compiling()
         attend = compiled_flex_attention if use_compiled else flex_attention
@@ -120,11 +142,9 @@ class ToxicityAttention(WavLMAttention):
 
     def gate(self, hidden_states):
         """How strongly each query of each head weighs distance, `(B, H, T, 1)`."""
-        # the checkpoint's eight outputs are two sums of four
-        weight = self.gru_rel_pos_linear.weight.unflatten(0, (2, 4)).sum(1)  # (2, d)
-        bias = self.gru_rel_pos_linear.bias.unflatten(0, (2, 4)).sum(1)
         heads = hidden_states.unflatten(-1, (self.num_heads, self.head_dim))  # (B, T, H, d)
-        gates = torch.sigmoid(F.linear(heads, weight, bias)).transpose(1, 2)  # (B, H, T, 2)
+        sums = self.gru_rel_pos_linear(heads).unflatten(-1, (2, 4)).sum(-1)
+        gates = torch.sigmoid(sums).transpose(1, 2)  # (B, H, T, 2)
         gate_a, gate_b = gates.chunk(2, dim=-1)
         return gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0
 
@@ -161,18 +181,19 @@ def restore_padding(frames: torch.Tensor, rows_mask: torch.Tensor | None) -> tor
     return frames.new_zeros(*rows_mask.shape, frames.shape[-1]).index_put((rows_mask,), frames[0])
 
 
-def _is_large_on_cpu(query):
+def _is_large_on_cpu(query, dropout):
     """Whether the attention weights of the batch had better be taken piece by piece."""
     if not is_eager_on_cpu(query):
         return False
     batch, num_heads, length, _ = query.shape
-    few = 16 if _is_fused_on_cpu(query) else 2  # times the cache
+    few = 16 if _is_fused_on_cpu(query, dropout) else 2  # times the cache
     return batch * num_heads * length**2 * query.element_size() > few * BYTES_IN_CACHE
 
 
-def _is_fused_on_cpu(query):
-    """Whether PyTorch's fused kernel serves: it has no gradient of the bias, and is slow in half precision."""
-    return query.dtype == torch.float32 and not torch.is_grad_enabled()
+def _is_fused_on_cpu(query, dropout):
+    """Whether PyTorch's fused kernel serves: it has no gradient of the bias, a dropout of its own (reentrant
+    checkpointing runs a block first without gradients, then with), and is slow in half precision."""
+    return query.dtype == torch.float32 and not torch.is_grad_enabled() and dropout == 0
 
 
 class GatedAttention(torch.autograd.Function):

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.models.wavlm.modeling_wavlm import (
     WavLMEncoderLayer,
     WavLMEncoderLayerStableLayerNorm,
@@ -39,7 +41,6 @@ from transformers.utils import ModelOutput, logging
 
 from .attention_toxmtl import (
     ToxicityAttention,
-    flex_obstacle,
     removable_padding,
     remove_padding,
     restore_padding,
@@ -73,6 +74,7 @@ class ToxicityBackboneOutput(ModelOutput):
     Args:
         last_hidden_state: `(B, T, D)`, the shared features; zero after a clip's last frame is not promised, only that
         valid frames never depend on it.
+        extract_features: `(B, T, C)`, the normalised features of the convolutions.
         task_features: for each task, `(B, T, D)`: the last adapted features, or the shared ones where there is no
         adapter.
         frame_mask: `(B, T)` bool, True on valid frames.
@@ -81,10 +83,11 @@ class ToxicityBackboneOutput(ModelOutput):
     """
 
     last_hidden_state: torch.FloatTensor | None = None
-    task_features: dict[str, torch.FloatTensor] | None = None
-    frame_mask: torch.BoolTensor | None = None
+    extract_features: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
+    task_features: dict[str, torch.FloatTensor] | None = None
+    frame_mask: torch.BoolTensor | None = None
 
 
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
@@ -196,7 +199,8 @@ class ToxicityFeatureEncoder(WavLMFeatureEncoder):
         first = self.conv_layers[0]
         windows = input_values.unfold(-1, first.conv.kernel_size[0], first.conv.stride[0])  # (B, T, k)
         windows, weight, bias = first.filters(windows, lengths)
-        needs_graph = torch.is_grad_enabled() and (windows.requires_grad or weight.requires_grad)
+        is_trained = windows.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
+        needs_graph = torch.is_grad_enabled() and is_trained
         at_once = needs_graph and not uses_onednn(windows, weight)  # oneDNN's products want a clip at a time
         if at_once or not is_eager_on_cpu(windows):
             return self._encode(windows, weight, bias, self._convolutions(recomputed_convolution))
@@ -297,9 +301,9 @@ class ToxicityFeedForward(WavLMFeedForward):
         return self.output_dropout(self._project(hidden_states, kept))
 
     def _project(self, hidden_states, kept):
-        if isinstance(self.output_dense, ToxicityLinear):
-            return self.output_dense.of(self._activate, hidden_states, kept)
-        return recomputed(lambda *inputs: self.output_dense(self._activate(*inputs)), hidden_states, kept)
+        if type(self.output_dense) is ToxicityLinear:
+            return self.output_dense(hidden_states, kept, prepare=self._activate)
+        return self.output_dense(recomputed(self._activate, hidden_states, kept))  # it may have a dropout of its own
 
     def _activate(self, hidden_states, kept):
         hidden_states = self.intermediate_act_fn(hidden_states)
@@ -329,10 +333,12 @@ class ToxicityEncoderLayer(_ToxicityLayerMixin, WavLMEncoderLayer):
     """Post-norm block (WavLM Base)."""
 
     def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False, rows_mask=None):
-        context, weights = self.attention(hidden_states, frame_mask, position_bias, output_attentions, rows_mask)
+        context, weights, position_bias = self.attention(
+            hidden_states, frame_mask, position_bias, output_attentions, rows_mask
+        )
         hidden_states = self.layer_norm(hidden_states + self.dropout(context))
         hidden_states = self.final_layer_norm(hidden_states + self.feed_forward(hidden_states))
-        return hidden_states, weights
+        return hidden_states, weights, position_bias
 
 
 class ToxicityEncoderLayerStableLayerNorm(_ToxicityLayerMixin, WavLMEncoderLayerStableLayerNorm):
@@ -340,10 +346,12 @@ class ToxicityEncoderLayerStableLayerNorm(_ToxicityLayerMixin, WavLMEncoderLayer
 
     def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False, rows_mask=None):
         normalised = self.layer_norm(hidden_states)
-        context, weights = self.attention(normalised, frame_mask, position_bias, output_attentions, rows_mask)
+        context, weights, position_bias = self.attention(
+            normalised, frame_mask, position_bias, output_attentions, rows_mask
+        )
         hidden_states = hidden_states + self.dropout(context)
         hidden_states = hidden_states + self.feed_forward(self.final_layer_norm(hidden_states))
-        return hidden_states, weights
+        return hidden_states, weights, position_bias
 
 
 class TaskAdapter(nn.Module):
@@ -423,18 +431,15 @@ class ToxicityEncoder(nn.Module):
         hidden_states = hidden_states + self.pos_conv_embed(hidden_states)
         hidden_states = self.dropout(hidden_states if pre_norm else self.layer_norm(hidden_states))
 
-        position_bias = self._position_bias(hidden_states, output_attentions)
         rows_mask = removable_padding(frame_mask)
         hidden_states = remove_padding(hidden_states, rows_mask)
         features = self._adapt(0, hidden_states, {}, frame_mask, rows_mask)
-        all_hidden_states, all_attentions = [hidden_states], []
+        all_hidden_states, all_attentions, position_bias = [hidden_states], [], None
         for place, layer in enumerate(self.layers, start=1):
-            # LayerDrop (https://huggingface.co/papers/1909.11556)
-            dropped = (
-                self.training and place > 1 and self.config.layerdrop > 0 and torch.rand([]) < self.config.layerdrop
-            )
-            if not dropped:
-                hidden_states, weights = layer(hidden_states, frame_mask, position_bias, output_attentions, rows_mask)
+            if place == 1 or not self._drops_layer():
+                hidden_states, weights, position_bias = layer(
+                    hidden_states, frame_mask, position_bias, output_attentions, rows_mask
+                )
                 all_attentions.append(weights)
             if pre_norm and place == len(self.layers):
                 hidden_states = self.layer_norm(hidden_states)
@@ -453,15 +458,12 @@ class ToxicityEncoder(nn.Module):
             attentions=tuple(all_attentions) if output_attentions else None,
         )
 
-    def _position_bias(self, hidden_states, output_attentions):
-        """Shared by all blocks: one value per distance for FlexAttention, else one per pair of frames."""
-        attention, length = self.layers[0].attention, hidden_states.shape[1]
-        if self.config._attn_implementation == "flex_attention" and not output_attentions:
-            obstacle = flex_obstacle(self.config, hidden_states.device.type, self.training)
-            if obstacle is None:
-                return attention.distance_bias(length)
-            logger.warning_once(f"`flex_attention` falls back to `sdpa`: {obstacle}.")
-        return attention.position_bias(length)
+    def _drops_layer(self):
+        """LayerDrop (https://huggingface.co/papers/1909.11556), but where processes must run the same blocks."""
+        if not self.training or self.config.layerdrop == 0:
+            return False
+        is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self)
+        return not is_sharded and torch.rand([]) < self.config.layerdrop
 
     def _adapt(self, place, shared, previous, frame_mask, rows_mask):
         return {
@@ -533,38 +535,54 @@ class WavLMToxicityBackbone(ToxicityPreTrainedModel):
         self,
         input_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        mask_time_indices: torch.BoolTensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-    ) -> ToxicityBackboneOutput:
+        return_dict: bool | None = None,
+    ) -> ToxicityBackboneOutput | tuple:
         """Encodes a batch.
 
         Args:
             input_values: `(B, samples)` waveforms at 16 kHz, padded on the right.
             attention_mask: `(B, samples)`, 1 on samples of the clip and 0 on padding; without it every sample counts.
+            mask_time_indices: `(B, T)`, True on frames to mask, instead of those that SpecAugment draws in training.
             output_attentions: return attention weights (computed the slow way).
             output_hidden_states: return every block's output.
+            return_dict: return a `ToxicityBackboneOutput` (default) rather than a tuple.
 
         Raises:
-            ValueError: if a clip is shorter than the feature encoder's receptive field.
+            ValueError: if a clip is shorter than the feature encoder's receptive field, or the attention mask has
+                another shape than the waveforms or holes.
         """
-        lengths = None if attention_mask is None else attention_mask.sum(-1)
-        self._check_lengths(input_values, lengths)
+        lengths = None if attention_mask is None else (attention_mask != 0).sum(-1)
+        self._check_lengths(input_values, attention_mask, lengths)
         hidden_states = self.feature_extractor(input_values, lengths)  # (B, T, C)
         frame_mask = None
         if lengths is not None:
             frame_mask = length_mask(self.config.num_frames(lengths), hidden_states.shape[1])
-        hidden_states, _ = self.feature_projection(hidden_states)  # (B, T, D)
-        hidden_states = self._mask_time(hidden_states, frame_mask)
-        return self.encoder(
+        hidden_states, extract_features = self.feature_projection(hidden_states)  # (B, T, D), (B, T, C)
+        hidden_states = self._mask_time(hidden_states, frame_mask, mask_time_indices)
+        encoded = self.encoder(
             hidden_states,
             frame_mask,
             self.config.output_attentions if output_attentions is None else output_attentions,
             self.config.output_hidden_states if output_hidden_states is None else output_hidden_states,
         )
+        output = ToxicityBackboneOutput(extract_features=extract_features, **encoded)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
-    def _check_lengths(self, input_values, lengths):
+    def _check_lengths(self, input_values, attention_mask, lengths):
         if torch.compiler.is_compiling():
             return
+        if lengths is not None:
+            size = input_values.shape[1]
+            if attention_mask.shape != input_values.shape:
+                raise ValueError(
+                    f"`attention_mask` must be of shape {tuple(input_values.shape)}, as the waveforms, but is of "
+                    f"{tuple(attention_mask.shape)}."
+                )
+            if ((attention_mask != 0) != length_mask(lengths, size)).any():
+                raise ValueError("`attention_mask` must be 1 up to a clip's end and 0 after it: pad on the right.")
         shortest = input_values.shape[1] if lengths is None else int(lengths.min())
         if shortest < self.config.receptive_field:
             clip = "every clip of the batch" if lengths is None else f"clip {int(lengths.argmin())} of the batch"
@@ -573,10 +591,18 @@ class WavLMToxicityBackbone(ToxicityPreTrainedModel):
                 f"{self.config.receptive_field}: pad it or leave it out."
             )
 
-    def _mask_time(self, hidden_states, frame_mask):
-        """SpecAugment along time (https://huggingface.co/papers/1904.08779), in training only."""
-        if not (self.training and self.config.apply_spec_augment and self.masked_spec_embed is not None):
+    def _mask_time(self, hidden_states, frame_mask, spans=None):
+        """SpecAugment along time (https://huggingface.co/papers/1904.08779), in training only unless frames are
+        given."""
+        if not self.config.apply_spec_augment or self.masked_spec_embed is None:
             return hidden_states
+        if spans is None:
+            if not self.training:
+                return hidden_states
+            spans = self._draw_spans(hidden_states, frame_mask)
+        return torch.where(spans[:, :, None], self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
+
+    def _draw_spans(self, hidden_states, frame_mask):
         batch, length, _ = hidden_states.shape
         spans = _compute_mask_indices(
             (batch, length),
@@ -585,5 +611,4 @@ class WavLMToxicityBackbone(ToxicityPreTrainedModel):
             attention_mask=frame_mask,
             min_masks=self.config.mask_time_min_masks,
         )
-        spans = torch.as_tensor(spans, device=hidden_states.device)[:, :, None]
-        return torch.where(spans, self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
+        return torch.as_tensor(spans, device=hidden_states.device)

@@ -94,7 +94,8 @@ def dropout_mask(like: torch.Tensor, probability: float, training: bool) -> torc
 
 def apply_dropout(hidden_states: torch.Tensor, mask: torch.Tensor | None, probability: float) -> torch.Tensor:
     """Zeros where the mask is 0; the rest is scaled to the same mean."""
-    return hidden_states if mask is None else (hidden_states * mask).mul_(1 / (1 - probability))
+    scale = 1 / (1 - probability) if probability < 1 else 0.0
+    return hidden_states if mask is None else (hidden_states * mask).mul_(scale)
 
 
 def as_image(frames: torch.Tensor) -> torch.Tensor:
@@ -193,6 +194,8 @@ class ProductKernel:
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """`(B, T, C)` to `(B, T', C')`."""
         result, bias = None, self.bias
+        if self.matrices[0].is_mkldnn:
+            frames = frames.to(torch.float32)  # of autocast, which packed matrices do not take
         for rows, matrix in zip(_rows_of(frames, self.kernel_size, self.stride), self.matrices, strict=True):
             part = product(rows, matrix, bias)
             result, bias = part if result is None else result.add_(part), None
@@ -302,19 +305,19 @@ def _gradient_of_frames(gradient, shape, weight, stride):
 class ToxicityLinear(nn.Linear):
     """`nn.Linear` by the faster library."""
 
-    def forward(self, hidden_states):
-        """`(…, in_features)` to `(…, out_features)`."""
-        if hidden_states.ndim < 2 or not prefers_onednn(hidden_states, self.weight, self.bias):
-            return super().forward(hidden_states)
+    def forward(self, hidden_states, *others, prepare: Callable | None = None):
+        """`(…, in_features)` to `(…, out_features)`. With `prepare`, the layer of `prepare(hidden_states, *others)` on
+        `(B, T, in_features)`, of which training keeps these inputs alone; see `recomputed_convolution`."""
+        use_onednn = hidden_states.ndim > 1 and prefers_onednn(hidden_states, self.weight, self.bias)
+        if prepare is not None and use_onednn:
+            return recomputed_convolution(self.weight[:, :, None], self.bias)(prepare, hidden_states, *others)
+        linear = super().forward
+        if prepare is not None:
+            return recomputed(lambda *inputs: linear(prepare(*inputs)), hidden_states, *others)
+        if not use_onednn:
+            return linear(hidden_states)
         rows = hidden_states.flatten(0, -2)
         return convolution(rows[None], self.weight[:, :, None], self.bias)[0].unflatten(0, hidden_states.shape[:-1])
-
-    def of(self, prepare: Callable, *inputs):
-        """`self(prepare(*inputs))` on `(B, T, in_features)`, of which training keeps the inputs alone; see
-        `recomputed_convolution`."""
-        if prefers_onednn(inputs[0], self.weight, self.bias):
-            return recomputed_convolution(self.weight[:, :, None], self.bias)(prepare, *inputs)
-        return recomputed(lambda *inputs: self(prepare(*inputs)), *inputs)
 
 
 class PackedLinear(nn.Module):

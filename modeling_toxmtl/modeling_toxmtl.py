@@ -95,8 +95,9 @@ def masked_mean(frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
     """Mean of `(B, T, D)` frames over the valid ones of the `(B, T)` mask, `(B, D)`."""
     if mask is None:
         return frames.mean(1)
-    weights = mask[:, :, None].to(frames.dtype)
-    return (frames * weights).sum(1) / weights.sum(1)
+    wide = torch.promote_types(frames.dtype, torch.float32)  # long sums leave the range of float16
+    total = (frames * mask[:, :, None].to(frames.dtype)).sum(1, dtype=wide)
+    return (total / mask.sum(1, keepdim=True)).to(frames.dtype)
 
 
 class InformationSharing(nn.Module):
@@ -203,7 +204,13 @@ class WavLMForToxicityMTL(ToxicityPreTrainedModel):
             ValueError: if a clip is shorter than the receptive field, `labels` has another shape than the logits, or
                 `keyword_labels` has another shape or holds an id that is no character.
         """
-        encoded = self.wavlm(input_values, attention_mask, output_attentions, output_hidden_states)
+        encoded = self.wavlm(
+            input_values,
+            attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
         features, frame_mask = encoded.task_features, encoded.frame_mask
         if self.information_sharing is not None:
             features = dict.fromkeys(self.config.tasks, self.information_sharing(features))

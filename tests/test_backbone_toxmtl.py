@@ -2,13 +2,16 @@ import logging
 
 import pytest
 import torch
-from conftest import NORMS, clips_of, pad, randomize_, tiny_config, tiny_wavlm_config
+import torch.nn.functional as F
+from conftest import NORMS, clips_of, pad, randomize_, tiny_config, tiny_model, tiny_wavlm_config
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import WavLMForCTC, WavLMForSequenceClassification, WavLMModel
 
-from modeling_toxmtl import backbone_toxmtl, kernels_toxmtl
+from modeling_toxmtl import attention_toxmtl, backbone_toxmtl, kernels_toxmtl
 from modeling_toxmtl.backbone_toxmtl import (
     TaskAdapter,
     ToxicityDropout,
@@ -17,7 +20,7 @@ from modeling_toxmtl.backbone_toxmtl import (
     length_mask,
 )
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.kernels_toxmtl import recomputed
+from modeling_toxmtl.kernels_toxmtl import apply_dropout, dropout_mask, recomputed
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
 
 
@@ -68,6 +71,21 @@ def test_equals_transformers_with_padding(attention):
     torch.testing.assert_close(
         encoded.last_hidden_state[encoded.frame_mask], expected[encoded.frame_mask], atol=1e-5, rtol=0
     )
+
+
+def test_interface_is_that_of_transformers(norm):
+    reference, ours = reference_and_ours(norm)
+    input_values = torch.stack(clips_of(900, 900))
+    spans = torch.arange(44)[None, :] % torch.tensor([[5], [7]]) == 0
+    reference.config.apply_spec_augment = ours.config.apply_spec_augment = True
+    with torch.no_grad():
+        ours.masked_spec_embed.copy_(reference.masked_spec_embed)
+        expected, found = reference(input_values, mask_time_indices=spans), ours(input_values, mask_time_indices=spans)
+        plain, features, *_ = ours(input_values, return_dict=False)
+    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.extract_features, expected.extract_features, atol=2e-5, rtol=0)
+    assert torch.equal(features, found.extract_features)  # spans are masked after them
+    assert not torch.allclose(found.last_hidden_state, plain, atol=0.1)
 
 
 def test_position_bias_is_transformers(norm):
@@ -285,13 +303,106 @@ def test_gradients_with_dropout_belong_to_the_forward_pass():
         torch.testing.assert_close(slope, parameter.grad.norm(), atol=1e-7, rtol=1e-4)
 
 
+def gradients_of(model, names):
+    """Of a loss that weighs every feature differently, for the parameters named."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(part in name for part in names))
+    states = model(torch.stack(clips_of(700, 700))).last_hidden_state
+    (states * torch.arange(1, states.shape[-1] + 1)).sum().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("names", [["conv_layers.1", "conv_layers.2"], ["feature_extractor", "bias"], ["layer_norm"]])
+def test_partly_frozen_convolutions_train(norm, names):
+    """As in transformers, whichever of them are trained."""
+    reference, ours = reference_and_ours(norm)
+    expected = gradients_of(reference.eval(), names)
+    found = gradients_of(ours.eval(), names)
+    assert any("feature_extractor" in name for name in found)
+    for name, gradient in found.items():
+        if expected[name] is not None and gradient is not None:
+            torch.testing.assert_close(gradient, expected[name], atol=1e-3, rtol=1e-3, msg=name)
+        assert (gradient is None) == (expected[name] is None), name
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_layers_are_called_as_modules(norm, grad):
+    """Pruning, quantisation and offloading hook into the call, and LoRA takes the layer's place."""
+    model = reference_and_ours(norm)[1].train(grad)
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    called = set()
+    for name, module in linears.items():
+        module.register_forward_hook(lambda *args, name=name: called.add(name))
+    with torch.set_grad_enabled(grad):
+        model(torch.stack(clips_of(700)))
+    assert called == set(linears)
+
+
+def test_a_layer_in_the_place_of_the_last_one_runs_once(norm):
+    """Such as LoRA, which has a dropout of its own: the backward pass must see the same."""
+
+    class Noisy(nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base, self.calls = base, 0
+
+        def forward(self, hidden_states):
+            self.calls += 1
+            return self.base(F.dropout(hidden_states, 0.5))
+
+    model = reference_and_ours(norm)[1].train()
+    feed_forward = model.encoder.layers[0].feed_forward
+    feed_forward.output_dense = noisy = Noisy(feed_forward.output_dense)
+    model(torch.stack(clips_of(700))).last_hidden_state.sum().backward()
+    assert noisy.calls == 1
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpointing_repeats_the_dropout_of_attention(norm, use_reentrant):
+    model = randomize_(WavLMToxicityBackbone(tiny_config(**norm, attention_dropout=0.4))).train()
+    gradients = []
+    for is_checkpointed in (False, True):
+        if is_checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+        torch.manual_seed(0)
+        model.zero_grad()
+        model(torch.stack(clips_of(700, 700))).last_hidden_state.square().sum().backward()
+        gradients.append(model.encoder.layers[1].attention.v_proj.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_dropout_of_everything():
+    assert apply_dropout(torch.ones(3), dropout_mask(torch.ones(3), 1.0, True), 1.0).tolist() == [0, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.__version__ < (2, 8), reason="shards on a CPU are new")
+def test_sharded_blocks(norm, tmp_path):
+    """FSDP gathers a block's parameters while the block runs, not before."""
+    model, sharded = tiny_model(**norm, layerdrop=0.0).train(), tiny_model(**norm, layerdrop=0.0).train()
+    batch = pad(clips_of(700, 400))
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for layer in sharded.wavlm.encoder.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(sharded, mesh=mesh)
+        for each in (model, sharded):
+            each(**batch).logits.square().sum().backward()
+        for (name, parameter), expected in zip(sharded.named_parameters(), model.parameters(), strict=True):
+            if expected.grad is not None:
+                torch.testing.assert_close(parameter.grad.full_tensor(), expected.grad, msg=name)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 # --- FlexAttention
 
 
 @pytest.fixture
 def flex_on_cpu(monkeypatch):
     """FlexAttention's formula without its kernel."""
-    monkeypatch.setattr(backbone_toxmtl, "flex_obstacle", lambda *args: None)
+    monkeypatch.setattr(attention_toxmtl, "flex_obstacle", lambda *args: None)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -317,14 +428,14 @@ def test_flex_attention_falls_back_with_a_message(norm, caplog):
     _, sdpa = reference_and_ours(norm, "sdpa")
     sdpa.load_state_dict(flex.state_dict())
     clip = torch.stack(clips_of(300))
-    backbone_toxmtl.logger.warning_once.cache_clear()
+    attention_toxmtl.logger.warning_once.cache_clear()
     with caplog.at_level(logging.WARNING), torch.no_grad():
         assert torch.equal(flex(clip).last_hidden_state, sdpa(clip).last_hidden_state)
     assert "`flex_attention` falls back to `sdpa`: it needs a CUDA device, but the model is on 'cpu'" in caplog.text
 
 
 def test_flex_attention_needs_attention_dropout_off_in_training():
-    obstacle = backbone_toxmtl.flex_obstacle
+    obstacle = attention_toxmtl.flex_obstacle
     assert "`attention_dropout` is 0.1; set it to 0" in obstacle(tiny_config(attention_dropout=0.1), "cuda", True)
     assert obstacle(tiny_config(attention_dropout=0.1), "cuda", False) is None
     assert obstacle(tiny_config(), "cuda", True) is None
@@ -438,6 +549,25 @@ def test_padding_values_do_not_matter(norm):
     quiet, loud = model(**pad(clips, extra=30)), model(**pad(clips, extra=30, value=1e3))
     valid = quiet.frame_mask
     torch.testing.assert_close(loud.last_hidden_state[valid], quiet.last_hidden_state[valid], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32, torch.bfloat16])
+def test_attention_masks_of_any_kind(norm, dtype):
+    _, model = reference_and_ours(norm)
+    batch = pad(clips_of(900, 411))
+    with torch.no_grad():
+        expected = model(**batch)
+        found = model(batch["input_values"], batch["attention_mask"].to(dtype))
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+
+
+def test_attention_masks_that_say_something_else(norm):
+    _, model = reference_and_ours(norm)
+    batch = pad(clips_of(900, 411))
+    with pytest.raises(ValueError, match="pad on the right"):
+        model(batch["input_values"], batch["attention_mask"].flip(1))
+    with pytest.raises(ValueError, match=r"must be of shape \(2, 900\), as the waveforms, but is of \(2, 44\)"):
+        model(batch["input_values"], batch["attention_mask"][:, :44])
 
 
 # --- checkpoints

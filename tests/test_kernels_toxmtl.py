@@ -233,10 +233,10 @@ def test_linear(shape, has_bias, dtype):
 def test_linear_of_recomputed_input():
     layer = ToxicityLinear(8, 6)
     (frames,) = tensors((2, 5, 8))
-    check_gradients(layer.of(F.gelu, frames), layer(F.gelu(frames)), [frames, *layer.parameters()])
+    check_gradients(layer(frames, prepare=F.gelu), layer(F.gelu(frames)), [frames, *layer.parameters()])
     half = ToxicityLinear(8, 6).bfloat16()
     (frames,) = tensors((2, 5, 8), dtype=torch.bfloat16)
-    check_gradients(half.of(F.gelu, frames), half(F.gelu(frames)), [frames, *half.parameters()])
+    check_gradients(half(frames, prepare=F.gelu), half(F.gelu(frames)), [frames, *half.parameters()])
 
 
 def test_linear_under_autocast():
@@ -244,7 +244,7 @@ def test_linear_under_autocast():
     (frames,) = tensors((2, 5, 8))
     with torch.autocast("cpu", torch.bfloat16):
         ours, expected = layer(frames), F.linear(frames, layer.weight, layer.bias)
-        recomputed = layer.of(F.gelu, frames)
+        recomputed = layer(frames, prepare=F.gelu)
     assert ours.dtype == recomputed.dtype == torch.bfloat16
     assert torch.equal(ours, expected)
     torch.autograd.grad(recomputed.float().sum(), [frames, layer.weight])

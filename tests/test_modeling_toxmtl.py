@@ -510,6 +510,8 @@ def test_masked_mean():
     mask = torch.tensor([[True, True, False], [True, True, True]])
     assert masked_mean(frames, mask).tolist() == [[2.0], [7.0]]
     assert masked_mean(frames[1:], None).tolist() == [[7.0]]
+    long = torch.full((1, 4000, 1), 30.0, dtype=torch.float16)  # their sum is beyond the range
+    assert masked_mean(long, torch.ones(1, 4000, dtype=torch.bool)).tolist() == [[30.0]]
 
 
 # --- training
@@ -810,6 +812,16 @@ def test_packed_weights(system, norm, dtype, tmp_path):
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+
+
+def test_packed_weights_under_autocast(norm):
+    model = tiny_model(**norm).eval()
+    batch = pad(clips_of(900, 411))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(**batch).logits
+    model.pack_weights()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(**batch).logits.float(), expected.float(), atol=0.05, rtol=0.05)
 
 
 def test_packed_weights_are_the_only_ones():
