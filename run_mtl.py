@@ -146,13 +146,11 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     overrides |= {name: getattr(args, name) for name in SYSTEM_FIELDS if getattr(args, name) is not None}
     if args.labels:
         overrides["id2label"] = dict(enumerate(args.labels))
+    alphabet = {"vocab_size": len(processor.tokenizer), "pad_token_id": processor.tokenizer.pad_token_id}
+    if given := sorted(overrides.keys() & alphabet):
+        raise ValueError(f"--config_overrides: {', '.join(given)} follows the tokenizer; see --characters.")
     source = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision)
-    config = WavLMToxicityMTLConfig.from_wavlm(
-        source,
-        vocab_size=len(processor.tokenizer),
-        pad_token_id=processor.tokenizer.pad_token_id,
-        **overrides,
-    )
+    config = WavLMToxicityMTLConfig.from_wavlm(source, **alphabet, **overrides)
     model = WavLMForToxicityMTL.from_pretrained(
         args.model_name_or_path,
         config=config,

@@ -448,6 +448,8 @@ def test_early_stopping(workbench, tmp_path):
 
 
 def test_what_would_fail_at_the_end_fails_at_the_start(trained, workbench, tmp_path):
+    with pytest.raises(ValueError, match="--config_overrides: vocab_size follows the tokenizer"):
+        run(workbench, tmp_path, config_overrides='{"vocab_size": 40}')
     with pytest.raises(FileNotFoundError, match="gone.arpa"):
         run(workbench, tmp_path, language_model="gone.arpa")
     with pytest.raises(ValueError, match="No clip of the validation split has a value in transcript"):
