@@ -107,13 +107,13 @@ def load_clips(
 
 
 def _name_labels(rows):
-    """Names instead of the numbers that `ClassLabel` stands for."""
+    """Names instead of the numbers that `ClassLabel` stands for; -1 is the Hub's way to say that there is none."""
     feature = rows.features["labels"]
     classes = getattr(feature, "feature", feature)  # of a list, or of the column itself
     if not isinstance(classes, ClassLabel):
         return rows
     numbers = [[value] if isinstance(value, int) else value for value in rows["labels"]]
-    names = [value if value is None else classes.int2str(value) for value in numbers]
+    names = [None if value in (None, [-1]) else classes.int2str(value) for value in numbers]
     return rows.remove_columns("labels").add_column("labels", names)
 
 

@@ -188,20 +188,20 @@ def test_metadata_of_different_kinds(tmp_path):
 def test_numbered_labels_get_their_names(is_list, tmp_path):
     """As most classification datasets of the Hub have them."""
     classes = datasets.ClassLabel(names=["Other", "Racist"])
-    labels = [[1], [0]] if is_list else [1, 0]
+    labels = [[1], [0], [-1]] if is_list else [1, 0, -1]
     columns = {
         "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
         "labels": datasets.List(classes) if is_list else classes,
         "transcript": datasets.Value("string"),
     }
-    audio = [{"bytes": wav(tone(RATE)), "path": None}] * 2
+    audio = [{"bytes": wav(tone(RATE)), "path": None}] * 3
     rows = datasets.Dataset.from_dict(
-        {"audio": audio, "labels": labels, "transcript": [None, None]}, features=datasets.Features(columns)
+        {"audio": audio, "labels": labels, "transcript": [None] * 3}, features=datasets.Features(columns)
     )
     (tmp_path / "clips").mkdir()
     rows.to_parquet(tmp_path / "clips" / "train.parquet")
     clips = load_clips(str(tmp_path / "clips"))["train"]
-    assert clips["labels"] == [["Racist"], ["Other"]]
+    assert clips["labels"] == [["Racist"], ["Other"], None]
 
 
 def test_chosen_splits_and_samples(tmp_path):
