@@ -57,7 +57,7 @@ from datasets_scripts.stages import (
     write_rows,
 )
 from modeling_toxmtl.audio import SAMPLING_RATE, resampled_blocks
-from modeling_toxmtl.data import read_table
+from modeling_toxmtl.data import cell_text, read_table
 
 
 FORMATS = {  # by extension, FFmpeg's name
@@ -472,18 +472,14 @@ def _recording(root, row):
     status = file.stat() if file.is_file() else None
     text = {
         "path": str(file),
-        "speaker": _text(row.get("speaker")) or name,  # unknown: nobody else, for all we know
-        "source": _text(row.get("source")) or name,
-        "split": _text(row.get("split")),
+        "speaker": cell_text(row, "speaker", name),  # unknown: nobody else, for all we know
+        "source": cell_text(row, "source", name),
+        "split": cell_text(row, "split"),
     }
     return {column: _in_utf8(value) for column, value in text.items()} | {
         "bytes": status.st_size if status else 0,
         "modified": status.st_mtime_ns if status else 0,
     }
-
-
-def _text(value):
-    return "" if value is None else str(value)
 
 
 def _in_utf8(name):

@@ -53,7 +53,7 @@ from datasets_scripts.stages import (
     write_text_whole,
 )
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
-from modeling_toxmtl.data import read_labels, read_table
+from modeling_toxmtl.data import cell_text, read_labels, read_table
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
@@ -252,16 +252,16 @@ def _mutox_labels(row, mapping):
 def read_clip_table(path: Path, mapping: dict) -> Iterator[dict]:
     """Rows of `CLIPS` from a table of clips. Raises ValueError, naming the row, if one has no file."""
     for number, row in enumerate(read_table(path)):
-        location = _text(row, "url") or _text(row, "path")
+        location = cell_text(row, "url") or cell_text(row, "path")
         if not location:
             raise ValueError(f"{path}, row {number + 1}: give `url` or `path`.")
         clip = {
-            "id": _text(row, "id", f"{path.stem}-{number:06d}"),
+            "id": cell_text(row, "id", f"{path.stem}-{number:06d}"),
             "location": location if "://" in location else str(path.parent / location),
-            "transcript": _text(row, "transcript"),
-            "speaker": _text(row, "speaker", location),
+            "transcript": cell_text(row, "transcript"),
+            "speaker": cell_text(row, "speaker", location),
             "source": location,
-            "split": _text(row, "split"),
+            "split": cell_text(row, "split"),
             "problem": "",
         }
         try:
@@ -270,12 +270,6 @@ def read_clip_table(path: Path, mapping: dict) -> Iterator[dict]:
         except ValueError as error:
             clip["problem"] = str(error)
         yield clip
-
-
-def _text(row, name, default=""):
-    """A JSON line may hold numbers."""
-    value = row.get(name)
-    return default if value in (None, "") else str(value)
 
 
 def _span(row):
@@ -287,7 +281,7 @@ def _span(row):
 
 
 def _seconds(row, name):
-    if not (text := _text(row, name)):
+    if not (text := cell_text(row, name)):
         return None
     try:
         seconds = float(text)

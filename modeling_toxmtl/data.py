@@ -195,6 +195,12 @@ def _read_cells(path, file):
         yield reader.line_num, {column: cell or None for column, cell in row.items()}
 
 
+def cell_text(row: dict, column: str, default: str = "") -> str:
+    """A cell of [`read_table`] as text, for a JSON line may hold numbers; the default where it is empty."""
+    value = row.get(column)
+    return default if value in (None, "") else str(value)
+
+
 def read_labels(value: str | Sequence[str] | None) -> list[str] | None:
     """Label names of a row: a list, or a string with `|` between them; None where nobody labelled the row (no value,
     or an empty cell). An empty list says that no label applies.

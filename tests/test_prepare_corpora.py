@@ -1,5 +1,6 @@
 import http.server
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -161,7 +162,8 @@ def test_splits_of_other_names_are_refused_before_the_work(tmp_path):
 
 
 def test_a_corpus_of_which_nothing_is_left_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="No clip is left: .*/work/prepare/quarantine.jsonl says why"):
+    list_of_rejected = tmp_path / "work" / "prepare" / "quarantine.jsonl"
+    with pytest.raises(ValueError, match=f"No clip is left: {re.escape(str(list_of_rejected))} says why"):
         prepare_table(tmp_path, "path,labels\ngone.wav,Other\n")
 
 
