@@ -37,7 +37,7 @@ pipeline-demo: install ## Make a data set of recordings whose truth is known, re
 		--dataset pipeline_demo/data/recogniser --language_model "" --output_dir runs/pipeline_demo --max_steps 20
 
 release: install ## Make the Hub folder of the demo's model in model_cards/, from runs/demo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl.export --model_name_or_path runs/demo \
+	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl.training.export --model_name_or_path runs/demo \
 		--output_dir model_cards/wavlm-tiny-toxmtl-demo --dtype float16
 
 test: install ## Run all tests

@@ -22,23 +22,19 @@ import transformers
 from transformers import AutoConfig, EarlyStoppingCallback, HfArgumentParser, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig, calibration
-from modeling_toxmtl.card import write_model_card
-from modeling_toxmtl.data import (
-    RowInspector,
-    ToxicityDataCollator,
-    ToxicityDataset,
-    fingerprint,
-    inspect_rows,
-    load_clips,
-)
-from modeling_toxmtl.decoding_toxmtl import DECODERS
-from modeling_toxmtl.evaluation import markdown_table, system_name
+from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig
+from modeling_toxmtl.decoding import DECODERS
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
-from modeling_toxmtl.metrics import calibration_metrics
 from modeling_toxmtl.processing_toxmtl import alphabet_tokenizer
-from modeling_toxmtl.trainer import ToxicityTrainer, ToxicityTrainingArguments
+from modeling_toxmtl.training import calibration
+from modeling_toxmtl.training.card import write_model_card
+from modeling_toxmtl.training.collator import ToxicityDataCollator
+from modeling_toxmtl.training.dataset import RowInspector, ToxicityDataset, fingerprint, inspect_rows
+from modeling_toxmtl.training.evaluation import markdown_table, system_name
+from modeling_toxmtl.training.folders import load_clips
+from modeling_toxmtl.training.metrics import calibration_metrics
+from modeling_toxmtl.training.trainer import ToxicityTrainer, ToxicityTrainingArguments
 
 
 logger = logging.getLogger("run_mtl")

@@ -40,9 +40,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
-from modeling_toxmtl.backbone_toxmtl import WavLMToxicityBackbone, length_mask
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.kernels_toxmtl import onednn_product, uses_onednn
+from modeling_toxmtl.kernels import onednn_product, uses_onednn
+from modeling_toxmtl.wavlm import WavLMToxicityBackbone, length_mask
 
 
 RATE = 16_000

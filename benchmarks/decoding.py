@@ -24,10 +24,10 @@ from transformers import HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
-from modeling_toxmtl.decoding_toxmtl import DECODERS, DecodingSettings
-from modeling_toxmtl.evaluation import evaluate_batches, predict_batches
+from modeling_toxmtl.decoding import DECODERS, DecodingSettings
 from modeling_toxmtl.processing_toxmtl import log_softmax
-from modeling_toxmtl.tuning import COLUMNS, load_split
+from modeling_toxmtl.training.evaluation import evaluate_batches, predict_batches
+from modeling_toxmtl.training.tuning import COLUMNS, load_split
 
 
 @dataclass

@@ -16,13 +16,13 @@ import numpy as np
 from transformers import HfArgumentParser
 
 from benchmarks import write_results
-from datasets_scripts import annotate, chunk, label, transcribe
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
-from datasets_scripts.ogg_opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
 from datasets_scripts.pipeline_demo import speak_recording
-from datasets_scripts.stages import WorkArguments
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
+from modeling_toxmtl.data import annotate, chunk, label, transcribe
+from modeling_toxmtl.data.opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
+from modeling_toxmtl.data.stages import WorkArguments
 from modeling_toxmtl.keywords import KeywordList
 
 

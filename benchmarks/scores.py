@@ -17,10 +17,10 @@ from transformers import HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
-from modeling_toxmtl.evaluation import predict_batches, scores_of_words
-from modeling_toxmtl.metrics import keyword_metrics
 from modeling_toxmtl.processing_toxmtl import log_softmax
-from modeling_toxmtl.tuning import load_split
+from modeling_toxmtl.training.evaluation import predict_batches, scores_of_words
+from modeling_toxmtl.training.metrics import keyword_metrics
+from modeling_toxmtl.training.tuning import load_split
 
 
 MARGIN = 16.0  # nats; what is less likely by more is left out of the exact sums: one part in nine million

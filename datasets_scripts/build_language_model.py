@@ -5,8 +5,9 @@ the training transcripts, in which every word but the keywords is the filler.
     zcat substituted.txt.gz | python -m datasets_scripts.build_language_model --text - --output 4gram.arpa
 
 Design choices:
-- `modeling_toxmtl/ngram.py` estimates it, with no C++ toolchain. A large text goes to `lmplz` of KenLM where that is
-  on the PATH: it sorts on disk, and gives the same model but for a detail of the discounts that `ngram.py` names.
+- `modeling_toxmtl/training/ngram.py` estimates it, with no C++ toolchain. A large text goes to `lmplz` of KenLM where
+  that is on the PATH: it sorts on disk, and gives the same model but for a detail of the discounts that `ngram.py`
+  names.
 - The `kenlm` module of Python cannot write KenLM's binary format; its program `build_binary` makes it of an ARPA file.
 """
 
@@ -24,9 +25,10 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from modeling_toxmtl.data import load_clips
+from modeling_toxmtl.io.files import atomic_write
 from modeling_toxmtl.keywords import KeywordList
-from modeling_toxmtl.ngram import FALLBACK_DISCOUNTS, count_ngrams, estimate, replacing, write_arpa
+from modeling_toxmtl.training.folders import load_clips
+from modeling_toxmtl.training.ngram import FALLBACK_DISCOUNTS, count_ngrams, estimate, write_arpa
 
 
 LARGE_TEXT = 2**28  # bytes, some six million transcripts: from here on, `lmplz` is worth a second process
@@ -105,7 +107,7 @@ def run_lmplz(lines: Iterable[str], order: int, discount_fallback: bool, path: s
         RuntimeError: if it fails; the message ends with its own.
         ValueError: if there is no word.
     """
-    with replacing(path) as temporary, tempfile.TemporaryFile() as log:
+    with atomic_write(Path(path)) as temporary, tempfile.TemporaryFile() as log:
         command = ["lmplz", "--order", str(order), "--arpa", str(temporary)]
         command += ["--discount_fallback"] if discount_fallback else []
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from datasets_scripts.effects import encode_opus
-from datasets_scripts.schema import Row, write_split
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
+from modeling_toxmtl.data.schema import Row, write_split
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.labels import NO_VIOLATION
 

@@ -28,23 +28,24 @@ from transformers import (
     set_seed,
 )
 
-from datasets_scripts import run_pipeline
-from datasets_scripts.annotate import AnnotateArguments
-from datasets_scripts.build import BuildArguments
-from datasets_scripts.chunk import ChunkStage, RecordingsArguments
 from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
 from datasets_scripts.effects import apply_gain
 from datasets_scripts.espeak import VOICES, synthesize
 from datasets_scripts.grammar_en import ENGLISH
-from datasets_scripts.label import VIOLATIONS, KeywordArguments, LabelArguments
-from datasets_scripts.ogg_opus import encode_dtx, ogg_file
-from datasets_scripts.stages import WorkArguments, read_manifest, read_rows, write_text_whole
-from datasets_scripts.train_text_filter import TextFilterArguments, train
-from datasets_scripts.transcribe import TranscribeStage
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
+from modeling_toxmtl.data import run as run_pipeline
+from modeling_toxmtl.data.annotate import AnnotateArguments
+from modeling_toxmtl.data.build import BuildArguments
+from modeling_toxmtl.data.chunk import ChunkStage, RecordingsArguments
+from modeling_toxmtl.data.label import VIOLATIONS, KeywordArguments, LabelArguments
+from modeling_toxmtl.data.opus import encode_dtx, ogg_file
+from modeling_toxmtl.data.stages import WorkArguments, read_manifest, read_rows
+from modeling_toxmtl.data.text_filter import TextFilterArguments, train
+from modeling_toxmtl.data.transcribe import TranscribeStage
+from modeling_toxmtl.io.files import write_text
 from modeling_toxmtl.keywords import KeywordList, normalize_text
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
-from modeling_toxmtl.metrics import keyword_metrics
+from modeling_toxmtl.training.metrics import keyword_metrics
 
 
 PAUSES = (0.8, 2.5)  # seconds between sentences, longer than those within
@@ -123,7 +124,7 @@ def make_recordings(args: PipelineDemoArguments, folder: Path) -> None:
                     truth.append(line | {"text": text.transcript, "labels": list(text.labels)})
                 progress.update()
     for name, rows in ((TRUTH_FILE, truth), (RECORDINGS_FILE, recordings)):
-        write_text_whole(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def small_text_model(texts: list[str]) -> tuple[DistilBertForSequenceClassification, PreTrainedTokenizerFast]:
@@ -262,7 +263,7 @@ def main(args: PipelineDemoArguments) -> dict[str, dict]:
             WorkArguments(work_dir, num_proc=args.num_proc),
         )
         results[name] = evaluate(work_dir, recordings)
-    write_text_whole(folder / "report.json", json.dumps(results, indent=1) + "\n")
+    write_text(folder / "report.json", json.dumps(results, indent=1) + "\n")
     print(render_report(results))
     return results
 

@@ -36,24 +36,23 @@ from datasets import Audio, Features, List, Value
 from filelock import FileLock
 from transformers import HfArgumentParser
 
-from datasets_scripts.balance import hours_by_label, render_hours
-from datasets_scripts.build import SETTINGS, Entry, ShareArguments, assign_splits
-from datasets_scripts.chunk import encode_flac
-from datasets_scripts.schema import SPLITS, Row, check_replaceable, check_split, data_set_replaced, write_split
-from datasets_scripts.stages import (
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
+from modeling_toxmtl.data.build import SETTINGS, Entry, ShareArguments, assign_splits
+from modeling_toxmtl.data.chunk import encode_flac
+from modeling_toxmtl.data.schema import SPLITS, Row, check_replaceable, check_split, data_set_replaced, write_split
+from modeling_toxmtl.data.stages import (
     QUARANTINE,
     Manifest,
     Rejected,
     WorkArguments,
     batched,
-    content_hash,
     read_rows,
     run_stage,
     write_rows,
-    write_text_whole,
 )
-from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
-from modeling_toxmtl.data import cell_text, read_labels, read_table
+from modeling_toxmtl.data.statistics import hours_by_label, render_hours
+from modeling_toxmtl.io.files import content_hash, write_text
+from modeling_toxmtl.io.tables import cell_text, read_labels, read_table
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
@@ -381,7 +380,7 @@ def main(args: PrepareArguments, work: WorkArguments) -> dict[str, dict]:
             hours = hours_by_label((entry.labels, entry.duration) for entry in chosen)
             statistics[split] = {"clips": len(chosen), "hours": hours}
         lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
-        write_text_whole(folder / QUARANTINE, "".join(lines))
+        write_text(folder / QUARANTINE, "".join(lines))
     print(f"{render_hours(statistics)}\n{len(lines)} clips in {output_dir}/{QUARANTINE}")
     return statistics
 

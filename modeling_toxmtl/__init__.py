@@ -9,14 +9,14 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .backbone_toxmtl import WavLMToxicityBackbone
 from .configuration_toxmtl import WavLMToxicityMTLConfig
-from .hub_toxmtl import PIPELINE_TASK
+from .hub import PIPELINE_TASK
 from .keywords import KeywordEntry, KeywordList
 from .labels import LABELS
 from .modeling_toxmtl import ToxicityMTLOutput, WavLMForToxicityMTL
 from .pipeline_toxmtl import ToxicityDetectionPipeline
 from .processing_toxmtl import ToxicityMTLProcessor
+from .wavlm import WavLMToxicityBackbone
 
 
 __all__ = [

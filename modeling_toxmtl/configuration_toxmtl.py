@@ -20,7 +20,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import WavLMConfig
 from transformers.utils import logging
 
-from .hub_toxmtl import write_code
+from .hub import write_code
 from .labels import LABELS, NO_VIOLATION
 
 

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .backbone_toxmtl import ToxicityPreTrainedModel, WavLMToxicityBackbone
 from .configuration_toxmtl import GATED_ACTIVATIONS, WavLMToxicityMTLConfig
-from .kernels_toxmtl import ToxicityLinear
+from .kernels import ToxicityLinear
+from .wavlm import ToxicityPreTrainedModel, WavLMToxicityBackbone
 
 
 IGNORE_INDEX = -100

@@ -27,11 +27,11 @@ from transformers.utils.hub import cached_file, has_file
 
 from .audio import SAMPLING_RATE
 from .configuration_toxmtl import WavLMToxicityMTLConfig
-from .decoding_toxmtl import DecodedWord, Decoder, DecodingSettings, GreedyDecoder
+from .decoding import DecodedWord, Decoder, DecodingSettings, GreedyDecoder
 from .keywords import KeywordList
-from .language_model_toxmtl import load_language_model, usable_language_model
-from .lexicon_toxmtl import LexiconDecoder
-from .pyctcdecode_toxmtl import PyctcdecodeDecoder
+from .language_model import load_language_model, usable_language_model
+from .lexicon import LexiconDecoder
+from .pyctcdecode_decoder import PyctcdecodeDecoder
 
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")

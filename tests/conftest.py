@@ -1,92 +1,12 @@
-"""Models small enough to build, run and train in milliseconds."""
+"""Fixtures of all tests."""
 
 import pytest
 import torch
-from transformers import WavLMConfig, set_seed
-
-from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
+from tiny_models import NORMS, SYSTEMS
+from transformers import set_seed
 
 
 torch.set_num_threads(1)
-
-SYSTEMS = {
-    "classification": {"tasks": ["classification"]},
-    "keyword": {"tasks": ["keyword"]},
-    "mtl": {},
-    "info_sharing": {"use_info_sharing": True},
-    "task_adapter": {"use_task_adapter": True},
-}
-# The two kinds of WavLM: Base (group norm, post-norm blocks) and Large (layer norm, pre-norm blocks).
-NORMS = {
-    "group": {"feat_extract_norm": "group", "do_stable_layer_norm": False},
-    "layer": {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
-}
-TINY_WAVLM = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "conv_dim": (8, 8, 8),
-    "conv_kernel": (10, 3, 2),
-    "conv_stride": (5, 2, 2),  # a frame is 20 samples and sees 30
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-    "num_buckets": 16,
-    "max_bucket_distance": 12,
-    "classifier_proj_size": 8,
-    "vocab_size": 10,
-    "hidden_dropout": 0.0,
-    "activation_dropout": 0.0,
-    "attention_dropout": 0.0,
-    "feat_proj_dropout": 0.0,
-    "final_dropout": 0.0,
-    "layerdrop": 0.0,
-    "apply_spec_augment": False,
-}
-
-
-def tiny_wavlm_config(**overrides) -> WavLMConfig:
-    return WavLMConfig(**{**TINY_WAVLM, **overrides})
-
-
-def tiny_config(**overrides) -> WavLMToxicityMTLConfig:
-    """Two layers of width 16 without dropout, LayerDrop and SpecAugment; training is deterministic."""
-    tiny = {"task_adapter_bottleneck_size": 4, "info_sharing_size": 12}
-    return WavLMToxicityMTLConfig(**{**TINY_WAVLM, **tiny, **overrides})
-
-
-def randomize_(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Fills every parameter with noise, so that no zero or one of the initialisation hides a fault."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-            is_scale = "norm.weight" in name or "norms." in name or "weight.original0" in name
-            parameter.copy_(noise * (0.3 if parameter.ndim > 1 else 0.1) + (1.0 if is_scale else 0.0))
-    return model
-
-
-def tiny_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL:
-    """A tiny model with random weights everywhere, in evaluation mode."""
-    return randomize_(WavLMForToxicityMTL(tiny_config(**overrides)), seed).eval()
-
-
-def clips_of(*lengths: int, seed: int = 0) -> list[torch.Tensor]:
-    """Clips of random samples, one of each length."""
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(length, generator=generator) for length in lengths]
-
-
-def pad(clips: list[torch.Tensor], extra: int = 0, value: float = 0.0) -> dict[str, torch.Tensor]:
-    """Batch of clips, padded on the right with `value`."""
-    size = max(map(len, clips)) + extra
-    input_values = torch.full((len(clips), size), value)
-    attention_mask = torch.zeros(len(clips), size, dtype=torch.long)
-    for row, clip in enumerate(clips):
-        input_values[row, : len(clip)] = clip
-        attention_mask[row, : len(clip)] = 1
-    return {"input_values": input_values, "attention_mask": attention_mask}
 
 
 @pytest.fixture(autouse=True)

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import randomize_, tiny_model, tiny_wavlm_config
 from datasets import Dataset, Features, Value
 from scipy.io import wavfile
+from tiny_models import randomize_, tiny_model, tiny_wavlm_config
 from transformers import WavLMForCTC
 
 from datasets_scripts.effects import encode_opus
-from datasets_scripts.schema import FEATURES, Row, write_split
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl.data.schema import FEATURES, Row, write_split
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.processing_toxmtl import CHARACTERS, character_tokenizer, speech_feature_extractor
 

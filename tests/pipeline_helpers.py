@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets_scripts.ogg_opus import encode_dtx, ogg_file
 from modeling_toxmtl.audio import SAMPLING_RATE
+from modeling_toxmtl.data.opus import encode_dtx, ogg_file
 
 
 def burst(seconds: float, seed: int = 0) -> np.ndarray:

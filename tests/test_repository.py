@@ -18,7 +18,7 @@ from helpers import RATE, save_tiny_model, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig
 
 from benchmarks import decoding, new_keywords, scores
-from datasets_scripts import build_language_model, make_demo_corpus, make_spoken_digits, run_pipeline
+from datasets_scripts import build_language_model, make_demo_corpus, make_spoken_digits
 from datasets_scripts.effects import encode_opus
 from datasets_scripts.espeak import VOICES, synthesize_words
 from modeling_toxmtl import (
@@ -28,14 +28,13 @@ from modeling_toxmtl import (
     ToxicityMTLProcessor,
     WavLMForToxicityMTL,
     WavLMToxicityMTLConfig,
-    calibration,
-    export,
-    tuning,
 )
-from modeling_toxmtl.card import write_model_card
-from modeling_toxmtl.data import read_labels
-from modeling_toxmtl.evaluation import markdown_table
-from modeling_toxmtl.hub_toxmtl import code_files
+from modeling_toxmtl.data import run
+from modeling_toxmtl.hub import code_files
+from modeling_toxmtl.io.tables import read_labels
+from modeling_toxmtl.training import calibration, export, tuning
+from modeling_toxmtl.training.card import write_model_card
+from modeling_toxmtl.training.evaluation import markdown_table
 from run_mtl import parse_arguments
 
 
@@ -54,10 +53,10 @@ PARSED_BY = {
     "datasets_scripts.build_language_model": build_language_model.LanguageModelArguments,
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
     "datasets_scripts.make_spoken_digits": make_spoken_digits.SpokenDigitsArguments,
-    "datasets_scripts.run_pipeline": run_pipeline.ARGUMENTS,
-    "modeling_toxmtl.calibration": calibration.CalibrationArguments,
-    "modeling_toxmtl.export": export.ExportArguments,
-    "modeling_toxmtl.tuning": tuning.TuningArguments,
+    "modeling_toxmtl.data.run": run.ARGUMENTS,
+    "modeling_toxmtl.training.calibration": calibration.CalibrationArguments,
+    "modeling_toxmtl.training.export": export.ExportArguments,
+    "modeling_toxmtl.training.tuning": tuning.TuningArguments,
 }
 COMMANDS = [
     (module, arguments)

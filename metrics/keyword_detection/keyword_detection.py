@@ -1,9 +1,9 @@
-"""Word-level keyword detection, as an `evaluate` module around `modeling_toxmtl.metrics`."""
+"""Word-level keyword detection, as an `evaluate` module around `modeling_toxmtl.training.metrics`."""
 
 import datasets
 import evaluate
 
-from modeling_toxmtl.metrics import keyword_metrics
+from modeling_toxmtl.training.metrics import keyword_metrics
 
 
 _DESCRIPTION = """\

@@ -1,10 +1,10 @@
-"""Average precision per toxicity label and mAP, as an `evaluate` module around `modeling_toxmtl.metrics`."""
+"""Average precision per toxicity label and mAP, as an `evaluate` module around `modeling_toxmtl.training.metrics`."""
 
 import datasets
 import evaluate
 
 from modeling_toxmtl.labels import LABELS
-from modeling_toxmtl.metrics import classification_metrics
+from modeling_toxmtl.training.metrics import classification_metrics
 
 
 _DESCRIPTION = """\

@@ -1,0 +1,103 @@
+"""Stage 4: keywords with times, for the chunks that the text filter calls toxic (paper, section 2: "chunks that the
+Text Filter classifies as toxic are annotated with keywords from the ASR transcription").
+
+    python -m modeling_toxmtl.data.annotate --work_dir work
+
+In the transcript of a chunk that is not toxic, keywords become the filler word, since a keyword target derives from
+the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords_everywhere` annotates every chunk.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
+from datasets import Features, Value
+from transformers import HfArgumentParser
+
+from ..keywords import KeywordList
+from ..labels import LABELS, NO_VIOLATION
+from .label import KeywordArguments, LabelStage
+from .review import read_corrections
+from .schema import TRACED_FEATURES
+from .stages import Manifest, Rejected, WorkArguments, read_manifest, run_stage
+
+
+REVIEWER = "human"
+
+
+@dataclass
+class AnnotateArguments:
+    """Which chunks get keywords."""
+
+    corrections: str | None = field(
+        default=None, metadata={"help": "corrections.jsonl of a review: labels that people gave, by id."}
+    )
+    keywords_everywhere: bool = field(
+        default=False, metadata={"help": "Annotate keywords in chunks without violation too."}
+    )
+
+
+def find_keywords(words: list[dict], keywords: KeywordList) -> tuple[list[dict], list[int]]:
+    """Keywords with the times of their first and last word and the mean of their scores, and the positions in `words`
+    that they take up. `words` have `word`, `start`, `end` and `score`."""
+    pieces = [(piece, index) for index, word in enumerate(words) for piece in keywords.tokens(word["word"])]
+    found, positions = [], []
+    for match in keywords.find([piece for piece, _ in pieces]):
+        indices = sorted({index for _, index in pieces[match.start : match.end]})
+        first, last = words[indices[0]], words[indices[-1]]
+        score = sum(words[index]["score"] for index in indices) / len(indices)
+        found.append({"keyword": match.keyword, "start": first["start"], "end": last["end"], "score": score})
+        positions += indices
+    return found, positions
+
+
+class AnnotateStage:
+    """Adds `keywords` and `asr_transcript`, and makes `transcript` what a model is to learn from."""
+
+    name = "annotate"
+    uses_model = False
+    features = Features(
+        {**LabelStage.features, "asr_transcript": Value("string"), "keywords": TRACED_FEATURES["keywords"]}
+    )
+
+    def __init__(self, args: AnnotateArguments, keywords: KeywordArguments):
+        self.args, self.keywords = args, keywords.load()
+        self.corrections = read_corrections(args.corrections)
+
+    def settings(self) -> dict:
+        contents = {"keywords": self.keywords.to_dict(), "corrections": self.corrections}
+        return asdict(self.args) | contents
+
+    def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        for row in rows:
+            if row["id"] in self.corrections:
+                row = row | _corrected(self.corrections[row["id"]])
+            found, positions = find_keywords(row["words"], self.keywords)
+            words = [word["word"] for word in row["words"]]
+            if row["labels"] == [NO_VIOLATION] and not self.args.keywords_everywhere:
+                found = []
+                for position in positions:
+                    words[position] = self.keywords.filler
+            yield row | {"asr_transcript": row["transcript"], "transcript": " ".join(words), "keywords": found}
+
+
+def _corrected(labels):
+    """What a person says is certain, and so is what they do not say."""
+    scores = [
+        {"label": label, "score": float(label in labels), "given_by": [REVIEWER] * (label in labels)}
+        for label in LABELS
+    ]
+    return {"labels": labels, "label_scores": scores}
+
+
+def run(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> Manifest:
+    """Runs the stage; returns what it made."""
+    return run_stage(AnnotateStage(args, keywords), read_manifest(work.work_dir, "label").shards, work)
+
+
+def main(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> None:
+    print(f"{run(args, keywords, work).num_rows} chunks annotated.")
+
+
+if __name__ == "__main__":
+    parser = HfArgumentParser((AnnotateArguments, KeywordArguments, WorkArguments), description=__doc__)
+    main(*parser.parse_args_into_dataclasses())

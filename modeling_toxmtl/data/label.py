@@ -1,0 +1,315 @@
+"""Stage 3: the text filter, "an ensemble model ... comprising an extended DistilBERT model and regular expressions"
+(paper, section 2): which kinds of toxicity a transcript contains, who says so, and how surely.
+
+    python -m modeling_toxmtl.data.label --rules rules.json --text_classifier my_filter --work_dir work
+
+The members of the ensemble, each of which gives every label a score in [0, 1]:
+
+- `keywords`: the keyword list; a keyword or phrase, disguised ones too (`sh1t`), gives its labels 1;
+- `rules`: a JSON file of regular expressions by label, `{"Bullying": ["uninstall the game"]}`, matched against the
+  normalised words (lower case, no punctuation);
+- `classifier`: a text classifier of transformers, heard phrase by phrase; a label gets the best phrase's score. A JSON
+  file maps its labels to ours, `{"toxic": "Bullying", "neutral": null}`; without one they must be named alike.
+  `modeling_toxmtl.data.text_filter` makes one.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from datasets import Features, List, Value
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, HfArgumentParser
+
+from ..io.files import content_hash
+from ..keywords import KeywordList, normalize_text
+from ..labels import LABELS, NO_VIOLATION
+from .schema import TRACED_FEATURES
+from .stages import ROWS_AT_ONCE, Manifest, Rejected, WorkArguments, batched, model_version, read_manifest, run_stage
+from .transcribe import TranscribeStage, best_device
+
+
+VIOLATIONS = tuple(label for label in LABELS if label != NO_VIOLATION)
+COMBINATIONS = ("any", "mean", "majority")
+
+
+@dataclass
+class KeywordArguments:
+    """The keyword list of the text filter and of the annotation."""
+
+    keywords: str | None = field(
+        default=None, metadata={"help": "Keyword list, a JSON file; default: the packaged one."}
+    )
+
+    def load(self) -> KeywordList:
+        """The list. Raises ValueError if a keyword has a label that the data set has not."""
+        if not self.keywords:
+            return KeywordList.default()
+        keywords = KeywordList.from_file(self.keywords)
+        for entry in keywords:
+            if unknown := sorted(set(entry.labels) - set(LABELS)):
+                raise ValueError(f"{self.keywords}: {entry.keyword!r} has the labels {unknown}: choose from {LABELS}.")
+        return keywords
+
+
+@dataclass
+class LabelArguments:
+    """The members of the text filter beside the keyword list, and how they decide."""
+
+    rules: str | None = field(default=None, metadata={"help": "JSON file of regular expressions by label."})
+    text_classifier: str | None = field(
+        default=None, metadata={"help": "Text classifier of transformers, a Hub id or folder."}
+    )
+    text_classifier_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of a Hub model."}
+    )
+    label_mapping: str | None = field(
+        default=None, metadata={"help": "JSON file from the classifier's labels to ours (or null)."}
+    )
+    use_keywords: bool = field(default=True, metadata={"help": "Let the keyword list give its labels."})
+    combine: str = field(
+        default="any",
+        metadata={
+            "help": "A label's score is that of its surest member (any), the mean of the members that know the label "
+            "(mean), or the share of these that are over the threshold (majority).",
+            "choices": COMBINATIONS,
+        },
+    )
+    threshold: float = field(default=0.5, metadata={"help": "Labels with at least this score are given."})
+
+    def __post_init__(self):
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"--threshold is {self.threshold}: give a score above 0, and at most 1.")
+
+
+class TextFilter(Protocol):
+    """A member of the ensemble. `knows` are the labels that it can give."""
+
+    name: str
+    knows: tuple[str, ...]
+
+    def score(self, rows: Sequence[dict]) -> np.ndarray:
+        """`(rows, len(VIOLATIONS))` scores in [0, 1] for rows with `transcript` and `phrases`."""
+
+
+class KeywordFilter:
+    """Labels of the keywords that are said."""
+
+    name = "keywords"
+
+    def __init__(self, keywords: KeywordList):
+        self.keywords = keywords
+        self.knows = tuple(label for label in VIOLATIONS if any(label in entry.labels for entry in keywords))
+
+    def score(self, rows: Sequence[dict]) -> np.ndarray:
+        return np.stack([self._score(row["transcript"]) for row in rows])
+
+    def _score(self, text):
+        found = {match.keyword for match in self.keywords.find(self.keywords.tokens(text))}
+        labels = {label for keyword in found for label in self.keywords.labels_of(keyword)}
+        return np.array([float(label in labels) for label in VIOLATIONS])
+
+
+class RuleFilter:
+    """Labels of the regular expressions that match.
+
+    Raises:
+        ValueError: for an unknown label, or what is no list of expressions; the message names both.
+    """
+
+    name = "rules"
+
+    def __init__(self, rules: dict[str, list[str]]):
+        self.rules: dict[str, list[re.Pattern]] = {}
+        for label, expressions in rules.items():
+            if label not in VIOLATIONS:
+                raise ValueError(f"--rules: unknown label {label!r}: choose from {VIOLATIONS}.")
+            if not isinstance(expressions, list) or not all(isinstance(each, str) for each in expressions):
+                raise ValueError(f'--rules: {label}: {expressions!r} is no list of texts: write ["..."].')
+            self.rules[label] = [_compiled(label, expression) for expression in expressions]
+        self.knows = tuple(label for label in VIOLATIONS if label in self.rules)
+
+    def score(self, rows: Sequence[dict]) -> np.ndarray:
+        return np.stack([self._score(" ".join(normalize_text(row["transcript"]))) for row in rows])
+
+    def _score(self, text):
+        return np.array([float(any(rule.search(text) for rule in self.rules.get(label, ()))) for label in VIOLATIONS])
+
+
+def _compiled(label, expression):
+    try:
+        return re.compile(rf"\b(?:{expression})\b")
+    except re.error as error:
+        raise ValueError(f"--rules: {label}: {expression!r} is no regular expression: {error}.") from error
+
+
+class ClassifierFilter:
+    """A transformers text classifier: sigmoid scores if it is multi-label, softmax scores if not."""
+
+    name = "classifier"
+
+    def __init__(self, name_or_path: str, revision: str | None, mapping: dict[str, str | None] | None):
+        self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+        self.model = AutoModelForSequenceClassification.from_pretrained(name_or_path, revision=revision)
+        self.model.eval().to(best_device())
+        names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+        mapping = {name: name for name in names} if mapping is None else mapping
+        if missing := sorted(set(names) - set(mapping)):
+            raise ValueError(f"--label_mapping lacks the classifier's labels {missing}: map them to ours, or to null.")
+        targets = [mapping[name] for name in names]
+        if unknown := sorted({target for target in targets if target and target not in LABELS}):
+            raise ValueError(f"--label_mapping: unknown labels {unknown}: choose from {LABELS}, or null.")
+        self.targets = targets
+        self.knows = tuple(label for label in VIOLATIONS if label in targets)
+
+    def score(self, rows: Sequence[dict]) -> np.ndarray:
+        texts = [phrase["text"] for row in rows for phrase in row["phrases"]]
+        owners = [index for index, row in enumerate(rows) for _ in row["phrases"]]
+        scores = np.zeros((len(rows), len(VIOLATIONS)))
+        for batch in batched(zip(owners, texts, strict=True), ROWS_AT_ONCE):
+            probabilities = self._probabilities([text for _, text in batch])
+            for (owner, _), row in zip(batch, probabilities, strict=True):
+                for target, probability in zip(self.targets, row, strict=True):
+                    if target in VIOLATIONS:
+                        column = VIOLATIONS.index(target)
+                        scores[owner, column] = max(scores[owner, column], probability)
+        return scores
+
+    @torch.inference_mode()
+    def _probabilities(self, texts):
+        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.model.device)
+        logits = self.model(**inputs).logits.float()
+        is_multi_label = self.model.config.problem_type == "multi_label_classification"
+        return (logits.sigmoid() if is_multi_label else logits.softmax(-1)).cpu().numpy()
+
+
+def combine_scores(
+    scores: np.ndarray, knows: np.ndarray, combination: str, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ensemble's scores from those of its members.
+
+    Args:
+        scores: `(members, rows, labels)` in [0, 1].
+        knows: `(members, labels)`, whether a member can give a label. What nobody can give has the score 0.
+        combination: of `COMBINATIONS`.
+        threshold: that a member's score must reach to be its vote.
+
+    Returns:
+        `(rows, labels)` scores, and whether they give the label: at least the threshold, or for "majority" more than
+        half of the votes.
+    """
+    known = knows[:, None, :]
+    experts = np.maximum(known.sum(0), 1)
+    if combination == "any":
+        combined = np.where(known, scores, 0.0).max(0)
+    elif combination == "mean":
+        combined = np.where(known, scores, 0.0).sum(0) / experts
+    else:
+        combined = (known & (scores >= threshold)).sum(0) / experts
+        return combined, combined > 0.5
+    return combined, (combined >= threshold) & known.any(0)
+
+
+class LabelStage:
+    """Labels transcripts. See the arguments' classes."""
+
+    name = "label"
+    features = Features(
+        {
+            **TranscribeStage.features,
+            "labels": List(Value("string")),
+            "label_scores": TRACED_FEATURES["label_scores"],
+            "text_filter": Value("string"),
+        }
+    )
+
+    def __init__(self, args: LabelArguments, keywords: KeywordArguments):
+        self.uses_model = args.text_classifier is not None
+        if not (args.use_keywords or args.rules or args.text_classifier):
+            raise ValueError(
+                "The text filter has no member: give --rules or --text_classifier, or leave --use_keywords."
+            )
+        self.args = args
+        self.keywords = keywords.load()
+        self.rules = json.loads(Path(args.rules).read_text(encoding="utf-8")) if args.rules else None
+        mapping = args.label_mapping
+        self.mapping = json.loads(Path(mapping).read_text(encoding="utf-8")) if mapping else None
+        self.classifier = None
+        if args.text_classifier:
+            self.classifier = model_version(args.text_classifier, args.text_classifier_revision)
+
+    def settings(self) -> dict:
+        paths = ("rules", "label_mapping", "text_classifier")  # their contents count
+        arguments = {name: value for name, value in asdict(self.args).items() if name not in paths}
+        contents = {"rules": self.rules, "label_mapping": self.mapping, "classifier": self.classifier}
+        return arguments | contents | {"keywords": self.keywords.to_dict() if self.args.use_keywords else None}
+
+    @functools.cached_property
+    def text_filter(self) -> str:
+        """Which members, in which versions, by which rule."""
+        versions = {"keywords": content_hash(self.keywords.to_dict())} if self.args.use_keywords else {}
+        if self.rules is not None:
+            versions["rules"] = content_hash(self.rules)
+        if self.args.text_classifier:
+            versions["classifier"] = self.classifier
+        members = ", ".join(f"{name} {version}" for name, version in versions.items())
+        return f"{self.args.combine} >= {self.args.threshold:g} of {members}"
+
+    @functools.cached_property
+    def _members(self) -> list[TextFilter]:
+        members: list[TextFilter] = [KeywordFilter(self.keywords)] if self.args.use_keywords else []
+        if self.rules is not None:
+            members.append(RuleFilter(self.rules))
+        if self.args.text_classifier:
+            args = self.args
+            members.append(ClassifierFilter(args.text_classifier, args.text_classifier_revision, self.mapping))
+        return members
+
+    def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        for group in batched(rows, ROWS_AT_ONCE):
+            scores = np.stack([member.score(group) for member in self._members])
+            knows = np.array([[label in member.knows for label in VIOLATIONS] for member in self._members])
+            combined, given = combine_scores(scores, knows, self.args.combine, self.args.threshold)
+            for index, row in enumerate(group):
+                yield row | self._verdict(scores[:, index], combined[index], given[index])
+
+    def _verdict(self, scores, combined, given):
+        verdict = [
+            {
+                "label": label,
+                "score": float(combined[column]),
+                "given_by": [
+                    member.name
+                    for member, score in zip(self._members, scores[:, column], strict=True)
+                    if score >= self.args.threshold
+                ],
+            }
+            for column, label in enumerate(VIOLATIONS)
+        ]
+        verdict.append({"label": NO_VIOLATION, "score": 1.0 - float(combined.max()), "given_by": []})
+        labels = [label for label, is_given in zip(VIOLATIONS, given, strict=True) if is_given] or [NO_VIOLATION]
+        return {"labels": labels, "label_scores": verdict, "text_filter": self.text_filter}
+
+    def __getstate__(self) -> dict:
+        """Workers load the classifier themselves."""
+        return {name: value for name, value in self.__dict__.items() if name != "_members"}
+
+
+def run(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -> Manifest:
+    """Runs the stage; returns what it made."""
+    return run_stage(LabelStage(args, keywords), read_manifest(work.work_dir, "transcribe").shards, work)
+
+
+def main(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -> None:
+    manifest = run(args, keywords, work)
+    print(f"{manifest.num_rows} chunks labelled.")
+
+
+if __name__ == "__main__":
+    parser = HfArgumentParser((LabelArguments, KeywordArguments, WorkArguments), description=__doc__)
+    main(*parser.parse_args_into_dataclasses())

@@ -1,0 +1,53 @@
+"""The whole data pipeline: recordings in, data set out (paper, section 2).
+
+    python -m modeling_toxmtl.data.run --recordings raw_audio --output_dir my_clips
+
+The same command goes on where it was stopped; a changed setting repeats the stages from the changed one on.
+"""
+
+from transformers import HfArgumentParser
+
+from . import annotate, build, chunk, label, transcribe
+from .stages import WorkArguments
+from .statistics import render_hours
+
+
+ARGUMENTS = (
+    chunk.RecordingsArguments,
+    chunk.ChunkStage,
+    transcribe.TranscribeStage,
+    label.LabelArguments,
+    label.KeywordArguments,
+    annotate.AnnotateArguments,
+    build.BuildArguments,
+    WorkArguments,
+)
+
+
+def main(
+    recordings: chunk.RecordingsArguments,
+    chunk_stage: chunk.ChunkStage,
+    transcribe_stage: transcribe.TranscribeStage,
+    label_args: label.LabelArguments,
+    keywords: label.KeywordArguments,
+    annotate_args: annotate.AnnotateArguments,
+    build_args: build.BuildArguments,
+    work: WorkArguments,
+) -> dict[str, dict]:
+    """Runs all stages; returns `clips` and `hours` of each split."""
+    build.check_output(build_args.output_dir)  # before the hours that the stages take
+    manifests = [
+        chunk.run(recordings, chunk_stage, work),
+        transcribe.run(transcribe_stage, work),
+        label.run(label_args, keywords, work),
+        annotate.run(annotate_args, keywords, work),
+    ]
+    statistics = build.run(build_args, work)
+    for manifest in manifests:
+        print(f"{manifest.stage}: {manifest.num_rows} rows, {len(manifest.rejected)} in quarantine")
+    print(f"Wrote {build_args.output_dir}, hours by label:\n{render_hours(statistics)}")
+    return statistics
+
+
+if __name__ == "__main__":
+    main(*HfArgumentParser(ARGUMENTS, description=__doc__).parse_args_into_dataclasses())

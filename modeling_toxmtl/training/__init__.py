@@ -1,0 +1,1 @@
+"""Trains, evaluates, calibrates and publishes models."""

@@ -1,0 +1,200 @@
+"""Makes label scores probabilities, and chooses the score from which on a label counts.
+
+    python -m modeling_toxmtl.training.calibration --model runs/mine --dataset my_clips
+
+Trained with a weighted loss on few clips, a classifier ranks well before its sigmoid is a probability. Each label's
+logit gets a scale and an offset that fit the validation split (Platt 1999), which change no ranking, and then a
+threshold, which goes into the configuration as `label_thresholds`. Scale and offset are folded into the classifier's
+last layer, so that every way of loading the model has the calibrated scores. `run_mtl.py` does this after training;
+the command does it again on other clips, such as those of a new community. It rewrites the model in its folder, whose
+`results.json` and card go on to describe the model as it was.
+"""
+
+import math
+import sys
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from ..configuration_toxmtl import DEFAULT_THRESHOLD
+from ..labels import scores_from_logits
+from ..modeling_toxmtl import WavLMForToxicityMTL
+from ..processing_toxmtl import ToxicityMTLProcessor
+from .evaluation import evaluate_batches, predict_batches
+from .tuning import check_folder, load_split
+
+
+logger = logging.get_logger(__name__)
+
+SMALLEST_SCALE = 0.05  # of a label that the logits do not tell; nought would lose the order of the clips
+
+
+@dataclass
+class LabelCalibration:
+    """How a label's logit becomes a probability, and from which probability on the label counts."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    threshold: float = DEFAULT_THRESHOLD
+
+
+@dataclass
+class CalibrationArguments:
+    """What to calibrate, and on what."""
+
+    model: str = field(metadata={"help": "Model folder; its weights and config.json are rewritten."})
+    dataset: str = field(default="demo_data", metadata={"help": "Folder or Hub id, as for run_mtl.py."})
+    dataset_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
+    split: str = field(default="validation", metadata={"help": "Split to fit; not one that you report results on."})
+    max_samples: int | None = field(default=None, metadata={"help": "Use only the first so many rows."})
+    min_precision: float | None = field(
+        default=None,
+        metadata={"help": "Choose the lowest thresholds with this precision (0 to 1), not those with the best F1."},
+    )
+    batch_size: int = field(default=8, metadata={"help": "Clips per forward pass."})
+
+
+def fit_scale(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Scale and offset of one label's logits that make their sigmoid the likeliest probability.
+
+    The targets are smoothed as in Platt (1999), by one clip more with and one without the label, so that a label whose
+    clips are told apart without error does not become certain.
+
+    Args:
+        logits: (N,).
+        targets: (N,) 0 or 1, both of which occur.
+
+    Returns:
+        scale, at least `SMALLEST_SCALE`, and offset: the calibrated logit is `scale * logit + offset`.
+    """
+    positives = float(targets.sum())
+    smoothed = np.where(targets > 0, (positives + 1) / (positives + 2), 1 / (len(targets) - positives + 2))
+    logits, smoothed = torch.tensor(logits, dtype=torch.double), torch.tensor(smoothed)
+    log_scale, offset = (torch.zeros((), dtype=torch.double, requires_grad=True) for _ in range(2))
+    optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=200, line_search_fn="strong_wolfe")
+
+    def scale():
+        return log_scale.clamp(min=math.log(SMALLEST_SCALE)).exp()
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(scale() * logits + offset, smoothed)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return scale().item(), offset.item()
+
+
+def choose_threshold(scores: np.ndarray, targets: np.ndarray, min_precision: float | None = None) -> float:
+    """The threshold with the best F1, or the lowest with a precision; between two scores that occur.
+
+    Args:
+        scores: (N,) in [0, 1].
+        targets: (N,) 0 or 1; one at least is 1.
+        min_precision: in [0, 1].
+
+    Returns:
+        the threshold in (0, 1]; 1 if none has the precision.
+    """
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(targets[order])
+    is_last = np.append(scores[1:] < scores[:-1], True)  # equal scores count together
+    precision, recall = hits / np.arange(1, len(scores) + 1), hits / hits[-1]
+    if min_precision is None:
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        last = int(np.argmax(np.where(is_last, f1, -1.0)))
+    else:
+        enough = np.flatnonzero(is_last & (precision >= min_precision))
+        if not enough.size:
+            return 1.0
+        last = int(enough[-1])
+    below = scores[last + 1] if last + 1 < len(scores) else 0.0
+    return float((scores[last] + below) / 2)
+
+
+def fit(
+    logits: np.ndarray, targets: np.ndarray, thresholds: dict[str, float], min_precision: float | None = None
+) -> dict[str, LabelCalibration]:
+    """Calibration of each label.
+
+    Args:
+        logits: (N, L) of the clips.
+        targets: (N, L) multi-hot.
+        thresholds: those of the L labels before, by name and in column order.
+        min_precision: see [`choose_threshold`].
+
+    Returns:
+        label to its calibration; a label that no clip or every clip has stays as it is, with a warning.
+
+    Raises:
+        ValueError: if there are no clips.
+    """
+    if not len(targets):
+        raise ValueError("There are no labelled clips to calibrate on.")
+    calibrations = {}
+    for (name, before), column, target in zip(thresholds.items(), logits.T, targets.T, strict=True):
+        if np.unique(target).size < 2:
+            logger.warning(f"{name}: not calibrated, for the clips to fit do not both have it and lack it.")
+            calibrations[name] = LabelCalibration(threshold=before)
+            continue
+        scale, offset = fit_scale(column, target)
+        threshold = choose_threshold(scores_from_logits(scale * column + offset), target, min_precision)
+        if threshold == 1.0:
+            logger.warning(f"{name}: no threshold has a precision of {min_precision}, so the label never counts.")
+        calibrations[name] = LabelCalibration(scale, offset, threshold)
+    return calibrations
+
+
+@torch.no_grad()
+def apply(model: WavLMForToxicityMTL, calibrations: dict[str, LabelCalibration]) -> None:
+    """Folds scales and offsets into the model's classifier, and puts the thresholds into its configuration."""
+    weight, bias = model.classifier.weight, model.classifier.bias
+    scales, offsets = (
+        torch.tensor([getattr(calibrations[label], name) for label in model.config.label2id]).to(weight)
+        for name in ("scale", "offset")
+    )
+    weight.mul_(scales[:, None])
+    bias.mul_(scales).add_(offsets)
+    model.config.label_thresholds = {label: calibration.threshold for label, calibration in calibrations.items()}
+
+
+def uncalibrated(logits: np.ndarray, calibrations: dict[str, LabelCalibration]) -> np.ndarray:
+    """(N, L) logits of a calibrated model as they would be without."""
+    scales, offsets = np.array([(label.scale, label.offset) for label in calibrations.values()]).T
+    return (logits - offsets) / scales
+
+
+def markdown(calibrations: dict[str, LabelCalibration]) -> str:
+    """A row per label."""
+    lines = ["| label | scale | offset | threshold |", "|---|---:|---:|---:|"]
+    for name, label in calibrations.items():
+        lines.append(f"| {name} | {label.scale:.3f} | {label.offset:.3f} | {label.threshold:.3f} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+    """Calibrates, prints the table, rewrites the model; returns label to scale, offset and threshold."""
+    (args,) = HfArgumentParser(CalibrationArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    if args.min_precision is not None and not 0 <= args.min_precision <= 1:
+        raise SystemExit(f"--min_precision must lie between 0 and 1, but is {args.min_precision}")
+    check_folder(args.model)
+    model = WavLMForToxicityMTL.from_pretrained(args.model)
+    if "classification" not in model.config.tasks:
+        raise SystemExit(f"{args.model} has no classifier to calibrate")
+    processor = ToxicityMTLProcessor.from_pretrained(args.model)
+    dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
+    logits, targets = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size)).labelled()
+    calibrations = fit(logits, targets, model.config.thresholds, args.min_precision)
+    apply(model, calibrations)
+    model.save_pretrained(args.model)
+    print(markdown(calibrations))
+    return {name: asdict(label) for name, label in calibrations.items()}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,198 @@
+"""Model and dataset cards, rendered from what was measured.
+
+A card has no number of its own: everything comes from files in the folder (`results.json`, `config.json`,
+`processor_config.json`, `train_results.json`) or from the rows of the dataset, so that rendering again must give the
+same card.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..configuration_toxmtl import WavLMToxicityMTLConfig
+from ..hub import PIPELINE_TASK
+from ..io.tables import read_labels
+from ..processing_toxmtl import ToxicityMTLProcessor
+from .evaluation import TABLE_COLUMNS, system_name
+
+
+CARD = "README.md"
+
+
+def write_model_card(folder: str | Path, **metadata: Any) -> str:
+    """Renders the card of a model folder into its README.md, and returns it.
+
+    Args:
+        folder: with the model's configuration and processor; `results.json` and `train_results.json` of `run_mtl.py`
+            are used where they are.
+        metadata: fields for the Hub that no file tells: `name`, `license`, `language`, `base_model`, `datasets`.
+    """
+    folder = Path(folder)
+    card = render_model_card(
+        WavLMToxicityMTLConfig.from_pretrained(folder),
+        ToxicityMTLProcessor.from_pretrained(folder),
+        _read_json(folder / "results.json"),
+        _read_json(folder / "train_results.json"),
+        **{"name": folder.resolve().name, **metadata},
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return card
+
+
+def render_model_card(config, processor, results: dict, train_results: dict, name: str, **metadata: Any) -> str:
+    """The card of a model, given the content of its files; see [`write_model_card`]."""
+    splits = [split for split in ("test", "validation") if split in results]
+    intervals = {split: results.get(f"{split}_intervals", {}) for split in splits}
+    rows = {split: _metric_rows(results[split], intervals[split]) for split in splits}
+    headline = results[splits[0]] if splits else {}
+    precisions = [row for row in rows[splits[0]] if row["key"].startswith("AP_")] if splits else []
+    dataset = results.get("data", {}).get("dataset")
+    base_model = results.get("model", {}).get("model_name_or_path")
+    fields = {
+        "license": "apache-2.0",
+        "language": processor.keywords.language,
+        "base_model": base_model if _is_hub_id(base_model) else None,
+        "datasets": [dataset] if _is_hub_id(dataset) else None,
+        **metadata,
+    }
+    data = ModelCardData(
+        **{key: value for key, value in fields.items() if value is not None},
+        library_name="transformers",
+        pipeline_tag=PIPELINE_TASK,
+        tags=["wavlm", "voice-toxicity", "multi-task", "keyword-spotting"],
+        model_name=name if splits else None,
+        eval_results=_eval_results(rows[splits[0]], dataset, splits[0]) if splits else None,
+    )
+    return _render(
+        "model_card.md",
+        metadata=data.to_yaml(),
+        name=name,
+        system=system_name(config),
+        tasks=config.tasks,
+        labels=list(config.label2id),
+        num_keywords=len(processor.keywords.keywords),
+        language=processor.keywords.language,
+        parameters=results["parameters"] if results else _count_parameters(config),
+        results=rows,
+        intervals=intervals,
+        supports={split: _supports(results[split]) for split in splits},
+        thresholds=_threshold_rows(config, headline),
+        decided_on=splits[0] if splits else None,
+        before=results.get("test_uncalibrated", {}),
+        after=results.get("test", {}),
+        dataset=dataset,
+        hashes=results.get("data", {}).get("sha256"),
+        rejected=results.get("data", {}).get("rejected"),
+        training=results.get("training"),
+        base_model=base_model,
+        commit=results.get("commit"),
+        versions=results.get("versions", {}),
+        worst_label=min(precisions, key=lambda row: row["value"], default=None),
+        missed=headline.get("keyword_false_reject_rate"),
+        runtime=train_results.get("train_runtime"),
+    )
+
+
+def render_dataset_card(splits: dict[str, Any], name: str, license: str, language: str) -> str:
+    """The card of a dataset.
+
+    Args:
+        splits: split name to its rows (a `datasets.Dataset` with the columns of `load_clips`, and `speaker` and
+            `duration`).
+        name: title of the card.
+        license: as the Hub spells it.
+        language: code of the language spoken.
+    """
+    described, speakers = [], {}
+    for split, rows in splits.items():
+        labels = Counter(label for value in rows["labels"] for label in read_labels(value) or ())
+        speakers[split] = set(rows["speaker"])
+        hours = sum(seconds or 0 for seconds in rows["duration"]) / 3600
+        described.append(
+            {"name": split, "clips": len(rows), "hours": hours, "speakers": len(speakers[split]), "labels": labels}
+        )
+    heard_in = Counter(speaker for names in speakers.values() for speaker in names)
+    data = DatasetCardData(
+        license=license, language=language, task_categories=[PIPELINE_TASK], tags=["voice-toxicity"], pretty_name=name
+    )
+    return _render(
+        "dataset_card.md",
+        metadata=data.to_yaml(),
+        name=name,
+        splits=described,
+        labels=sorted({label for split in described for label in split["labels"]}),
+        shared_speakers=sum(count > 1 for count in heard_in.values()),
+    )
+
+
+def _metric_rows(metrics, intervals):
+    return [
+        {"key": key, "name": name, "value": metrics[key], "interval": intervals.get(key)}
+        for key, name in TABLE_COLUMNS.items()
+        if metrics.get(key) is not None
+    ]
+
+
+def _threshold_rows(config, metrics):
+    """Of a calibrated model."""
+    return [
+        {
+            "name": name,
+            "value": config.thresholds[name],
+            "precision": metrics.get(f"precision_{name}"),
+            "recall": metrics[f"recall_{name}"],
+        }
+        for name in config.label2id
+        if name in (config.label_thresholds or {}) and f"recall_{name}" in metrics
+    ]
+
+
+def _supports(metrics):
+    counts = {name.removeprefix("support_"): value for name, value in metrics.items() if name.startswith("support_")}
+    parts = [f"{count} clips with {name}" for name, count in counts.items()]
+    if "keyword_support" in metrics:
+        parts.append(f"{metrics['keyword_support']} keywords said")
+    return ", ".join(parts)
+
+
+def _eval_results(rows, dataset, split):
+    return [
+        EvalResult(
+            task_type=PIPELINE_TASK,
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_type=row["key"],
+            metric_name=row["name"],
+            metric_value=round(row["value"], 2),
+        )
+        for row in rows
+    ]
+
+
+def _is_hub_id(name):
+    """A folder named like a Hub id would make a broken link in the metadata."""
+    return name is not None and name.count("/") == 1 and not Path(name).exists()
+
+
+def _count_parameters(config):
+    import torch
+
+    from ..modeling_toxmtl import WavLMForToxicityMTL
+
+    with torch.device("meta"):
+        return WavLMForToxicityMTL(config).num_parameters()
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(loader=PackageLoader(__package__), undefined=StrictUndefined, keep_trailing_newline=True)
+    values["metadata"] = values["metadata"].rstrip("\n")
+    return environment.get_template(template).render(values)

@@ -1,0 +1,112 @@
+"""Makes one complete model folder, and pushes it to the Hub.
+
+    toxmtl export runs/mine exported --repo_id me/my-model
+
+The folder holds the weights as safetensors, the configuration with `auto_map` and `custom_pipelines`, the processor
+with its keyword list, the code, the results and the card rendered from them: all that another machine needs.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from transformers import HfArgumentParser
+from transformers.utils.hub import cached_file
+
+from .. import ToxicityMTLProcessor, WavLMForToxicityMTL
+from .card import write_model_card
+
+
+RESULT_FILES = ("results.json", "train_results.json")
+# What a training run leaves in its folder that no user of the model needs: pickles, logs, and the clips' own names
+NOT_PUSHED = ["checkpoint-*", "runs/*", "training_args.bin", "*.pt", "*.jsonl", "trainer_state.json", "run.json"]
+
+
+@dataclass
+class ExportArguments:
+    """What to export, and where to."""
+
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a model of this package."})
+    output_dir: str = field(metadata={"help": "Folder to write."})
+    revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Precision of the weight file: float32, float16, bfloat16, or auto: as it is. It loads as before."
+        },
+    )
+    license: str = field(default="apache-2.0", metadata={"help": "Licence that the card names."})
+    base_model: str | None = field(
+        default=None,
+        metadata={"help": "Hub id that the card names as the model's origin, if training was from a folder."},
+    )
+    repo_id: str | None = field(default=None, metadata={"help": "Hub repository to push the folder to."})
+    private: bool = field(default=False, metadata={"help": "Make that repository private if it is new."})
+
+
+def export(
+    model_name_or_path: str, output_dir: str | Path, revision: str = "main", dtype: str = "auto", **metadata: Any
+) -> Path:
+    """Writes a complete model folder.
+
+    Args:
+        model_name_or_path: folder or Hub id of a model of this package.
+        output_dir: folder to write.
+        revision: branch, tag or commit of a Hub model.
+        dtype: precision of the weight file, `"auto"` to keep it. It halves the download and no more: the model still
+            loads in the precision that its configuration names, for a CPU is slow in half precision.
+        metadata: fields of the card, see [`write_model_card`].
+    """
+    output_dir = Path(output_dir)
+    model = WavLMForToxicityMTL.from_pretrained(model_name_or_path, revision=revision, dtype="auto")
+    loads_as = model.dtype
+    (model if dtype == "auto" else model.to(getattr(torch, dtype))).save_pretrained(output_dir)
+    model.config.dtype = loads_as
+    model.config.save_pretrained(output_dir)
+    ToxicityMTLProcessor.from_pretrained(model_name_or_path, revision=revision).save_pretrained(output_dir)
+    for name in RESULT_FILES:
+        file = cached_file(model_name_or_path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            (output_dir / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_model_card(output_dir, **metadata)
+    return output_dir
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload model",
+):
+    """Pushes a model folder to the Hub, without what training left in it; returns the commit."""
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    return api.upload_folder(
+        repo_id=repo_id,
+        folder_path=str(folder),
+        ignore_patterns=NOT_PUSHED,
+        commit_message=commit_message,
+        revision=revision,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Exports and, with `--repo_id`, pushes."""
+    parser = HfArgumentParser(ExportArguments, prog="python -m modeling_toxmtl.training.export", description=__doc__)
+    (args,) = parser.parse_args_into_dataclasses(argv)
+    metadata = {"license": args.license, "name": args.repo_id, "base_model": args.base_model}
+    metadata = {name: value for name, value in metadata.items() if value is not None}
+    export(args.model_name_or_path, args.output_dir, args.revision, args.dtype, **metadata)
+    print(f"{args.output_dir}: complete")
+    if args.repo_id is not None:
+        print(push_folder(args.output_dir, args.repo_id, args.private).commit_url)
+
+
+if __name__ == "__main__":
+    main()

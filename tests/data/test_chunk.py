@@ -1,0 +1,428 @@
+import dataclasses
+import io
+import json
+import os
+import tracemalloc
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from helpers import wav
+from pipeline_helpers import dtx_file, speech_with_pauses
+
+from benchmarks.pipeline import repeated
+from modeling_toxmtl.audio import load_audio, resample
+from modeling_toxmtl.data.chunk import (
+    ChunkStage,
+    RecordingsArguments,
+    cut_chunks,
+    cut_packets,
+    encode_flac,
+    find_chunks,
+    list_recordings,
+    run,
+    write_recordings,
+)
+from modeling_toxmtl.data.opus import OpusTrack, encode_dtx, ogg_file
+from modeling_toxmtl.data.speech_spans import Span
+from modeling_toxmtl.data.stages import Rejected, WorkArguments, read_rows
+
+
+SPANS = [(1.0, 2.2), (4.0, 5.5), (6.6, 7.0)]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recordings") / "call.ogg"
+    path.write_bytes(dtx_file(SPANS, 9.0))
+    return path
+
+
+def webm_of_some(recording, path, is_kept):
+    """The packets that are kept in WebM, as a recorder stores what arrives."""
+    with av.open(str(recording)) as source, av.open(str(path), "w", format="webm") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size and is_kept(packet):
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+def webm_without_silence(recording, path):
+    return webm_of_some(recording, path, lambda packet: packet.size > 2)
+
+
+def rows_of(path):
+    return list(ChunkStage()([{"path": str(path), "speaker": "a", "source": "a", "split": ""}]))
+
+
+def test_boundaries_are_within_60_ms_and_no_speech_is_lost(recording):
+    chunks = list(find_chunks(str(recording), 0, ChunkStage()))
+    assert len(chunks) == len(SPANS)
+    for chunk, (start, end) in zip(chunks, SPANS, strict=True):
+        assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.06
+
+
+def test_gaps_between_time_stamps_cut_as_dtx_does(recording, tmp_path):
+    webm = webm_without_silence(recording, tmp_path / "call.webm")
+    for chunk, (start, end) in zip(find_chunks(str(webm), 0, ChunkStage()), SPANS, strict=True):
+        assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.06
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    """Its cuts are found packet by packet: an hour takes no more than five minutes do, but for the cuts themselves."""
+    track, peaks = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000), {}
+    for minutes in (5, 60):
+        (tmp_path / "long.ogg").write_bytes(ogg_file(repeated(track, 60 * minutes)))
+        tracemalloc.start()
+        cuts = sum(1 for _ in find_chunks(str(tmp_path / "long.ogg"), 0, ChunkStage()))
+        peaks[minutes] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert cuts == pytest.approx(minutes * 60 / 9 * len(SPANS), rel=0.05)
+    assert peaks[60] < peaks[5] + 2_000_000  # the file itself has ten times as many bytes
+
+
+@pytest.mark.parametrize("max_pause", [0.6, 3.0])  # chunks of one span, and one chunk with the silence in it
+def test_chunks_sound_as_in_the_recording(recording, max_pause):
+    whole = load_audio(recording, 48_000)
+    spans = list(find_chunks(str(recording), 0, ChunkStage(max_pause=max_pause)))
+    assert len(spans) == (3 if max_pause < 1 else 1)
+    for chunk in cut_chunks(str(recording), 0, spans):
+        samples = load_audio(chunk.audio, 48_000)
+        start = round(chunk.start * 48_000)
+        assert len(samples) == pytest.approx((chunk.end - chunk.start) * 48_000, abs=1)
+        np.testing.assert_allclose(samples, whole[start : start + len(samples)], atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["ogg", "webm"])
+def test_chunks_are_as_loud_as_the_recording(tmp_path, format):
+    track = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000)
+    quiet, path = ogg_file(dataclasses.replace(track, gain=-12 * 256)), tmp_path / f"call.{format}"
+    (tmp_path / "call.ogg").write_bytes(quiet)
+    if format == "webm":
+        webm_of_some(tmp_path / "call.ogg", path, lambda packet: True)
+    whole = load_audio(path)
+    assert np.abs(whole).max() == pytest.approx(10 ** (-12 / 20) * np.abs(load_audio(ogg_file(track))).max(), rel=0.02)
+    chunks = [load_audio(row["audio"]["bytes"]) for row in rows_of(path)]
+    assert max(np.abs(chunk).max() for chunk in chunks) == pytest.approx(np.abs(whole).max(), rel=0.02)
+
+
+def test_silence_that_was_not_sent_is_filled_in(recording, tmp_path):
+    webm = webm_without_silence(recording, tmp_path / "call.webm")
+    spans = list(find_chunks(str(webm), 0, ChunkStage(max_pause=3.0)))
+    (chunk,) = cut_chunks(str(webm), 0, spans)
+    samples, whole = load_audio(chunk.audio), load_audio(recording)
+    assert len(samples) / 16_000 == pytest.approx(SPANS[-1][1] - SPANS[0][0], abs=0.12)
+    start = round(chunk.start * 16_000)
+    loud = np.abs(whole[start : start + len(samples)]) > 0.05
+    assert np.abs(samples[loud]).mean() > 5 * np.abs(samples[~loud]).mean()  # in its place
+
+
+@pytest.mark.parametrize("first_sent", [0.0, 0.98])  # seconds
+def test_where_nothing_was_sent_for_long_a_chunk_sounds_as_in_the_recording(first_sent):
+    """Push-to-talk: the sender is mute between 2.5 s and what is said at 4 s, without any update."""
+    track = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000)
+    whole = load_audio(ogg_file(track), 48_000)
+    packets = [(960 * index - track.pre_skip, packet) for index, packet in enumerate(track.packets)]
+    sent = [(time, packet) for time, packet in packets if first_sent <= time / 48_000 < 2.5 or time / 48_000 > 3.97]
+    for chunk, span in zip(cut_packets(sent, [Span(*span) for span in SPANS]), SPANS, strict=True):
+        samples, start = load_audio(chunk.audio, 48_000), round(chunk.start * 48_000)
+        assert (chunk.start, chunk.end) == span and len(samples) == round((span[1] - span[0]) * 48_000)
+        np.testing.assert_allclose(samples, whole[start : start + len(samples)], atol=1e-4)
+
+
+def test_push_to_talk_gives_the_chunks_that_were_sent(recording, tmp_path):
+    def is_sent(packet):
+        return packet.pts < 0 or 3.97 < packet.pts / 48_000 < 5.8
+
+    (row,) = rows_of(webm_of_some(recording, tmp_path / "call.webm", is_sent))
+    assert row["start"] == pytest.approx(4.0, abs=0.06) and row["end"] == pytest.approx(5.5, abs=0.06)
+
+
+def test_a_malformed_packet_is_taken_for_a_lost_one(tmp_path):
+    track = encode_dtx(speech_with_pauses(SPANS, 9.0), 16_000, 24_000)
+    packets = list(track.packets)
+    packets[80] = bytes([packets[80][0] | 3, 0, *packets[80][2:]])  # no frames
+    (tmp_path / "call.ogg").write_bytes(ogg_file(OpusTrack(packets, track.pre_skip, track.num_samples)))
+    rows = rows_of(tmp_path / "call.ogg")
+    assert len(rows) == len(SPANS)
+    for row in rows:
+        assert len(load_audio(row["audio"]["bytes"])) / 16_000 == pytest.approx(row["duration"], abs=1e-3)
+
+
+def test_what_fails_while_it_is_cut_is_quarantined(recording, monkeypatch):
+    def no_file(track):
+        raise ValueError("a packet that fits nowhere")
+
+    monkeypatch.setattr("modeling_toxmtl.data.chunk.ogg_file", no_file)
+    assert rows_of(recording) == [Rejected(str(recording), "unreadable: a packet that fits nowhere")]
+
+
+def test_other_codecs_are_cut_by_energy_and_lose_nothing(tmp_path):
+    samples = speech_with_pauses(SPANS, 9.0)
+    (tmp_path / "call.wav").write_bytes(wav(samples))
+    decoded = load_audio(tmp_path / "call.wav")
+    spans = list(find_chunks(str(tmp_path / "call.wav"), 0, ChunkStage()))
+    assert len(spans) == 3
+    for chunk, (start, end) in zip(cut_chunks(str(tmp_path / "call.wav"), 0, spans), SPANS, strict=True):
+        assert chunk.start <= start and end <= chunk.end and chunk.extension == "flac"
+        first = round(chunk.start * 16_000)
+        piece = load_audio(chunk.audio)
+        np.testing.assert_array_equal(piece, decoded[first : first + len(piece)])
+
+
+def test_long_speech_gives_chunks_of_the_longest_length_allowed(tmp_path):
+    path = tmp_path / "monologue.ogg"
+    path.write_bytes(dtx_file([(0.5, 9.5)], 10.0))
+    chunks = list(find_chunks(str(path), 0, ChunkStage(max_seconds=3.0)))
+    assert all(chunk.end - chunk.start <= 3.0 + 1e-9 for chunk in chunks)
+    assert sum(chunk.end - chunk.start for chunk in chunks) == pytest.approx(9.0, abs=0.12)
+    assert all(a.end == pytest.approx(b.start) for a, b in zip(chunks, chunks[1:], strict=False))
+
+
+def eight_channels():
+    file = io.BytesIO()
+    with wave.open(file, "wb") as output:
+        output.setnchannels(8)
+        output.setsampwidth(2)
+        output.setframerate(16_000)
+        output.writeframes(bytes(16 * 1000))
+    return file.getvalue()
+
+
+def picture():
+    file = io.BytesIO()
+    with av.open(file, "w", format="image2pipe") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width = stream.height = 8
+        stream.pix_fmt = "rgb24"
+        for packet in stream.encode(av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24")):
+            container.mux(packet)
+    return file.getvalue()
+
+
+FAULTS = {
+    "noise.ogg": (lambda good: np.random.default_rng(0).bytes(5000), "unreadable: "),
+    "empty.ogg": (lambda good: b"", "empty file"),
+    "zero-length.wav": (lambda good: wav(np.zeros(0)), "zero length"),
+    "channels.wav": (lambda good: eight_channels(), "8 channels"),
+    "truncated.ogg": (lambda good: good[: len(good) // 2], "truncated"),
+    "truncated.wav": (lambda good: wav(speech_with_pauses(SPANS, 9.0))[:90_000], "truncated"),
+    "truncated.flac": (lambda good: encode_flac(speech_with_pauses(SPANS, 9.0))[:40_000], "unreadable: Inv"),
+    "mislabelled.ogg": (lambda good: wav(speech_with_pauses(SPANS, 9.0)), "mislabelled: named .ogg, but"),
+    "picture.wav": (lambda good: picture(), "no audio stream"),
+    "chained.ogg": (lambda good: good + good, "out of order: after 9.00 s, its packets go back to"),
+    "silence.ogg": (lambda good: dtx_file([], 2.0), "no speech in it: 2.0"),
+    "corrupt.ogg": (
+        lambda good: good[:300] + bytes(len(good) - 600) + good[-300:],
+        "no speech in it: 2.01 of its 9.00 s can be read",
+    ),
+}
+
+
+def test_what_cannot_be_used_is_quarantined_and_the_rest_completes(recording, tmp_path):
+    good = recording.read_bytes()
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name, (make, _) in FAULTS.items():
+        (folder / name).write_bytes(make(good))
+    (folder / "call.ogg").write_bytes(good)
+    work = WorkArguments(str(tmp_path / "work"), num_proc=1)
+    manifest = run(RecordingsArguments(str(folder), files_per_shard=4), ChunkStage(), work)
+    rows = [row for shard in manifest.shards for row in read_rows(shard.path)]
+    assert [row["source"] for row in rows] == ["call.ogg"] * 3
+    lines = (tmp_path / "work" / "chunk" / "quarantine.jsonl").read_text().splitlines()
+    reasons = {json.loads(line)["id"].rpartition("/")[2]: json.loads(line)["reason"] for line in lines}
+    assert set(reasons) == set(FAULTS)
+    for name, (_, reason) in FAULTS.items():
+        assert reason in reasons[name], reasons[name]
+
+
+def streamed_wav(size):
+    """A WAV file that was piped: its size was not known when the header was written."""
+    content = bytearray(wav(speech_with_pauses(SPANS, 9.0)))
+    content[40:44] = size.to_bytes(4, "little")
+    return bytes(content)
+
+
+def encoded(format, codec, sampling_rate, **options):
+    """Half a minute of silence and half a minute of speech: early packets say little of the later ones' bit rate."""
+    samples = resample(speech_with_pauses([(30.0, 59.0)], 60.0), 16_000, sampling_rate)
+    file = io.BytesIO()
+    with av.open(file, "w", format=format, options=options) as container:
+        stream = container.add_stream(codec, rate=sampling_rate, options={"flags": "+qscale", "global_quality": "472"})
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = sampling_rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return file.getvalue()
+
+
+def with_longer_video(recording, path):
+    with av.open(str(recording)) as source, av.open(str(path), "w", format="matroska") as target:
+        sound = target.add_stream_from_template(source.streams.audio[0])
+        pictures = target.add_stream("mpeg4", rate=1)
+        pictures.width = pictures.height = 32
+        pictures.pix_fmt = "yuv420p"
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = sound
+                target.mux(packet)
+        for second in range(20):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts = second
+            target.mux(pictures.encode(frame))
+        target.mux(pictures.encode(None))
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0xFFFFFFFF])
+def test_a_wav_file_of_unknown_size_is_not_truncated(tmp_path, size):
+    (tmp_path / "a.wav").write_bytes(streamed_wav(size))
+    assert [row["source_path"] for row in rows_of(tmp_path / "a.wav")] == [str(tmp_path / "a.wav")] * 3
+
+
+def test_a_duration_that_is_guessed_is_not_believed(tmp_path):
+    """FFmpeg guesses that of raw AAC, and of MP3 of a varying bit rate, from the first packets."""
+    files = {"a.aac": encoded("adts", "aac", 44_100), "a.mp3": encoded("mp3", "libmp3lame", 44_100, write_xing="0")}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with av.open(str(tmp_path / name)) as container:
+            assert container.duration / av.time_base > 61.0
+        assert all(row["end"] > 30.0 for row in rows_of(tmp_path / name))
+
+
+def test_an_mp3_file_with_a_header_is_whole_or_truncated(tmp_path):
+    content = encoded("mp3", "libmp3lame", 44_100)
+    (tmp_path / "a.mp3").write_bytes(content)
+    assert rows_of(tmp_path / "a.mp3")[-1]["end"] == pytest.approx(59.0, abs=0.2)
+    (tmp_path / "a.mp3").write_bytes(content[:-1000])
+    (rejected,) = rows_of(tmp_path / "a.mp3")
+    assert rejected.reason == "truncated: it has fewer bytes than its header says"
+
+
+def test_a_video_longer_than_the_sound_truncates_nothing(recording, tmp_path):
+    with_longer_video(recording, tmp_path / "a.mkv")
+    assert len(rows_of(tmp_path / "a.mkv")) == 3
+
+
+def test_a_webm_file_without_its_end_is_truncated(recording, tmp_path):
+    content = webm_of_some(recording, tmp_path / "a.webm", lambda packet: True).read_bytes()
+    (tmp_path / "a.webm").write_bytes(content[: len(content) // 2])
+    (rejected,) = rows_of(tmp_path / "a.webm")
+    assert rejected.reason.startswith("truncated: it declares 9.0")
+
+
+def test_each_track_is_a_speaker(tmp_path):
+    tracks = [encode_dtx(speech_with_pauses([span], 4.0), 16_000, 24_000) for span in ((0.5, 1.5), (2.0, 3.0))]
+    (tmp_path / "call.ogg").write_bytes(ogg_file(*tracks))
+    rows = rows_of(tmp_path / "call.ogg")
+    assert [(row["speaker"], row["track"]) for row in rows] == [("a#0", 0), ("a#1", 1)]
+    assert [row["start"] for row in rows] == [pytest.approx(0.5, abs=0.06), pytest.approx(2.0, abs=0.06)]
+
+
+def test_the_end_of_the_recording_ends_the_last_chunk(tmp_path):
+    track = encode_dtx(speech_with_pauses([(0.5, 2.0)], 2.0), 16_000, 24_000)
+    (tmp_path / "a.ogg").write_bytes(ogg_file(OpusTrack(track.packets, track.pre_skip, track.num_samples)))
+    (row,) = rows_of(tmp_path / "a.ogg")
+    assert len(load_audio(row["audio"]["bytes"])) / 16_000 == pytest.approx(row["duration"], abs=1e-3)
+    assert row["end"] == pytest.approx(2.0, abs=0.02)
+
+
+def test_recordings_come_from_a_table(tmp_path, recording):
+    (tmp_path / "calls.csv").write_text("path,speaker,source,split\nraw/a.ogg,ann,game 1,test\nraw/b.ogg,,,\n")
+    first, second = list_recordings(str(tmp_path / "calls.csv"))
+    assert (first["path"], first["speaker"]) == (str(tmp_path / "raw" / "a.ogg"), "ann")
+    assert (first["source"], first["split"]) == ("game 1", "test")
+    assert second["speaker"] == second["source"] == "raw/b.ogg"
+    for missing in ("nowhere", "calls.txt"):
+        with pytest.raises(FileNotFoundError, match="--recordings"):
+            list_recordings(str(tmp_path / missing))
+    (tmp_path / "empty.csv").write_text("speaker\nann\n")
+    with pytest.raises(ValueError, match="empty.csv, line 2: no 'path'"):
+        list_recordings(str(tmp_path / "empty.csv"))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="no recordings"):
+        list_recordings(str(tmp_path / "none"))
+
+
+def test_numbers_of_a_table_are_names(tmp_path):
+    (tmp_path / "calls.jsonl").write_text('{"path": 7, "speaker": 0, "source": 1}\n')
+    (row,) = list_recordings(str(tmp_path / "calls.jsonl"))
+    assert (row["path"], row["speaker"], row["source"]) == (str(tmp_path / "7"), "0", "1")
+
+
+def test_links_of_a_folder_are_followed_once(tmp_path, recording):
+    for folder in ("raw/a", "raw/b", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "call.ogg").write_bytes(recording.read_bytes())
+    (tmp_path / "raw" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "raw" / "a" / "b").symlink_to(tmp_path / "raw" / "b")  # a circle
+    (tmp_path / "raw" / "b" / "a").symlink_to(tmp_path / "raw" / "a")
+    paths = [row["path"] for row in list_recordings(str(tmp_path / "raw"))]
+    assert paths == [str(tmp_path / "raw" / folder / "call.ogg") for folder in ("a", "b", "linked")]
+
+
+def test_files_that_cannot_be_named_or_followed_are_quarantined(tmp_path, recording):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "call.ogg").write_bytes(recording.read_bytes())
+    (folder / "dangling.ogg").symlink_to(tmp_path / "nothing.ogg")
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xe9t\xe9.ogg")).write_bytes(recording.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    manifest = run(RecordingsArguments(str(folder)), ChunkStage(), WorkArguments(str(tmp_path / "work"), num_proc=1))
+    assert manifest.num_rows == len(SPANS)
+    assert [Path(rejected.id).name for rejected in manifest.rejected] == ["dangling.ogg", r"\udce9t\udce9.ogg"]
+    assert all("dangling link, or a name that is not in UTF-8" in rejected.reason for rejected in manifest.rejected)
+
+
+def test_an_added_recording_changes_only_the_shard_it_comes_into(tmp_path):
+    raw, args = tmp_path / "raw", RecordingsArguments(str(tmp_path / "raw"), files_per_shard=3)
+    raw.mkdir()
+    for number in range(60):
+        (raw / f"call-{number:02d}.ogg").touch()
+    before = write_recordings(args, str(tmp_path / "work"))
+    assert 10 < len(before) < 30
+    paths = [row["path"] for shard in before for row in read_rows(shard.path)]
+    assert paths == sorted(map(str, raw.iterdir()))
+    for name in ("aaa.ogg", "call-30a.ogg"):
+        (raw / name).touch()
+        after = write_recordings(args, str(tmp_path / "work"))
+        assert len(set(before) - set(after)) == 1 and len(set(after) - set(before)) in (1, 2)
+        before = after
+
+
+def test_shards_do_not_depend_on_the_place_of_the_recordings(tmp_path):
+    names = []
+    for folder in ("here", "there"):
+        (tmp_path / folder / "raw").mkdir(parents=True)
+        for number in range(8):
+            (tmp_path / folder / "raw" / f"{number}.ogg").touch()
+        args = RecordingsArguments(str(tmp_path / folder / "raw"), files_per_shard=2)
+        names.append([shard.name for shard in write_recordings(args, str(tmp_path / "work"))])
+    assert names[0] == names[1]
+
+
+def test_a_recording_that_a_table_names_twice_is_in_one_shard(tmp_path):
+    (tmp_path / "calls.csv").write_text("path\na.ogg\nb.ogg\na.ogg\n")
+    shards = write_recordings(
+        RecordingsArguments(str(tmp_path / "calls.csv"), files_per_shard=1), str(tmp_path / "work")
+    )
+    assert [shard.num_rows for shard in shards] == [2, 1]
+
+
+def test_a_shard_has_at_least_one_file():
+    with pytest.raises(ValueError, match="--files_per_shard is 0"):
+        RecordingsArguments("raw", files_per_shard=0)
+
+
+def test_splits_of_other_names_are_refused_before_the_work(tmp_path):
+    (tmp_path / "calls.csv").write_text("path,split\na.ogg,train\nb.ogg,dev\n")
+    with pytest.raises(ValueError, match="b.ogg has the split 'dev': give one of train, validation, test"):
+        write_recordings(RecordingsArguments(str(tmp_path / "calls.csv")), str(tmp_path / "work"))

@@ -1,0 +1,53 @@
+"""One complete folder out of a trained one: the weight file's precision, and the card's metadata."""
+
+import json
+
+import pytest
+import torch
+from helpers import RATE, save_tiny_model, tone
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from modeling_toxmtl import ToxicityDetectionPipeline, ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl.hub import code_files
+from modeling_toxmtl.training.export import main
+
+
+@pytest.fixture
+def trained(tmp_path):
+    folder = save_tiny_model(tmp_path / "trained")
+    data = {"dataset": "my_clips", "sha256": {"test": "ab12"}, "rejected": {"test": 0}}
+    (folder / "results.json").write_text(json.dumps({"parameters": 7, "data": data, "test": {"mAP": 12.5}}))
+    (folder / "training_args.bin").write_bytes(b"a pickle")
+    return folder
+
+
+def judge(folder):
+    model, processor = WavLMForToxicityMTL.from_pretrained(folder), ToxicityMTLProcessor.from_pretrained(folder)
+    return ToxicityDetectionPipeline(model, processor)(tone(RATE), return_keywords=True)
+
+
+def test_folder_is_complete_and_equal(trained, tmp_path, capsys):
+    main(["--model_name_or_path", str(trained), "--output_dir", str(tmp_path / "out")])
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files >= {"model.safetensors", "config.json", "processor_config.json", "results.json", "README.md"}
+    assert files >= {file.name for file in code_files()} and "training_args.bin" not in files
+    assert judge(tmp_path / "out") == judge(trained)
+    assert "complete" in capsys.readouterr().out
+
+
+def test_half_the_file_loads_as_before(trained, tmp_path):
+    main(["--model_name_or_path", str(trained), "--output_dir", str(tmp_path / "out"), "--dtype", "float16"])
+    weights = load_file(tmp_path / "out" / "model.safetensors").values()
+    assert {weight.dtype for weight in weights} == {torch.float16}
+    assert WavLMForToxicityMTL.from_pretrained(tmp_path / "out").dtype == torch.float32
+    for item, other in zip(judge(tmp_path / "out")["labels"], judge(trained)["labels"], strict=True):
+        assert item["label"] == other["label"] and item["score"] == pytest.approx(other["score"], abs=1e-3)
+
+
+def test_metadata_of_the_card(trained, tmp_path):
+    flags = {"model_name_or_path": trained, "output_dir": tmp_path / "me_model", "license": "mit"}
+    flags |= {"base_model": "someone/wavlm"}
+    main([text for name, value in flags.items() for text in (f"--{name}", str(value))])
+    card = ModelCard((tmp_path / "me_model" / "README.md").read_text(encoding="utf-8"))
+    assert (card.data.license, card.data.base_model, card.data.model_name) == ("mit", "someone/wavlm", "me_model")
