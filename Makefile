@@ -8,47 +8,55 @@ TORCH ?= torch==2.13.0
 PRECISION ?= $(shell nvidia-smi >/dev/null 2>&1 && echo --bf16 \
 	|| { grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo --bf16 --use_cpu; })
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+MODEL := model_cards/wavlm-tiny-toxmtl-demo
+export HF_HUB_OFFLINE := 1
+# Libraries as large as torch take many seconds to compile: once, not in every command
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pipeline-demo release test test-floor lint format clean
+.PHONY: help install demo train pipeline-demo release test test-floor lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-install: $(VENV)/installed ## Set up the environment in .venv
-
-$(VENV)/installed: setup.cfg pyproject.toml
+$(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[dev]"
-	# It declares numpy<2 but runs on numpy 2, which the packages above bring: no dependencies but the one it imports
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps pyctcdecode pygtrie
+	$(PIP) $(TORCH)
+	$(PIP) --editable .
 	@touch $@
 
-demo: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (10 to 30 minutes on 2 cores)
+install: $(VENV)/installed ## Set up the environment for training, data and development in .venv
+
+$(VENV)/installed: $(VENV)/base
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/base ## Judge example clips with the released model (2 minutes, installation included)
+	$(BIN)/toxmtl moderate $(MODEL) docs/examples/*.ogg
+
+train: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (10 to 30 minutes on 2 cores)
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data
-	$(BIN)/python -m datasets_scripts.build_language_model --dataset demo_data --output runs/demo_lm/keywords.arpa
-	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl runs/demo demo_data/examples/*.ogg
+	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
+	$(BIN)/toxmtl moderate runs/demo demo_data/examples/*.ogg
 
 pipeline-demo: install ## Make a data set of recordings whose truth is known, report what labelling costs, train on it
-	HF_HUB_OFFLINE=1 $(BIN)/python -m datasets_scripts.pipeline_demo --output_dir pipeline_demo
-	HF_HUB_OFFLINE=1 $(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
-		--dataset pipeline_demo/data/recogniser --language_model "" --output_dir runs/pipeline_demo --max_steps 20
+	$(BIN)/python -m datasets_scripts.pipeline_demo --output_dir pipeline_demo
+	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
+		--dataset pipeline_demo/data/recogniser --output_dir runs/pipeline_demo --max_steps 20
 
 release: install ## Make the Hub folder of the demo's model in model_cards/, from runs/demo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m modeling_toxmtl.training.export --model_name_or_path runs/demo \
-		--output_dir model_cards/wavlm-tiny-toxmtl-demo --dtype float16
+	$(BIN)/toxmtl export runs/demo $(MODEL) --dtype float16
 
 test: install ## Run all tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test-floor: ## Run all tests with the lowest versions that setup.cfg admits
+test-floor: ## Run all tests with the lowest versions that setup.cfg admits, pyctcdecode among them
 	$(PYTHON) -m venv .venv-floor
 	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-floor/bin/uv pip install --quiet --python .venv-floor/bin/python --resolution lowest-direct \
 		--editable ".[dev,pyctcdecode]"
-	HF_HUB_OFFLINE=1 .venv-floor/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	.venv-floor/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: install ## Check style
 	$(BIN)/ruff check .

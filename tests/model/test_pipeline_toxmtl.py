@@ -1,6 +1,4 @@
 import logging
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from helpers import (
     as_read,
     dataset_of,
     record,
-    save_tiny_model,
     speech_feature_extractor,
     tiny_processor,
     tiny_speech_model,
@@ -25,7 +22,6 @@ from tiny_models import tiny_wavlm_config
 from transformers import AudioClassificationPipeline, WavLMForSequenceClassification, pipeline
 
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
-from modeling_toxmtl.__main__ import format_verdict, main
 
 
 RECEPTIVE_FIELD = 325
@@ -260,7 +256,6 @@ def test_classifier_alone():
     verdict = pipe(clip, return_keywords=True)
     assert by_label(verdict["labels"]) == pytest.approx(expected, abs=1e-5)
     assert verdict["keywords"] is None
-    assert "keyword" not in format_verdict("clip.ogg", verdict)
     assert_same(pipe([clip, clip[:8000]], batch_size=2)[0], verdict["labels"])
 
 
@@ -274,9 +269,6 @@ def test_keyword_head_alone():
     assert [[word["keyword"] for word in verdict["keywords"]] for verdict in verdicts] == [["crap"], ["crap"]]
     assert verdicts[0]["labels"] is verdicts[0]["violations"] is None
     assert pipe(tone(RATE), return_windows=True)["windows"] == [{"start": 0.0, "end": 1.0, "labels": None}]
-    assert format_verdict("clip.ogg", verdicts[0]).startswith("clip.ogg\n") and "crap" in format_verdict(
-        "clip.ogg", verdicts[0]
-    )
 
 
 def test_dropout_is_off(model):
@@ -369,52 +361,3 @@ def test_saved_pipeline_is_complete(tmp_path):
     loaded = pipeline("audio-classification", model=str(tmp_path))
     assert_same(loaded(tone(RATE)), ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())(tone(RATE)))
     assert loaded.processor.keywords.to_dict() == tiny_processor().keywords.to_dict()
-
-
-# --- command line
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-def test_command_line(folder, tmp_path, capsys):
-    (tmp_path / "clip.wav").write_bytes(wav(tone(RATE)))
-    (tmp_path / "text.wav").write_text("no audio")
-    clip = str(tmp_path / "clip.wav")
-    assert main([str(folder), clip, clip]) == 0
-    output = capsys.readouterr().out
-    pipe = ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())
-    assert output == (format_verdict(clip, pipe(clip, return_keywords=True)) + "\n") * 2
-
-    gone = str(tmp_path / "gone.wav")
-    assert main([str(folder), str(tmp_path / "text.wav"), gone, clip]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == output[: len(output) // 2]  # the good clip is judged nevertheless
-    assert "text.wav" in captured.err and "gone.wav" in captured.err
-
-
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # as it is not in a fresh interpreter
-def test_module_runs(folder, tmp_path, monkeypatch, capsys):
-    (tmp_path / "text.wav").write_text("no audio")
-    monkeypatch.setattr(sys, "argv", ["modeling_toxmtl", str(folder), str(tmp_path / "text.wav")])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("modeling_toxmtl", run_name="__main__")
-    assert stop.value.code == 1
-    assert "cannot be read" in capsys.readouterr().err
-
-
-def test_verdict_in_words():
-    verdict = {
-        "violations": ["Profanity"],
-        "labels": [{"label": "Profanity", "score": 0.5}, {"label": "NoViolation", "score": 0.042}],
-        "keywords": [{"keyword": "damn", "labels": ("Profanity", "Other"), "start": 1.2, "end": 1.284, "score": 0.9}],
-    }
-    lines = format_verdict("clip.ogg", verdict).split("\n")
-    assert lines[0] == "clip.ogg: Profanity"
-    assert lines[1].split() == ["Profanity", "50.0%", "█" * 10]
-    assert lines[2].split() == ["NoViolation", "4.2%", "█"]
-    assert lines[3].split() == ["1.20–1.28", "s", "'damn'", "(Profanity,", "Other),", "score", "0.90"]
-    assert format_verdict("clip.ogg", {**verdict, "keywords": []}).endswith("no toxic keyword heard")
-    assert format_verdict("clip.ogg", {**verdict, "violations": []}).startswith("clip.ogg: no violation\n")

@@ -1,0 +1,192 @@
+"""The command `toxmtl`: judge clips, calibrate, tune and export models, and make data sets.
+
+Design choices:
+- A command is a module's `main(*arguments)`, whose dataclasses say everything about its options: a field without a
+  default is a positional argument, any other an option, and `help` and `choices` of its metadata are its own.
+- A command's module is imported when the command runs, so that `toxmtl --help` answers at once and needs no extra.
+- Errors of the user's making are one line on the standard error and exit status 1.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import re
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+
+MODEL_COMMANDS = {  # name: module, extra that it needs, what it does
+    "calibrate": ("training.calibration", "train", "Make scores probabilities, and choose thresholds."),
+    "tune": ("training.tuning", "train", "Find the best settings to decode keywords with."),
+    "export": ("training.export", "train", "Make a complete model folder, and push it to the Hub."),
+}
+DATA_COMMANDS = {
+    "run": ("data.run", "data", "All stages: recordings in, data set out."),
+    "chunk": ("data.chunk", "data", "Stage 1: cut recordings into chunks of speech."),
+    "transcribe": ("data.transcribe", "data", "Stage 2: transcribe the chunks."),
+    "label": ("data.label", "data", "Stage 3: label the transcripts."),
+    "annotate": ("data.annotate", "data", "Stage 4: find the keywords, with times."),
+    "build": ("data.build", "data", "Stage 5: write the data set and its splits."),
+    "review": ("data.review", "data", "Make a page of doubtful labels for a person to check."),
+    "train-text-filter": ("data.text_filter", "train", "Train the classifier of the label stage."),
+}
+# of Python modules that an extra brings under another name
+EXTRAS_OF = {"faster_whisper": "faster-whisper", "ray": "ray", "kenlm": "lm", "pyctcdecode": "pyctcdecode"}
+USER_ERRORS = (ValueError, OSError, RuntimeError)
+
+SETTINGS = {"token_normalize_func": lambda option: option.replace("_", "-"), "help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    help="Hear toxicity in voice chat: judge clips, fit models to your community, make data sets.",
+    context_settings=SETTINGS,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Make data sets of labelled clips from recordings.", rich_markup_mode=None)
+
+
+def format_verdict(clip: str, verdict: dict) -> str:
+    """A clip's violations, all labels with a bar each, and its keywords with times, as far as the model has them."""
+    lines = [clip]
+    if verdict["violations"] is not None:
+        lines = [f"{clip}: {', '.join(verdict['violations']) or 'no violation'}"]
+    for item in verdict["labels"] or ():
+        lines.append(f"  {item['label']:<18} {item['score']:6.1%}  {'█' * round(20 * item['score'])}")
+    for word in verdict["keywords"] or ():
+        span = f"{word['start']:6.2f}–{word['end']:.2f} s"
+        lines.append(f"  {span:<18} {word['keyword']!r} ({', '.join(word['labels'])}), score {word['score']:.2f}")
+    if verdict["keywords"] == []:
+        lines.append("  no toxic keyword heard")
+    return "\n".join(lines)
+
+
+@app.command()
+def moderate(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a model of this package.")],
+    clips: Annotated[list[str], typer.Argument(help="Audio files in any format that FFmpeg reads.")],
+) -> None:
+    """Judge clips: which violations, which keywords, when.
+
+    \b
+        toxmtl moderate me/my-model clip.ogg another.mp3
+    """
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    if Path(model).is_absolute() and not Path(model).is_dir():
+        raise ValueError(f"there is no model folder {model}")
+    logging.disable_progress_bar()  # of the weights: there are few
+    judge = pipeline("audio-classification", model=model)
+    failed = False
+    for clip in clips:
+        try:
+            print(format_verdict(clip, judge(clip, return_keywords=True)))
+        except USER_ERRORS as error:
+            print(f"{clip}: {error}", file=sys.stderr)
+            failed = True
+    raise typer.Exit(int(failed))
+
+
+class _LazyCommand(TyperCommand):
+    """A command whose module says what its options are, once it is asked for them."""
+
+    module: str
+    extra: str
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            module = importlib.import_module(f".{self.module}", __package__)
+        except ModuleNotFoundError as error:
+            raise _missing(error, self.extra) from error
+        command = typer.main.get_command(_app_of(module.main))
+        self.params, self.callback = command.params, _naming_extra(command.callback, self.extra)
+        self.help = _unwrapped(inspect.getdoc(module))
+        return super().make_context(*args, **kwargs)
+
+
+def _app_of(main: typing.Callable) -> typer.Typer:
+    """An application of one command, with an option for each field of the dataclasses that `main` takes."""
+    arguments = {name: kind for name, kind in typing.get_type_hints(main).items() if name != "return"}
+
+    def run(**values: Any) -> None:
+        main(*(kind(**{field.name: values[field.name] for field in _fields(kind)}) for kind in arguments.values()))
+
+    parameters = [_parameter(field, kind) for kind in arguments.values() for field in _fields(kind)]
+    run.__signature__ = inspect.Signature(
+        sorted(parameters, key=lambda parameter: parameter.default is not inspect._empty)
+    )
+    one_command = typer.Typer(add_completion=False)
+    one_command.command()(run)
+    return one_command
+
+
+def _fields(kind: type) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(kind) if field.init]
+
+
+def _parameter(field: dataclasses.Field, owner: type) -> inspect.Parameter:
+    """A field as typer wants it: annotated, keyword-only."""
+    kind = typing.get_type_hints(owner)[field.name]
+    if choices := field.metadata.get("choices"):
+        kind = Literal[tuple(choices)]
+    help_text = field.metadata.get("help")
+    is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    if is_required:
+        return _keyword(field.name, Annotated[kind, typer.Argument(help=help_text)], inspect.Parameter.empty)
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return _keyword(field.name, Annotated[kind, typer.Option(help=help_text)], default)
+
+
+def _keyword(name, annotation, default):
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _naming_extra(function: typing.Callable, extra: str) -> typing.Callable:
+    """Some libraries are imported when they are needed."""
+
+    def call(**values: Any) -> Any:
+        try:
+            return function(**values)
+        except ModuleNotFoundError as error:
+            raise _missing(error, extra) from error
+
+    return call
+
+
+def _missing(error: ModuleNotFoundError, extra: str) -> ValueError:
+    package = (error.name or "").partition(".")[0]
+    return ValueError(f"this needs {package}: pip install 'modeling-toxmtl[{EXTRAS_OF.get(package, extra)}]'")
+
+
+def _unwrapped(text: str) -> str:
+    r"""Help text whose examples, indented by four spaces, are kept as they are (`\b`)."""
+    return re.sub(r"\n\n(?=    )", "\n\n\b\n", text)
+
+
+def _add(application: typer.Typer, commands: dict[str, tuple[str, str, str]]) -> None:
+    for name, (module, extra, help_text) in commands.items():
+        kind = type("LazyCommand", (_LazyCommand,), {"module": module, "extra": extra})
+        application.command(name, cls=kind, help=help_text, context_settings=SETTINGS)(lambda: None)
+
+
+_add(app, MODEL_COMMANDS)
+_add(data_app, DATA_COMMANDS)
+app.add_typer(data_app, name="data", no_args_is_help=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The entry of the console script; exits with 0, 1 (an error of the user's making) or 2 (a wrong option)."""
+    try:
+        app(argv, prog_name="toxmtl")
+    except USER_ERRORS as error:
+        print(f"toxmtl: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
