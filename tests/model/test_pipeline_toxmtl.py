@@ -12,6 +12,7 @@ from helpers import (
     as_read,
     dataset_of,
     record,
+    save_tiny_model,
     speech_feature_extractor,
     tiny_processor,
     tiny_speech_model,
@@ -320,6 +321,11 @@ def test_construction_and_use_are_silent(model, transformers_log, recwarn):
 
 
 # --- transformers' pipeline()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def test_pipeline_of_a_folder(folder, transformers_log, recwarn):
