@@ -3,6 +3,12 @@
 One reader for training data, pipelines and scripts: PyAV, whose wheels bundle FFmpeg, opens every container and codec
 that voice chat uses (Opus, WebM, MP3, M4A, FLAC, WAV) and resamples. No ffmpeg program, torchaudio or torchcodec is
 needed.
+
+Design choices:
+- Everything that a listener would hear is heard: all tracks at once, and a channel that the others would cancel.
+- Time is the file's own: what was not sent (a muted microphone) is silence, so that a keyword is where a player finds
+  it.
+- What can be decoded is heard, and what cannot is reported: a few damaged bytes do not hide the rest of a recording.
 """
 
 import io
@@ -11,6 +17,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from transformers.utils import logging
 
 
 try:
@@ -19,8 +26,14 @@ except ImportError:  # arrays can be classified without it; `load_audio` says wh
     av = None
 
 
+logger = logging.get_logger(__name__)
+
 SAMPLING_RATE = 16_000
 BLOCK_SIZE = 1 << 20  # samples of a file that are resampled at once
+SHORTEST_GAP = 0.1  # seconds; time stamps are rounded, and codecs begin with a delay of their own
+LONGEST_GAP = 3600.0  # seconds; beyond, the clock has jumped
+ABSOLUTE_TIME = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # formats whose time starts at 0, whatever comes first
+URLS = ("http://", "https://")
 
 
 def _require_av():
@@ -29,14 +42,14 @@ def _require_av():
 
 
 def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
-    """Reads the first audio stream of a file.
+    """Reads all audio tracks of a file, which sound together as in a player.
 
     Args:
         source: path of a file, or its content as bytes.
         sampling_rate: of the result, in Hz.
 
     Returns:
-        float32 mono samples of shape `(samples,)`; the channels of the file are averaged.
+        float32 mono samples of shape `(samples,)` from the file's time 0 on; see [`mix_channels`].
 
     Raises:
         ValueError: if the source holds no readable audio, or samples that are no finite numbers; the message names
@@ -46,16 +59,88 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
     _require_av()
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else name) as container:
-            if not container.streams.audio:
-                raise ValueError(f"{name} holds no audio stream.")
-            samples = _resample_frames(container.decode(audio=0), sampling_rate)
+        with _open(source) as container:
+            num_tracks = len(container.streams.audio)
+        if not num_tracks:
+            raise ValueError(f"{name} holds no audio stream.")
+        tracks = [_load_track(source, name, track, sampling_rate) for track in range(num_tracks)]
     except FileNotFoundError:
         raise
     except av.error.FFmpegError as error:
         raise ValueError(f"{name} cannot be read as audio: {error.strerror}.") from error
+    samples = tracks[0]
+    if num_tracks > 1:
+        samples = np.zeros(max(map(len, tracks)), dtype=np.float32)
+        for track in tracks:
+            samples[: len(track)] += track
     check_finite(samples, name)
     return samples
+
+
+def _open(source):
+    if isinstance(source, bytes):
+        return av.open(io.BytesIO(source), options=_wav_options(io.BytesIO(source)))
+    path = os.fspath(source)
+    if path.startswith(URLS):
+        return av.open(path)
+    path = os.path.abspath(path)  # FFmpeg takes what comes before a colon for a protocol
+    if not os.path.isfile(path):
+        return av.open(path)  # which says what is wrong
+    with open(path, "rb") as file:
+        options = _wav_options(file)
+    return av.open(path, options=options)
+
+
+def _wav_options(file):
+    """Options for a WAV file whose header declares less audio than follows, as recorders leave it that are killed:
+    FFmpeg would stop there."""
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return {}
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[4:], "little")
+        file.seek(size + size % 2, os.SEEK_CUR)
+        if head[:4] == b"data":
+            start, end = file.tell(), file.seek(0, os.SEEK_END)
+            file.seek(start)
+            following = file.read(8)
+            # a chunk has a name in ASCII, and a size that fits the file
+            is_chunk = following[:4].isascii() and int.from_bytes(following[4:], "little") <= end - start
+            return {"ignore_length": "1"} if size and len(following) == 8 and not is_chunk else {}
+    return {}
+
+
+def _load_track(source, name, track, sampling_rate):
+    with _open(source) as container:
+        frames = decoded_frames(container, container.streams.audio[track], name)
+        blocks = list(resampled_blocks(frames, sampling_rate, time_origin(container), name))
+    return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+
+
+def decoded_frames(container, stream, name: str) -> Iterator:
+    """PyAV's frames of a stream. Packets that cannot be decoded are left out, with a warning that has the file's name.
+
+    Raises:
+        av.error.FFmpegError: if no packet can be decoded.
+    """
+    num_frames, faults = 0, []
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError as error:
+            faults.append(error)
+            continue
+        num_frames += len(frames)
+        yield from frames
+    if faults and not num_frames:
+        raise faults[0]
+    if faults:
+        logger.warning(f"{name}: packets that cannot be decoded, and are not heard: {len(faults)}.")
+
+
+def time_origin(container) -> float | None:
+    """The time in seconds that a file's own clock starts at; None for formats whose clock starts with the sound."""
+    return 0.0 if container.format.name in ABSOLUTE_TIME else None
 
 
 def check_finite(samples: np.ndarray, name: str):
@@ -69,9 +154,16 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return samples
     _require_av()
-    frame = av.AudioFrame.from_ndarray(samples.astype(np.float32, copy=False)[None], format="flt", layout="mono")
-    frame.sample_rate = from_rate
-    return _resample_frames([frame], to_rate)
+    blocks = list(resampled_blocks(_frames_of(samples, from_rate), to_rate))
+    return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+
+
+def _frames_of(samples, rate):
+    for start in range(0, len(samples), BLOCK_SIZE):  # a frame's bytes must be fewer than 2^31
+        block = np.ascontiguousarray(samples[None, start : start + BLOCK_SIZE], dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="mono")
+        frame.sample_rate = rate
+        yield frame
 
 
 def split_windows(num_samples: int, window: int, shortest: int) -> list[tuple[int, int]]:
@@ -85,25 +177,67 @@ def split_windows(num_samples: int, window: int, shortest: int) -> list[tuple[in
     return list(zip(starts, [*starts[1:], num_samples], strict=True))
 
 
-def resampled_blocks(frames: Iterable, sampling_rate: int) -> Iterator[np.ndarray]:
-    """Turns PyAV's audio frames into float32 mono samples, block by block; the channels are averaged."""
+def mix_channels(channels: np.ndarray) -> np.ndarray:
+    """Mono `(samples,)` from `(channels, samples)`: the average, or the loudest channel where the average loses more
+    than half of what uncorrelated channels would keep, for then they cancel each other (a reversed wire does that)."""
+    average = channels.mean(0)
+    power = np.square(channels).mean(1)  # (channels,)
+    if len(channels) > 1 and np.square(average).mean() < power.mean() / (2 * len(channels)):
+        return channels[power.argmax()]
+    return average
+
+
+def resampled_blocks(
+    frames: Iterable, sampling_rate: int, origin: float | None = None, name: str = "The audio"
+) -> Iterator[np.ndarray]:
+    """Turns PyAV's audio frames into float32 mono samples, block by block.
+
+    Args:
+        frames: in order; their format and rate may change on the way.
+        sampling_rate: of the result, in Hz.
+        origin: time in seconds at which the result starts; None starts it with the first frame. What lies between
+            frames, by their time stamps, is silence.
+        name: of the file, for warnings.
+    """
+    for (_, silence), run in itertools.groupby(_runs(frames, origin, name), key=lambda item: item[:2]):
+        for start in range(0, missing := round(silence * sampling_rate), BLOCK_SIZE):
+            yield np.zeros(min(BLOCK_SIZE, missing - start), dtype=np.float32)
+        yield from _resample_run((frame for *_, frame in run), sampling_rate)
+
+
+def _runs(frames, origin, name):
+    """(number of its run, seconds of silence before the run, frame): a run has no gap and a single format."""
+    number, silence, kind, end = 0, 0.0, None, origin
+    for frame in frames:
+        end = frame.time if end is None else end
+        gap = 0.0 if frame.time is None else frame.time - end
+        if gap > LONGEST_GAP:
+            logger.warning(
+                f"{name}: its clock jumps from {end:.1f} to {frame.time:.1f} s, which is not heard as a gap."
+            )
+        is_gap = SHORTEST_GAP < gap <= LONGEST_GAP
+        kind, before = (frame.rate, frame.format.name, frame.layout.name), kind
+        if is_gap or kind != before:
+            number, silence = number + 1, gap if is_gap else 0.0
+        if abs(gap) > SHORTEST_GAP:
+            end = frame.time
+        end = (end or 0.0) + frame.samples / frame.rate
+        yield number, silence, frame
+
+
+def _resample_run(frames, sampling_rate):
     # FFmpeg's own down-mix adds the channels at -3 dB: equal channels would come out 1.41 times as loud, and clip
     resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
     for block in itertools.chain(_joined(frames), [None]):  # None: what the filter still holds
         for chunk in resampler.resample(block):
-            yield chunk.to_ndarray().mean(0)
-
-
-def _resample_frames(frames, sampling_rate: int) -> np.ndarray:
-    chunks = list(resampled_blocks(frames, sampling_rate))
-    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+            yield mix_channels(chunk.to_ndarray())
 
 
 def _joined(frames):
     """Blocks of `BLOCK_SIZE` samples: a codec's frames are short, and Python takes longer over one than FFmpeg."""
     fifo = av.AudioFifo()
     for frame in frames:
-        frame.pts = None  # gaps in time are closed
+        frame.pts = None  # small gaps in time are closed
         fifo.write(frame)
         while fifo.samples >= BLOCK_SIZE:
             yield fifo.read(BLOCK_SIZE)
