@@ -37,7 +37,7 @@ DATA_COMMANDS = {
 }
 # of Python modules that an extra brings under another name
 EXTRAS_OF = {"faster_whisper": "faster-whisper", "ray": "ray", "kenlm": "lm", "pyctcdecode": "pyctcdecode"}
-USER_ERRORS = (ValueError, OSError, RuntimeError)
+USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 
 SETTINGS = {"token_normalize_func": lambda option: option.replace("_", "-"), "help_option_names": ["-h", "--help"]}
 app = typer.Typer(
