@@ -40,6 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
+from benchmarks.plain_wavlm import ONLY_INFERENCE, ONLY_TRAINING, PIECES, plain, switched_off
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.kernels import onednn_product, uses_onednn
 from modeling_toxmtl.wavlm import WavLMToxicityBackbone, length_mask
@@ -88,6 +89,7 @@ class Arguments:
     seconds_per_case: float = field(
         default=15.0, metadata={"help": "After this long, a case starts no further round."}
     )
+    memory: bool = field(default=True, metadata={"help": "Measure peak memory too, in processes of their own."})
     output_dir: str = field(default=str(Path(__file__).parent / "results"), metadata={"help": "Where results go."})
     only_memory: str = field(
         default=None, metadata={"help": "Internal: run this variant of the one case once and print peak memory."}
@@ -142,7 +144,13 @@ def build(
     if variant == REFERENCE:
         torch.manual_seed(0)
         return WavLMModel(config).to(device, getattr(torch, dtype))
-    attention = "sdpa" if variant == PACKED else variant
+    if variant.startswith("plain"):
+        torch.manual_seed(0)
+        model = plain(config).to(device, getattr(torch, dtype))
+        for piece in variant.split("+")[1:]:
+            PIECES[piece](model)
+        return model
+    attention = "sdpa" if variant == PACKED or variant.startswith("full") else variant
     ours = WavLMToxicityBackbone._from_config(WavLMToxicityMTLConfig.from_wavlm(config), attn_implementation=attention)
     if same_weights:
         ours.load_state_dict(build(REFERENCE, "cpu").state_dict())
@@ -167,14 +175,26 @@ def batch_of(clips: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"input_values": input_values} | ({} if attention_mask.all() else {"attention_mask": attention_mask})
 
 
-def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str) -> torch.Tensor:
+def fits(variant: str, mode: str) -> bool:
+    """Whether the variant, such as `plain+PIECE` or `full-PIECE` (see `plain_wavlm.py`), is of use in this mode."""
+    pieces = set(variant.replace("-", "+").split("+"))
+    return not pieces & (ONLY_TRAINING if mode == "inference" else ONLY_INFERENCE)
+
+
+def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str, variant: str = "") -> torch.Tensor:
     """The last hidden states of one inference or training step."""
+    with switched_off(variant.partition("-")[2]):
+        return _run(model, batch, mode)
+
+
+def _run(model, batch, mode):
     if mode == "inference":
         with torch.no_grad():
             return model(**batch).last_hidden_state
     model.zero_grad()
     states = model(**batch).last_hidden_state
     states.float().square().mean().backward()
+    model.zero_grad()
     return states.detach()
 
 
@@ -232,12 +252,12 @@ def print_peak_memory(arguments: Arguments):
     gc.collect()
     if arguments.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        run(model, batch, case.mode)
+        run(model, batch, case.mode, arguments.only_memory)
         print(torch.cuda.max_memory_allocated())
     else:
         ctypes.CDLL(None).malloc_trim(0)  # what building left goes back to the system
         Path("/proc/self/clear_refs").write_text("5")  # and its peak is forgotten
-        run(model, batch, case.mode)
+        run(model, batch, case.mode, arguments.only_memory)
         print(resident_memory("VmHWM") - libraries)
 
 
@@ -254,27 +274,33 @@ def differences(models: dict[str, torch.nn.Module], case: Case, device: str) -> 
     reference = build(REFERENCE, device).eval()
     expected = [run(reference, batch_of([clip.float()]), "inference")[0] for clip in clips]
 
-    def difference(model):
-        states = run(model.eval(), batch_of(clips), "inference").float()
+    def difference(name, model):
+        if case.mode == "train":
+            return 0.0
+        states = run(model.eval(), batch_of(clips), "inference", name).float()
         return max(
             (ours[: len(alone)] - alone).abs().max().item() for ours, alone in zip(states, expected, strict=True)
         )
 
-    return {name: difference(model) for name, model in models.items()}
+    return {name: difference(name, model) for name, model in models.items()}
 
 
 def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments, rate: float) -> list[dict]:
     """One record per variant."""
     batch = batch_of(waveforms(case, arguments.device))
     difference = differences(models, case, arguments.device)
-    for model in models.values():
+    warm_up = (
+        case.mode == "train" and sum(case.seconds) < 10
+    )  # a longer one has calls enough; `differences` ran the rest
+    for name, model in models.items():
         model.train(case.mode == "train")
-        run(model, batch, case.mode)  # warm-up
+        if warm_up:
+            run(model, batch, case.mode, name)
     times = {name: [] for name in models}
     start = time.perf_counter()
     for _ in range(arguments.repeats):
         for name, model in models.items():
-            times[name].append(timed(partial(run, model, batch, case.mode), arguments.device))
+            times[name].append(timed(partial(run, model, batch, case.mode, name), arguments.device))
         if time.perf_counter() - start > arguments.seconds_per_case:
             break
     for model in models.values():
@@ -288,7 +314,7 @@ def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments
             "seconds": statistics.median(wall for wall, _ in times[name]),
             "cpu_seconds": statistics.median(cpu for _, cpu in times[name]),
             "rounds": len(times[name]),
-            "peak_memory": peak_memory(case, name, arguments),
+            "peak_memory": peak_memory(case, name, arguments) if arguments.memory else 0,
             "difference": difference[name],
             "operations": operations,
             "floor_seconds": operations / rate,
@@ -339,7 +365,7 @@ def markdown(results: dict) -> str:
         lines.append(
             f"| {case} | {dtype} | {variant} | {record['seconds']:.3f} | {speed} "
             f"| {record['seconds'] / record['floor_seconds']:.2f} | {record['peak_memory'] / 2**30:.2f} GiB "
-            f"| {record['peak_memory'] / same['peak_memory']:.2f} | {record['difference']:.1e} |"
+            f"| {record['peak_memory'] / max(1, same['peak_memory']):.2f} | {record['difference']:.1e} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -365,11 +391,14 @@ def main(arguments: Arguments):
         cases = [Case.parse(text, dtype) for text in arguments.cases]
         if arguments.device == "cpu" and dtype == "bfloat16":
             cases = [case for case in cases if case.mode == "inference"]
-        models = {
-            name: build(name, arguments.device, dtype, arguments.compile) for name in (REFERENCE, *arguments.variants)
+        names = (REFERENCE, *arguments.variants)
+        built = {
+            name: build(name, arguments.device, dtype, arguments.compile)
+            for name in dict.fromkeys(name.partition("-")[0] for name in names)
         }
+        models = {name: built[name.partition("-")[0]] for name in names}
         for case in tqdm(cases, desc=dtype):
-            able = {name: model for name, model in models.items() if case.mode == "inference" or name != PACKED}
+            able = {name: model for name, model in models.items() if fits(name, case.mode)}
             results["records"] += measure(case, able, arguments, rates[dtype])
             write(results, arguments)
     print(markdown(results))
