@@ -146,7 +146,7 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     if given := sorted(overrides.keys() & alphabet):
         raise ValueError(f"--config_overrides: {', '.join(given)} follows the tokenizer; see --characters.")
     source = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision)
-    config = WavLMToxicityMTLConfig.from_wavlm(source, **alphabet, **overrides)
+    config = WavLMToxicityMTLConfig.from_encoder(source, **alphabet, **overrides)
     model = WavLMForToxicityMTL.from_pretrained(
         args.model_name_or_path,
         config=config,

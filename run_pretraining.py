@@ -30,8 +30,9 @@ from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.make_demo_corpus import PLAYBACK_RATES
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.heads import IGNORE_INDEX
 from modeling_toxmtl.keywords import KeywordList, normalize_text
-from modeling_toxmtl.modeling_toxmtl import IGNORE_INDEX, WavLMForToxicityMTL
+from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
 from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_feature_extractor
 
 

@@ -43,7 +43,8 @@ from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 from benchmarks.plain_wavlm import ONLY_INFERENCE, ONLY_TRAINING, PIECES, plain, switched_off
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.kernels import onednn_product, uses_onednn
-from modeling_toxmtl.wavlm import WavLMToxicityBackbone, length_mask
+from modeling_toxmtl.outputs import length_mask
+from modeling_toxmtl.wavlm import WavLMToxicityBackbone
 
 
 RATE = 16_000
@@ -151,7 +152,9 @@ def build(
             PIECES[piece](model)
         return model
     attention = "sdpa" if variant == PACKED or variant.startswith("full") else variant
-    ours = WavLMToxicityBackbone._from_config(WavLMToxicityMTLConfig.from_wavlm(config), attn_implementation=attention)
+    ours = WavLMToxicityBackbone._from_config(
+        WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention
+    )
     if same_weights:
         ours.load_state_dict(build(REFERENCE, "cpu").state_dict())
     ours.to(device, getattr(torch, dtype))

@@ -35,7 +35,8 @@ from transformers.models.wavlm.modeling_wavlm import (
 
 from modeling_toxmtl import attention, kernels, wavlm
 from modeling_toxmtl.attention import GatedAttention, removable_padding, remove_padding, restore_padding
-from modeling_toxmtl.wavlm import ToxicityDropout, ToxicityGroupNormConvLayer, length_mask
+from modeling_toxmtl.outputs import length_mask
+from modeling_toxmtl.wavlm import ToxicityDropout, ToxicityGroupNormConvLayer
 
 
 def masked_group_norm(channels: torch.Tensor, norm: nn.GroupNorm, mask: torch.Tensor | None) -> torch.Tensor:

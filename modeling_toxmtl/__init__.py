@@ -9,14 +9,16 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_toxmtl import WavLMToxicityMTLConfig
+from .configuration_toxmtl import CONFIGURATIONS, WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
+from .heads import ToxicityMTLOutput
 from .hub import PIPELINE_TASK
 from .keywords import KeywordEntry, KeywordList
 from .labels import LABELS
-from .modeling_toxmtl import ToxicityMTLOutput, WavLMForToxicityMTL
+from .modeling_toxmtl import WavLMForToxicityMTL, WhisperForToxicityMTL
 from .pipeline_toxmtl import ToxicityDetectionPipeline
 from .processing_toxmtl import ToxicityMTLProcessor
 from .wavlm import WavLMToxicityBackbone
+from .whisper import WhisperBackbone
 
 
 __all__ = [
@@ -29,6 +31,9 @@ __all__ = [
     "WavLMForToxicityMTL",
     "WavLMToxicityBackbone",
     "WavLMToxicityMTLConfig",
+    "WhisperBackbone",
+    "WhisperForToxicityMTL",
+    "WhisperToxicityMTLConfig",
 ]
 
 
@@ -42,15 +47,19 @@ class _AudioClassification(AudioClassificationPipeline):
     _load_processor = None
 
     def __new__(cls, model, processor=None, **kwargs):
-        if model.config.model_type == WavLMToxicityMTLConfig.model_type:
+        if model.config.model_type in {config.model_type for config in CONFIGURATIONS}:
             return ToxicityDetectionPipeline(model=model, processor=processor, **kwargs)
         return AudioClassificationPipeline(model=model, **kwargs)
 
 
-AutoConfig.register("wavlm_toxmtl", WavLMToxicityMTLConfig)
-AutoModel.register(WavLMToxicityMTLConfig, WavLMToxicityBackbone)
-AutoModelForAudioClassification.register(WavLMToxicityMTLConfig, WavLMForToxicityMTL)
-AutoProcessor.register(WavLMToxicityMTLConfig, ToxicityMTLProcessor)
+for _config, _backbone, _model in (
+    (WavLMToxicityMTLConfig, WavLMToxicityBackbone, WavLMForToxicityMTL),
+    (WhisperToxicityMTLConfig, WhisperBackbone, WhisperForToxicityMTL),
+):
+    AutoConfig.register(_config.model_type, _config)
+    AutoModel.register(_config, _backbone)
+    AutoModelForAudioClassification.register(_config, _model)
+    AutoProcessor.register(_config, ToxicityMTLProcessor)
 ToxicityMTLProcessor.register_for_auto_class()  # its code travels with it; the configuration brings the model's
 PIPELINE_REGISTRY.supported_tasks[PIPELINE_TASK] = {
     **PIPELINE_REGISTRY.supported_tasks[PIPELINE_TASK],

@@ -1,62 +1,16 @@
-"""Configuration of the voice-toxicity models: a WavLM configuration plus the flags that choose one of the paper's five
-systems.
+"""Configurations of the voice-toxicity models, one class for each family of encoders; [`ToxicityMTLFields`] has what
+they share."""
 
-| system (paper, Table 2) | flags |
-|---|---|
-| Toxicity Classifier | `tasks=["classification"]` |
-| Audio to Keyword | `tasks=["keyword"]` |
-| MTL | the defaults |
-| MTL + Info. Sharing | `use_info_sharing=True` |
-| MTL + Task Adapter | `use_task_adapter=True` |
-"""
-
-import copy
-import difflib
-import re
 from collections.abc import Sequence
 
-import transformers
 from huggingface_hub.dataclasses import strict
-from transformers import WavLMConfig
+from transformers import WavLMConfig, WhisperConfig
 from transformers.utils import logging
 
-from .hub import write_code
-from .labels import LABELS, NO_VIOLATION
+from .multitask_config import ToxicityMTLFields
 
 
 logger = logging.get_logger(__name__)
-
-TASKS = ("classification", "keyword")
-COMBINATIONS = ("add", "concat")
-GATED_ACTIVATIONS = ("geglu", "swiglu")
-ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
-DEFAULT_THRESHOLD = 0.5
-
-
-# What transformers keeps in config.json besides the fields, or passes on to the base class
-EXTRA_FIELDS = {
-    "auto_map",
-    "custom_pipelines",
-    "torch_dtype",
-    "attn_implementation",
-    "experts_implementation",
-    "output_attentions",
-    "per_layer_config",
-    "quantization_config",
-    "use_cache",  # of `Trainer`
-    "num_feat_extract_layers",  # derived, but written
-}
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _refuse_architecture(model_type: str):
-    if model_type not in (WavLMConfig.model_type, WavLMToxicityMTLConfig.model_type):
-        raise ValueError(
-            f"The checkpoint is of the architecture {model_type!r}, whose weights do not fit: only WavLM's do."
-        )
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -68,142 +22,29 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
 
 
 @strict
-class WavLMToxicityMTLConfig(WavLMConfig):
-    """Fields of `WavLMConfig` (defaults: WavLM Base+) and:
-
-    Args:
-        tasks (`list[str]`, defaults to `["classification", "keyword"]`):
-            Heads of the model: `"classification"` (which kinds of toxicity, multi-label) and `"keyword"` (CTC over the
-            keyword transcript).
-        use_task_adapter (`bool`, defaults to `False`):
-            One soft-attention mask per task after the positional embedding and after every encoder block (paper,
-            section 3.3.2).
-        task_adapter_kernel_size (`int`, defaults to 3):
-            Frames that the adapter's convolution sees; odd.
-        task_adapter_bottleneck_size (`int`, defaults to 128):
-            Width of the adapter's bottleneck.
-        use_info_sharing (`bool`, defaults to `False`):
-            Both heads read the normalised and combined outputs of both tasks' projectors (paper, section 3.3.3). Needs
-            both tasks.
-        info_sharing_size (`int`, defaults to 512):
-            Width of each task's projector when information is shared; even.
-        info_sharing_combination (`str`, defaults to `"add"`):
-            `"add"` or `"concat"` of the two projections.
-        info_sharing_activation (`str`, defaults to `"geglu"`):
-            `"gelu"`, `"geglu"` or `"swiglu"`; the gated ones halve the width.
-        classification_loss_weight (`float`, defaults to 0.7):
-            λ in `loss = λ * classification_loss + (1 - λ) * keyword_loss` (paper, equation 1), between 0 and 1.
-        label_thresholds (`dict[str, float]`, *optional*):
-            Score in [0, 1] from which on a label counts, 0.5 for labels that it does not name.
-        id2label (`dict[int, str]`, defaults to the six labels of the paper):
-            Names of the classifier's outputs.
-    """
+class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
+    """Fields of `WavLMConfig` (defaults: WavLM Base+) and of [`ToxicityMTLFields`]."""
 
     model_type = "wavlm_toxmtl"
-    keys_to_ignore_at_inference = ["classification_loss", "keyword_loss", "hidden_states", "attentions"]
-
-    tasks: list[str] | tuple[str, ...] = TASKS
-    use_task_adapter: bool = False
-    task_adapter_kernel_size: int = 3
-    task_adapter_bottleneck_size: int = 128
-    use_info_sharing: bool = False
-    info_sharing_size: int = 512
-    info_sharing_combination: str = "add"
-    info_sharing_activation: str = "geglu"
-    classification_loss_weight: float | int = 0.7
-    ctc_zero_infinity: bool = True
-    label_thresholds: dict[str, float | int] | None = None
-
-    def __post_init__(self, **kwargs):
-        self.tasks = list(self.tasks)
-        if self.id2label is None and kwargs.get("num_labels") is None:
-            self.id2label = dict(enumerate(LABELS))
-        if self.id2label is not None:
-            self.id2label = {int(index): self.id2label[index] for index in sorted(self.id2label, key=int)}
-            self.label2id = {label: index for index, label in self.id2label.items()}
-        self.problem_type = self.problem_type or "multi_label_classification"
-        if not __name__.startswith("transformers_modules."):  # the installed package registers its classes itself
-            for name in (
-                "auto_map",
-                "custom_pipelines",
-            ):
-                kwargs.pop(name, None)
-        self._refuse_unknown(kwargs)
-        super().__post_init__(**kwargs)
+    checkpoint_types = ("wavlm",)
 
     @classmethod
-    def _is_known(cls, name: str) -> bool:
-        return name.startswith("_") or hasattr(cls, name) or name in EXTRA_FIELDS
-
-    def _refuse_unknown(self, fields):
-        unknown = sorted(name for name in fields if not self._is_known(name))
-        if not unknown:
-            return
-        message = f"Unknown configuration field {', '.join(map(repr, unknown))}"
-        if close := difflib.get_close_matches(unknown[0], vars(type(self)), n=1):
-            message += f" (did you mean {close[0]!r}?)"
-        written_by, installed = self.transformers_version, transformers.__version__
-        if written_by is not None and _release(written_by) > _release(installed):
-            logger.warning(f"{message}: written by transformers {written_by}, and ignored by {installed}.")
-        else:
-            raise ValueError(f"{message}: correct config.json, or the argument.")
-
-    def save_pretrained(self, save_directory, **kwargs):
-        """Writes `config.json` and, beside it, the code that loads the model where this package is not installed."""
-        described = copy.copy(self)
-        for name in [name for name in vars(described) if not self._is_known(name)]:
-            delattr(described, name)  # what other libraries noted on the instance would be refused on loading
-        vars(described).update(write_code(save_directory))
-        super(WavLMToxicityMTLConfig, described).save_pretrained(save_directory, **kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As [`PretrainedConfig.from_dict`]; the configuration of a WavLM checkpoint goes through `from_wavlm`."""
-        model_type = config_dict.get("model_type", cls.model_type)
-        if model_type != cls.model_type:
-            _refuse_architecture(model_type)
-            config_dict = cls.from_wavlm(WavLMConfig.from_dict(config_dict)).to_dict()
-        return super().from_dict(config_dict, **kwargs)
-
-    @classmethod
-    def from_wavlm(cls, config: WavLMConfig, **overrides) -> "WavLMToxicityMTLConfig":
-        """Takes over the fields of any WavLM checkpoint's configuration; label names too, if the checkpoint is a
-        classifier that names them.
-
-        Args:
-            config: configuration of a `WavLMModel`, `WavLMForCTC`, `WavLMForSequenceClassification` or
-            `WavLMForToxicityMTL` checkpoint.
-            overrides: fields to set, such as `use_info_sharing=True`. With other labels, thresholds go: they were
-                chosen for the scores of the old ones.
-
-        Raises:
-            ValueError: if the checkpoint is no WavLM.
-        """
-        _refuse_architecture(config.model_type)
-        fields = config.to_dict()
-        for name in ("model_type", "architectures", "transformers_version", "auto_map", "custom_pipelines"):
-            fields.pop(name, None)
-        fields = {name: value for name, value in fields.items() if cls._is_known(name)}
-        if config.model_type != cls.model_type:
-            # transformers' default lets one short clip turn the loss into infinity
-            fields.pop("ctc_zero_infinity", None)
-            fields.pop("problem_type", None)
-            if fields.get("mask_feature_prob"):
-                logger.warning("`mask_feature_prob` is set to 0: WavLM has no feature masking.")
-                fields["mask_feature_prob"] = 0.0
-            if set((fields.get("id2label") or {}).values()) == {"LABEL_0", "LABEL_1"}:  # transformers' placeholder
-                fields.pop("id2label")
-                fields.pop("label2id", None)
-        labels = overrides.get("id2label")
-        if labels is not None and list(labels.values()) != list(config.id2label.values()):
-            fields.pop("label_thresholds", None)
-            fields.pop("label2id", None)
-        return cls(**fields | overrides)
+    def _encoder_fields(cls, config):
+        fields = super()._encoder_fields(config)
+        if fields.get("mask_feature_prob"):
+            logger.warning("`mask_feature_prob` is set to 0: WavLM has no feature masking.")
+            fields["mask_feature_prob"] = 0.0
+        return fields
 
     @property
     def receptive_field(self) -> int:
         """Samples that one output frame of the feature encoder sees: the shortest clip that the model can hear."""
         return receptive_field(self.conv_kernel, self.conv_stride)
+
+    @property
+    def max_samples(self) -> None:
+        """The longest clip that the model can hear; there is no limit."""
+        return None
 
     def num_frames(self, num_samples):
         """Frames that the feature encoder makes of `num_samples` samples (an integer, or an integer array or tensor of
@@ -211,85 +52,6 @@ class WavLMToxicityMTLConfig(WavLMConfig):
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Score from which on a label counts, for every label.
-
-        Raises:
-            ValueError: if `label_thresholds` names a label that there is not, or is out of range.
-        """
-        self.validate_thresholds()  # it may have been set since the configuration was made
-        return dict.fromkeys(self.label2id, DEFAULT_THRESHOLD) | (self.label_thresholds or {})
-
-    def violations(self, scores: dict[str, float]) -> list[str]:
-        """The kinds of violation whose score, of those given per label, reaches its threshold."""
-        thresholds = self.thresholds
-        reached = [label for label, score in scores.items() if score >= thresholds[label]]
-        return [label for label in reached if label != NO_VIOLATION]
-
-    def validate_labels(self):
-        if sorted(self.id2label) != list(range(len(self.id2label))):
-            raise ValueError(f"`id2label` must number the labels from 0 on, but its keys are {list(self.id2label)}.")
-        if len(set(self.id2label.values())) != len(self.id2label):
-            raise ValueError(f"`id2label` names a label twice: {list(self.id2label.values())}.")
-
-    def validate_thresholds(self):
-        for label, threshold in (self.label_thresholds or {}).items():
-            if label not in self.label2id:
-                raise ValueError(f"`label_thresholds` names {label!r}, but the labels are {list(self.label2id)}.")
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"`label_thresholds[{label!r}]` must lie between 0 and 1, but is {threshold}.")
-
-    def validate_tasks(self):
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
-            raise ValueError(f"`tasks` must be one or both of {TASKS}, each once, but is {self.tasks}.")
-
-    def validate_info_sharing(self):
-        if self.info_sharing_combination not in COMBINATIONS:
-            raise ValueError(
-                f"`info_sharing_combination` must be one of {COMBINATIONS}, but is {self.info_sharing_combination!r}."
-            )
-        if self.info_sharing_activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`info_sharing_activation` must be one of {ACTIVATIONS}, but is {self.info_sharing_activation!r}."
-            )
-        if self.info_sharing_size < 2 or self.info_sharing_size % 2:
-            raise ValueError(f"`info_sharing_size` must be even and positive, but is {self.info_sharing_size}.")
-        if self.use_info_sharing and set(self.tasks) != set(TASKS):
-            raise ValueError(
-                f"`use_info_sharing` shares between two tasks, but `tasks` is {self.tasks}: set both or drop the flag."
-            )
-        if self.use_info_sharing and self.use_task_adapter:
-            logger.warning(
-                "`use_info_sharing` and `use_task_adapter` together made quality collapse in the paper (section 4.1): "
-                "compare with each alone."
-            )
-
-    def validate_task_adapter(self):
-        if self.task_adapter_kernel_size < 1 or self.task_adapter_kernel_size % 2 == 0:
-            raise ValueError(
-                f"`task_adapter_kernel_size` must be odd and positive, but is {self.task_adapter_kernel_size}."
-            )
-        if self.task_adapter_bottleneck_size < 1:
-            raise ValueError(
-                f"`task_adapter_bottleneck_size` must be positive, but is {self.task_adapter_bottleneck_size}."
-            )
-
-    def validate_loss(self):
-        if not 0 <= self.classification_loss_weight <= 1:
-            raise ValueError(
-                f"`classification_loss_weight` must lie between 0 and 1, but is {self.classification_loss_weight}."
-            )
-        if self.pad_token_id is None or not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"`pad_token_id` is the CTC blank, one of {self.vocab_size} characters, but is {self.pad_token_id}."
-            )
-        if self.problem_type != "multi_label_classification":
-            raise ValueError(
-                f"`problem_type` must be 'multi_label_classification', but is {self.problem_type!r}: a clip can hold "
-                "several kinds of toxicity."
-            )
 
     def validate_backbone(self):
         if self.feat_extract_norm not in ("group", "layer"):
@@ -306,3 +68,88 @@ class WavLMToxicityMTLConfig(WavLMConfig):
             raise ValueError(
                 "`add_adapter` (transformers' down-sampling) is not supported; the paper's is `use_task_adapter`."
             )
+
+
+MEL_HOP = 160  # samples between two mel frames, as Whisper's feature extractor has them
+MEL_WINDOW = 400  # samples
+
+
+@strict
+class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
+    """Fields of `WhisperConfig` that concern its encoder (defaults: Whisper tiny), of [`ToxicityMTLFields`], and:
+
+    Args:
+        final_dropout (`float`, defaults to 0.1):
+            Dropout before the keyword head.
+        layer_norm_eps (`float`, defaults to 1e-5):
+            Of the task adapters and of information sharing.
+        vocab_size (`int`, defaults to 32):
+            Characters of the keyword head.
+    """
+
+    model_type = "whisper_toxmtl"
+    checkpoint_types = ("whisper",)
+
+    vocab_size: int = 32
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | None = None
+    begin_suppress_tokens: list[int] | tuple[int, ...] | None = None
+    final_dropout: float | int = 0.1
+    layer_norm_eps: float = 1e-5
+
+    @classmethod
+    def _encoder_fields(cls, config):
+        fields = super()._encoder_fields(config)
+        own = ("vocab_size", "num_hidden_layers")
+        strangers = ("decoder_", "forced_", "median_", "use_cache", "is_encoder_decoder", "begin_suppress", "suppress")
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in own and not name.startswith(strangers) and not name.endswith("_token_id")
+        }
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples between two frames."""
+        return 2 * MEL_HOP
+
+    @property
+    def receptive_field(self) -> int:
+        """The shortest clip that the model can hear, in samples: one window of the spectrogram."""
+        return MEL_WINDOW
+
+    @property
+    def max_samples(self) -> int:
+        """The longest clip that the model can hear, in samples: it has so many positions."""
+        return self.max_source_positions * self.inputs_to_logits_ratio
+
+    def num_frames(self, num_samples):
+        """Frames that the encoder makes of `num_samples` samples (an integer, or an integer array or tensor of any
+        shape)."""
+        return (num_samples // MEL_HOP + 1) // 2
+
+    def validate_backbone(self):
+        if self.use_weighted_layer_sum:
+            raise ValueError(
+                "`use_weighted_layer_sum` is not supported: the heads read the last layer, as in the paper."
+            )
+
+
+CONFIGURATIONS = (WavLMToxicityMTLConfig, WhisperToxicityMTLConfig)
+
+
+def configuration_for(model_type: str) -> type[ToxicityMTLFields]:
+    """The configuration class of the family that a checkpoint of this `model_type` belongs to.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for family in CONFIGURATIONS:
+        if model_type in (family.model_type, *family.checkpoint_types):
+            return family
+    known = ", ".join(name for family in CONFIGURATIONS for name in family.checkpoint_types)
+    raise ValueError(
+        f"The checkpoint is of the architecture {model_type!r}, whose weights do not fit: only {known} do."
+    )

@@ -11,12 +11,17 @@ from pathlib import Path
 from transformers.dynamic_module_utils import get_relative_import_files
 
 
-AUTO_MAP = {
-    "AutoConfig": "configuration_toxmtl.WavLMToxicityMTLConfig",
-    "AutoModel": "wavlm.WavLMToxicityBackbone",
-    "AutoModelForAudioClassification": "modeling_toxmtl.WavLMForToxicityMTL",
-    "AutoProcessor": "processing_toxmtl.ToxicityMTLProcessor",
+# by the `model_type` of a family
+CONFIGURATIONS = {
+    "wavlm_toxmtl": "configuration_toxmtl.WavLMToxicityMTLConfig",
+    "whisper_toxmtl": "configuration_toxmtl.WhisperToxicityMTLConfig",
 }
+BACKBONES = {"wavlm_toxmtl": "wavlm.WavLMToxicityBackbone", "whisper_toxmtl": "whisper.WhisperBackbone"}
+MODELS = {
+    "wavlm_toxmtl": "modeling_toxmtl.WavLMForToxicityMTL",
+    "whisper_toxmtl": "modeling_toxmtl.WhisperForToxicityMTL",
+}
+PROCESSOR = "processing_toxmtl.ToxicityMTLProcessor"
 PIPELINE_TASK = "audio-classification"
 PIPELINE = "pipeline_toxmtl.ToxicityDetectionPipeline"
 
@@ -24,12 +29,13 @@ PIPELINE = "pipeline_toxmtl.ToxicityDetectionPipeline"
 def code_files() -> list[Path]:
     """The files of this folder that a model needs: those of the classes above, and what they import."""
     folder = Path(__file__).parent
-    entries = {folder / f"{reference.split('.')[0]}.py" for reference in (*AUTO_MAP.values(), PIPELINE)}
+    references = (*CONFIGURATIONS.values(), *BACKBONES.values(), *MODELS.values(), PROCESSOR, PIPELINE)
+    entries = {folder / f"{reference.split('.')[0]}.py" for reference in references}
     entries = {entry for entry in entries if entry.exists()}  # a copy from the Hub holds only what was asked for
     return sorted(entries | {Path(file) for entry in entries for file in get_relative_import_files(entry)})
 
 
-def write_code(folder: str | Path) -> dict[str, dict]:
+def write_code(folder: str | Path, model_type: str) -> dict[str, dict]:
     """Copies the code into a model folder; returns the `auto_map` and `custom_pipelines` that lead to it."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for file in code_files():
@@ -38,8 +44,14 @@ def write_code(folder: str | Path) -> dict[str, dict]:
     def is_there(target: str) -> bool:
         return Path(folder, f"{target.split('.')[0]}.py").exists()
 
+    auto_map = {
+        "AutoConfig": CONFIGURATIONS[model_type],
+        "AutoModel": BACKBONES[model_type],
+        "AutoModelForAudioClassification": MODELS[model_type],
+        "AutoProcessor": PROCESSOR,
+    }
     pipelines = {PIPELINE_TASK: {"impl": PIPELINE, "pt": ["AutoModelForAudioClassification"]}}
     return {
-        "auto_map": {name: target for name, target in AUTO_MAP.items() if is_there(target)},
+        "auto_map": {name: target for name, target in auto_map.items() if is_there(target)},
         "custom_pipelines": pipelines if is_there(PIPELINE) else {},
     }

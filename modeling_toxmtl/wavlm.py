@@ -15,7 +15,6 @@ Design choices:
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -37,7 +36,7 @@ from transformers.models.wavlm.modeling_wavlm import (
     WavLMPreTrainedModel,
     _compute_mask_indices,
 )
-from transformers.utils import ModelOutput, logging
+from transformers.utils import logging
 
 from .attention import (
     ToxicityAttention,
@@ -60,39 +59,12 @@ from .kernels import (
     recomputed_convolution,
     uses_onednn,
 )
+from .outputs import ToxicityBackboneOutput, length_mask
 
 
 logger = logging.get_logger(__name__)
 
 FRAMES_IN_CACHE = 96  # of 20 ms, of a clip: 13 MB after WavLM Base's first convolution in float32
-
-
-@dataclass
-class ToxicityBackboneOutput(ModelOutput):
-    """Output of `WavLMToxicityBackbone`; B clips, T frames, H heads, D hidden size.
-
-    Args:
-        last_hidden_state: `(B, T, D)`, the shared features; zero after a clip's last frame is not promised, only that
-        valid frames never depend on it.
-        extract_features: `(B, T, C)`, the normalised features of the convolutions.
-        task_features: for each task, `(B, T, D)`: the last adapted features, or the shared ones where there is no
-        adapter.
-        frame_mask: `(B, T)` bool, True on valid frames.
-        hidden_states: with `output_hidden_states=True`, the encoder's input and each block's output, `(B, T, D)` each.
-        attentions: with `output_attentions=True`, the attention weights of each block, `(B, H, T, T)` each.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    extract_features: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    task_features: dict[str, torch.FloatTensor] | None = None
-    frame_mask: torch.BoolTensor | None = None
-
-
-def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """`(B, size)` bool mask, True before each of the `(B,)` lengths."""
-    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
 class ToxicityDropout(nn.Dropout):

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from ..configuration_toxmtl import DEFAULT_THRESHOLD
 from ..labels import scores_from_logits
 from ..modeling_toxmtl import WavLMForToxicityMTL
+from ..multitask_config import DEFAULT_THRESHOLD
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import evaluate_batches, predict_batches
 from .tuning import check_folder, load_split

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..modeling_toxmtl import IGNORE_INDEX
+from ..heads import IGNORE_INDEX
 from ..processing_toxmtl import ToxicityMTLProcessor
 
 

@@ -21,9 +21,9 @@ from transformers.utils import logging
 
 from ..audio import load_audio, split_windows
 from ..configuration_toxmtl import WavLMToxicityMTLConfig
+from ..heads import IGNORE_INDEX
 from ..io.tables import read_labels
 from ..labels import NO_VIOLATION
-from ..modeling_toxmtl import IGNORE_INDEX
 from ..processing_toxmtl import ToxicityMTLProcessor
 
 

@@ -102,10 +102,10 @@ def test_threshold_of_an_unknown_label_set_afterwards():
 
 def test_thresholds_go_with_the_labels():
     old = WavLMToxicityMTLConfig(label_thresholds={"Profanity": 0.3, "Other": 0.2})
-    assert WavLMToxicityMTLConfig.from_wavlm(old).label_thresholds == old.label_thresholds
-    same = WavLMToxicityMTLConfig.from_wavlm(old, id2label=dict(old.id2label))
+    assert WavLMToxicityMTLConfig.from_encoder(old).label_thresholds == old.label_thresholds
+    same = WavLMToxicityMTLConfig.from_encoder(old, id2label=dict(old.id2label))
     assert same.label_thresholds == old.label_thresholds
-    new = WavLMToxicityMTLConfig.from_wavlm(old, id2label={0: "Profanity", 1: "Spam"})
+    new = WavLMToxicityMTLConfig.from_encoder(old, id2label={0: "Profanity", 1: "Spam"})
     assert new.label_thresholds is None and new.label2id == {"Profanity": 0, "Spam": 1}
 
 
@@ -175,7 +175,7 @@ def test_number_of_labels_alone():
 
 def test_from_wavlm_takes_over_the_backbone():
     source = tiny_wavlm_config(hidden_size=24, num_buckets=20, feat_extract_norm="layer", pad_token_id=7)
-    config = WavLMToxicityMTLConfig.from_wavlm(source, use_task_adapter=True)
+    config = WavLMToxicityMTLConfig.from_encoder(source, use_task_adapter=True)
     assert config.model_type == "wavlm_toxmtl"
     assert (config.hidden_size, config.num_buckets, config.feat_extract_norm) == (24, 20, "layer")
     assert config.pad_token_id == 7
@@ -191,27 +191,27 @@ def test_configuration_of_a_wavlm_checkpoint():
 
 
 def test_other_architectures_are_refused():
-    with pytest.raises(ValueError, match="architecture 'wav2vec2'.* only WavLM's do"):
-        WavLMToxicityMTLConfig.from_wavlm(Wav2Vec2Config())
+    with pytest.raises(ValueError, match="architecture 'wav2vec2'.* only those of wavlm do"):
+        WavLMToxicityMTLConfig.from_encoder(Wav2Vec2Config())
     with pytest.raises(ValueError, match="architecture 'wav2vec2'"):
         WavLMToxicityMTLConfig.from_dict(Wav2Vec2Config().to_dict())
 
 
 def test_from_wavlm_label_names():
-    placeholder = WavLMToxicityMTLConfig.from_wavlm(WavLMConfig())
+    placeholder = WavLMToxicityMTLConfig.from_encoder(WavLMConfig())
     assert list(placeholder.id2label.values()) == list(LABELS)
-    named = WavLMToxicityMTLConfig.from_wavlm(WavLMConfig(id2label={0: "calm", 1: "angry", 2: "sad"}))
+    named = WavLMToxicityMTLConfig.from_encoder(WavLMConfig(id2label={0: "calm", 1: "angry", 2: "sad"}))
     assert named.id2label == {0: "calm", 1: "angry", 2: "sad"}
     assert named.label2id == {"calm": 0, "angry": 1, "sad": 2}
-    given = WavLMToxicityMTLConfig.from_wavlm(WavLMConfig(id2label={0: "calm", 1: "angry"}), id2label={0: "rude"})
+    given = WavLMToxicityMTLConfig.from_encoder(WavLMConfig(id2label={0: "calm", 1: "angry"}), id2label={0: "rude"})
     assert given.id2label == {0: "rude"}
     assert given.label2id == {"rude": 0}
 
 
 def test_from_wavlm_ctc_default():
-    assert WavLMToxicityMTLConfig.from_wavlm(WavLMConfig(ctc_zero_infinity=False)).ctc_zero_infinity
+    assert WavLMToxicityMTLConfig.from_encoder(WavLMConfig(ctc_zero_infinity=False)).ctc_zero_infinity
     own = tiny_config(ctc_zero_infinity=False, classification_loss_weight=0.1, num_labels=2)
-    copy = WavLMToxicityMTLConfig.from_wavlm(own)
+    copy = WavLMToxicityMTLConfig.from_encoder(own)
     assert not copy.ctc_zero_infinity  # chosen by the user, not transformers' default
     assert copy.classification_loss_weight == 0.1
     assert copy.num_labels == 2
@@ -219,11 +219,11 @@ def test_from_wavlm_ctc_default():
 
 def test_from_wavlm_resets_feature_masking(caplog):
     with caplog.at_level(logging.WARNING):
-        config = WavLMToxicityMTLConfig.from_wavlm(WavLMConfig(mask_feature_prob=0.1))
+        config = WavLMToxicityMTLConfig.from_encoder(WavLMConfig(mask_feature_prob=0.1))
     assert config.mask_feature_prob == 0
     assert "mask_feature_prob" in caplog.text
     caplog.clear()
-    WavLMToxicityMTLConfig.from_wavlm(WavLMConfig())
+    WavLMToxicityMTLConfig.from_encoder(WavLMConfig())
     assert not caplog.text
 
 
@@ -255,7 +255,7 @@ def test_receptive_field_is_the_shortest_clip_with_a_frame(kernel, stride):
 
 @pytest.mark.parametrize("config", [WavLMConfig(), tiny_wavlm_config(conv_kernel=(7, 4, 1), conv_stride=(3, 3, 2))])
 def test_num_frames_is_transformers_formula(config):
-    ours = WavLMToxicityMTLConfig.from_wavlm(config)
+    ours = WavLMToxicityMTLConfig.from_encoder(config)
     with torch.device("meta"):
         theirs = WavLMModel(config)
     lengths = torch.arange(ours.receptive_field, ours.receptive_field + 1000)

@@ -11,15 +11,11 @@ from torch.export import Dim, export
 from transformers import AutoModelForAudioClassification
 
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.heads import InformationSharing, classification_loss, keyword_loss, masked_mean
 from modeling_toxmtl.kernels import ToxicityLinear
-from modeling_toxmtl.modeling_toxmtl import (
-    InformationSharing,
-    WavLMForToxicityMTL,
-    classification_loss,
-    keyword_loss,
-    masked_mean,
-)
-from modeling_toxmtl.wavlm import ToxicityAttention, length_mask
+from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
+from modeling_toxmtl.outputs import length_mask
+from modeling_toxmtl.wavlm import ToxicityAttention
 
 
 LABELS = torch.tensor(

@@ -15,13 +15,8 @@ from modeling_toxmtl import attention, kernels, wavlm
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.kernels import apply_dropout, dropout_mask, recomputed
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
-from modeling_toxmtl.wavlm import (
-    TaskAdapter,
-    ToxicityDropout,
-    ToxicityGroupNormConvLayer,
-    WavLMToxicityBackbone,
-    length_mask,
-)
+from modeling_toxmtl.outputs import length_mask
+from modeling_toxmtl.wavlm import TaskAdapter, ToxicityDropout, ToxicityGroupNormConvLayer, WavLMToxicityBackbone
 
 
 def reference_and_ours(norm, attention="sdpa"):
@@ -29,7 +24,9 @@ def reference_and_ours(norm, attention="sdpa"):
     config = tiny_wavlm_config(**norm)
     reference = randomize_(WavLMModel(config)).eval()
     nn.init.normal_(reference.encoder.layers[0].attention.rel_attn_embed.weight)
-    ours = WavLMToxicityBackbone._from_config(WavLMToxicityMTLConfig.from_wavlm(config), attn_implementation=attention)
+    ours = WavLMToxicityBackbone._from_config(
+        WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention
+    )
     ours.load_state_dict(reference.state_dict(), strict=True)
     return reference, ours.eval()
 
@@ -251,7 +248,7 @@ def test_training_keeps_at_most_half_of_what_transformers_keeps(norm):
     fields |= dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout"), 0.1)
     config = tiny_wavlm_config(**norm, **fields)
     input_values = torch.stack(clips_of(4000, 4000))
-    ours = saved_bytes(WavLMToxicityBackbone(WavLMToxicityMTLConfig.from_wavlm(config)).train(), input_values)
+    ours = saved_bytes(WavLMToxicityBackbone(WavLMToxicityMTLConfig.from_encoder(config)).train(), input_values)
     theirs = saved_bytes(WavLMModel(config).train(), input_values)
     assert ours < 0.5 * theirs, (ours, theirs)
 
@@ -576,7 +573,7 @@ def test_attention_masks_that_say_something_else(norm):
 def test_loads_a_ctc_checkpoint(tmp_path, norm):
     source = randomize_(WavLMForCTC(tiny_wavlm_config(**norm)))
     source.save_pretrained(tmp_path)
-    config = WavLMToxicityMTLConfig.from_wavlm(source.config)
+    config = WavLMToxicityMTLConfig.from_encoder(source.config)
     model, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
     new = {"classifier.weight", "classifier.bias", "projector.weight", "projector.bias"}
     assert set(info["missing_keys"]) == new
@@ -604,7 +601,7 @@ def test_loads_a_classifier_checkpoint(tmp_path, fields, norm):
     the checkpoint."""
     source = WavLMForSequenceClassification(tiny_wavlm_config(**fields, **norm))
     randomize_(source).save_pretrained(tmp_path)
-    config = WavLMToxicityMTLConfig.from_wavlm(source.config, tasks=["classification"])
+    config = WavLMToxicityMTLConfig.from_encoder(source.config, tasks=["classification"])
     assert config.id2label == fields["id2label"]
     model, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
@@ -619,7 +616,7 @@ def test_reports_keys_of_another_task(tmp_path):
     """A classifier's heads are of no use to a transcriber, and the report says so."""
     source = randomize_(WavLMForSequenceClassification(tiny_wavlm_config(**VOICE_SAFETY)))
     source.save_pretrained(tmp_path)
-    config = WavLMToxicityMTLConfig.from_wavlm(source.config, tasks=["keyword"])
+    config = WavLMToxicityMTLConfig.from_encoder(source.config, tasks=["keyword"])
     _, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert set(info["missing_keys"]) == {"lm_head.weight", "lm_head.bias"}
     heads = ("projector", "classifier")
@@ -629,7 +626,7 @@ def test_reports_keys_of_another_task(tmp_path):
 def test_keyword_head_of_another_vocabulary_starts_anew(tmp_path):
     source = randomize_(WavLMForCTC(tiny_wavlm_config(vocab_size=7)))
     source.save_pretrained(tmp_path)
-    config = WavLMToxicityMTLConfig.from_wavlm(source.config, vocab_size=10)
+    config = WavLMToxicityMTLConfig.from_encoder(source.config, vocab_size=10)
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         WavLMForToxicityMTL.from_pretrained(tmp_path, config=config)
     model, info = WavLMForToxicityMTL.from_pretrained(
@@ -642,7 +639,7 @@ def test_keyword_head_of_another_vocabulary_starts_anew(tmp_path):
 def test_loads_a_bare_checkpoint(tmp_path):
     source = randomize_(WavLMModel(tiny_wavlm_config()))
     source.save_pretrained(tmp_path)
-    config = WavLMToxicityMTLConfig.from_wavlm(source.config, tasks=["keyword"])
+    config = WavLMToxicityMTLConfig.from_encoder(source.config, tasks=["keyword"])
     model, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert set(info["missing_keys"]) == {"lm_head.weight", "lm_head.bias"}
     for name, value in source.state_dict().items():
@@ -666,7 +663,7 @@ def test_loads_the_old_names_of_weight_norm(tmp_path):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert set(old) <= set(load_file(tmp_path / "model.safetensors"))
 
-    config = WavLMToxicityMTLConfig.from_wavlm(source.config)
+    config = WavLMToxicityMTLConfig.from_encoder(source.config)
     backbone, info = WavLMToxicityBackbone.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     model = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config)

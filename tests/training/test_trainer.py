@@ -4,7 +4,7 @@ import torch
 from helpers import RATE, dataset_of, record, tiny_processor, tiny_speech_model, tone, wav
 from torch.utils.data import SequentialSampler
 
-from modeling_toxmtl.modeling_toxmtl import ToxicityMTLOutput
+from modeling_toxmtl.heads import ToxicityMTLOutput
 from modeling_toxmtl.training import dataset as dataset_module
 from modeling_toxmtl.training.collator import ToxicityDataCollator
 from modeling_toxmtl.training.dataset import RowInspector, ToxicityDataset, inspect_rows
