@@ -39,7 +39,7 @@ samples = np.load(os.path.join(os.path.dirname(__file__), "clip.npy"))
 clip = os.path.join(os.path.dirname(__file__), "clip.wav")
 """
 # what the base install of transformers and torch does not bring
-EXTRAS = "av kenlm pyctcdecode datasets accelerate scipy sklearn pandas"
+EXTRAS = "av kenlm num2words pyctcdecode datasets accelerate scipy sklearn pandas"
 VERDICT = """
 moderate = pipeline("audio-classification", model=name, **trusted)
 verdict = moderate(samples, return_keywords=True, return_windows=True)
