@@ -11,11 +11,8 @@ Arguments are flags, or the fields of one JSON file; flags after the file overri
 
 import json
 import logging
-import platform
-import subprocess
 import sys
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import transformers
@@ -23,96 +20,30 @@ from transformers import AutoConfig, EarlyStoppingCallback, HfArgumentParser, se
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig
-from modeling_toxmtl.decoding import DECODERS
+from modeling_toxmtl.io.files import write_json, write_json_lines
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
 from modeling_toxmtl.processing_toxmtl import alphabet_tokenizer
-from modeling_toxmtl.training import calibration
+from modeling_toxmtl.training.arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
+from modeling_toxmtl.training.calibration import LabelCalibration, calibrate, uncalibrated
 from modeling_toxmtl.training.card import write_model_card
 from modeling_toxmtl.training.collator import ToxicityDataCollator
-from modeling_toxmtl.training.dataset import RowInspector, ToxicityDataset, fingerprint, inspect_rows
-from modeling_toxmtl.training.evaluation import markdown_table, system_name
-from modeling_toxmtl.training.folders import load_clips
+from modeling_toxmtl.training.dataset import ToxicityDataset, usable_dataset
+from modeling_toxmtl.training.evaluation import system_name
+from modeling_toxmtl.training.folders import audio_root, load_clips
 from modeling_toxmtl.training.metrics import calibration_metrics
-from modeling_toxmtl.training.trainer import ToxicityTrainer, ToxicityTrainingArguments
+from modeling_toxmtl.training.provenance import (
+    SYSTEM_FIELDS,
+    check_resumed,
+    current_commit,
+    describe_run,
+    reproducible_metrics,
+    write_results,
+)
+from modeling_toxmtl.training.trainer import ToxicityTrainer
 
 
 logger = logging.getLogger("run_mtl")
-
-
-# What a model of this package knows of itself, and any other checkpoint takes from the configuration's defaults
-SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter", "classification_loss_weight")
-# What a run may be resumed with though it began with another: how long it goes on, where, and how it is evaluated
-RESUMABLE_WITH = ("num_train_epochs", "max_steps", "world_size", "decoder", "language_model")
-SWITCH = {"nargs": "?", "const": True}  # `--flag` means `--flag true`, though the default is neither
-
-
-@dataclass
-class ModelArguments:
-    """Which system to build, and what it starts from. A model of this package stays the system it is, unless told
-    otherwise."""
-
-    model_name_or_path: str = field(
-        default="patrickvonplaten/wavlm-libri-clean-100h-base-plus",
-        metadata={"help": "WavLM checkpoint, with or without heads, or a model of this package; a folder or Hub id."},
-    )
-    tasks: list[str] | None = field(
-        default=None,
-        metadata={"help": "Heads: classification, keyword, or both; default: those of the model, or both."},
-    )
-    use_info_sharing: bool | None = field(
-        default=None, metadata={"help": "MTL + Info. Sharing (paper, section 3.3.3).", **SWITCH}
-    )
-    use_task_adapter: bool | None = field(
-        default=None, metadata={"help": "MTL + Task Adapter (paper, section 3.3.2).", **SWITCH}
-    )
-    classification_loss_weight: float | None = field(
-        default=None, metadata={"help": "λ of the paper's equation 1; default: that of the model, or 0.7."}
-    )
-    labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
-    keywords: str | None = field(
-        default=None, metadata={"help": "Keyword list, a JSON file; default: that of the model, or the packaged one."}
-    )
-    characters: str | None = field(
-        default=None,
-        metadata={"help": "Letters of the keyword head, for another alphabet than the checkpoint's; it starts anew."},
-    )
-    language_model: str | None = field(
-        default=None,
-        metadata={"help": "Word n-gram model of substituted transcripts, ARPA or kenlm binary, to decode with."},
-    )
-    decoder: str | None = field(
-        default=None, metadata={"help": f"One of {', '.join(DECODERS)}; default: that of the checkpoint, or lexicon."}
-    )
-    config_overrides: str = field(
-        default="{}", metadata={"help": "Other configuration fields, as a JSON object: '{\"layerdrop\": 0.0}'."}
-    )
-    freeze_feature_encoder: bool = field(default=True, metadata={"help": "Keep the convolutions as they are."})
-    freeze_base_model: bool = field(default=False, metadata={"help": "Train the heads and task adapters only."})
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
-
-
-@dataclass
-class DataArguments:
-    """What to train and test on."""
-
-    dataset: str = field(
-        default="demo_data",
-        metadata={"help": "Folder of Parquet files, audio folder with metadata.csv or .jsonl, or Hub id."},
-    )
-    dataset_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    validation_split: str = field(default="validation", metadata={"help": "Split that names the best checkpoint."})
-    test_split: str = field(default="test", metadata={"help": "Split of the final results."})
-    max_train_seconds: float = field(default=15.0, metadata={"help": "Longer training clips are left out (paper)."})
-    window_seconds: float = field(
-        default=15.0, metadata={"help": "Longer test clips are cut into such windows (paper)."}
-    )
-    max_samples: int | None = field(default=None, metadata={"help": "Use only the first so many rows of each split."})
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that inspect the clips."})
-    early_stopping_patience: int = field(
-        default=0, metadata={"help": "Stop after so many evaluations without a better one; 0: never."}
-    )
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, ToxicityTrainingArguments]:
@@ -168,29 +99,26 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     return model, processor
 
 
-def load_datasets(args: DataArguments, splits: set[str], model, processor, report_file: Path):
-    """The needed splits as datasets, their fingerprints, and how many rows are not used; writes which and why."""
+def load_datasets(args: DataArguments, splits: set[str], model, processor, report: Path) -> dict[str, ToxicityDataset]:
+    """The needed splits; writes which rows are not used, and why."""
     clips = load_clips(args.dataset, args.dataset_name, splits, args.max_samples)
-    root = args.dataset if Path(args.dataset).is_dir() else "."
-    inspector = RowInspector(processor, model.config, root)
-    datasets, hashes, rejected_counts, report = {}, {}, {}, []
+    datasets, rejected = {}, []
     for split in sorted(splits):
         is_train = split == args.train_split
-        rows, rejected = inspect_rows(
-            clips[split], inspector, args.max_train_seconds if is_train else None, args.preprocessing_num_workers
+        datasets[split] = usable_dataset(
+            clips[split],
+            processor,
+            model.config,
+            source=f"Split {split!r} of {args.dataset}",
+            root=audio_root(args.dataset),
+            max_seconds=args.max_train_seconds if is_train else None,
+            window_seconds=None if is_train else args.window_seconds,
+            num_proc=args.preprocessing_num_workers,
         )
-        for row in rejected:
-            logger.warning("%s: row %s is not used: %s", split, row.id, row.reason)
-            report.append({"split": split, **row._asdict()})
-        write_lines(report_file, report)
-        logger.info("%s: %d clips, %d not used", split, len(rows), len(rejected))
-        if not len(rows):
-            raise ValueError(f"Split {split!r} of {args.dataset} has no usable row; {report_file} says why.")
-        datasets[split] = ToxicityDataset(
-            rows, processor, model.config, None if is_train else args.window_seconds, root
-        )
-        hashes[split], rejected_counts[split] = fingerprint(rows), len(rejected)
-    return datasets, hashes, rejected_counts
+        rejected += [{"split": split, **row._asdict()} for row in datasets[split].rejected]
+        logger.info("%s: %d clips, %d not used", split, len(datasets[split].rows), len(datasets[split].rejected))
+    write_json_lines(report, rejected)
+    return datasets
 
 
 def check_validation(dataset: ToxicityDataset, config: WavLMToxicityMTLConfig) -> None:
@@ -203,88 +131,56 @@ def check_validation(dataset: ToxicityDataset, config: WavLMToxicityMTLConfig) -
         )
 
 
-def write_lines(path: Path, rows: list[dict]) -> None:
-    """Writes JSON lines."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+def train(trainer: ToxicityTrainer, results: dict) -> None:
+    """Trains or goes on, calibrates and saves the model, and adds what was measured to the results."""
+    output_dir = Path(trainer.args.output_dir)
+    check_validation(trainer.eval_dataset, trainer.model.config)
+    checkpoint = trainer.args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
+    description = output_dir / "run.json"
+    if checkpoint and description.exists():
+        check_resumed(description, results)
+    elif trainer.is_world_process_zero():
+        write_json(description, results)
+    measured = trainer.train(resume_from_checkpoint=checkpoint).metrics
+    if checkpoint:  # of the rest alone: no loss and no time of the whole
+        measured = {"epoch": measured["epoch"]}
+    trainer.save_metrics("train", measured)
+    if "classification" in trainer.model.config.tasks:
+        trainer.evaluate()
+        calibrations = calibrate(trainer.model, trainer.evaluation)
+        results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
+    trainer.save_model()
+    validation = trainer.evaluate()
+    trainer.save_metrics("eval", validation)
+    results["validation"] = reproducible_metrics(validation, "eval")
 
 
-def describe_run(model_args, data_args, training_args, model, hashes, rejected) -> dict:
-    """What a reader needs to get the same numbers: commit, versions, data hashes, seed, arguments."""
-    training = (
-        "seed",
-        "learning_rate",
-        "weight_decay",
-        "num_train_epochs",
-        "max_steps",
-        "per_device_train_batch_size",
-    )
-    training += ("gradient_accumulation_steps", "warmup_steps", "bf16", "fp16", "world_size")
-    scheduler = getattr(training_args.lr_scheduler_type, "value", training_args.lr_scheduler_type)
-    return {
-        "commit": current_commit(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")}
-        | {"python": platform.python_version()},
-        "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"}
-        | {name: getattr(model.config, name) for name in SYSTEM_FIELDS},
-        "parameters": model.num_parameters(),
-        "data": {"dataset": data_args.dataset, "sha256": hashes, "rejected": rejected},
-        "training": {name: getattr(training_args, name) for name in training} | {"lr_scheduler_type": scheduler},
-    }
-
-
-def current_commit() -> str | None:
-    """Of this checkout, if it is one and git is there to say so."""
-    try:
-        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return git.stdout.strip() or None
-
-
-def check_resumed(file: Path, results: dict) -> None:
-    """Raises ValueError if the run that `file` describes began with other settings or data than those of `results`,
-    which would then be said of it."""
-
-    def settings(text):
-        described = json.loads(text)
-        hashes = {f"SHA-256 of {split}": value for split, value in described["data"]["sha256"].items()}
-        return described["model"] | described["training"] | hashes
-
-    before, now = settings(file.read_text(encoding="utf-8")), settings(json.dumps(results))
-    names = [name for name in now if name in before and name not in RESUMABLE_WITH and now[name] != before[name]]
-    if names:
-        changes = ", ".join(f"{name} is {now[name]!r}, and was {before[name]!r}" for name in names)
-        raise ValueError(
-            f"{file.parent} holds the checkpoints of another run: {changes}. Choose another --output_dir, or go on "
-            "with the same settings."
-        )
-
-
-def metrics_of(results: dict[str, float], prefix: str) -> dict[str, float]:
-    """The reproducible part of `Trainer.evaluate`'s results: no times."""
-    timing = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
-    named = {name.removeprefix(f"{prefix}_"): value for name, value in results.items()}
-    return {name: value for name, value in sorted(named.items()) if not name.endswith(timing)}
+def test(trainer: ToxicityTrainer, dataset: ToxicityDataset, results: dict) -> None:
+    """Evaluates the model on the test set and adds what was measured to the results."""
+    metrics = trainer.evaluate(dataset, metric_key_prefix="test")
+    trainer.save_metrics("test", metrics)
+    results["test"] = reproducible_metrics(metrics, "test")
+    results["test_intervals"] = trainer.evaluation.confidence_intervals(seed=trainer.args.seed)
+    if "calibration" in results:
+        logits, targets = trainer.evaluation.labelled()
+        calibrations = {name: LabelCalibration(**label) for name, label in results["calibration"].items()}
+        raw_scores = scores_from_logits(uncalibrated(logits, calibrations))
+        results["test_uncalibrated"] = calibration_metrics(raw_scores, targets)
 
 
 def main(model_args: ModelArguments, data_args: DataArguments, training_args: ToxicityTrainingArguments) -> dict:
     """Runs what the arguments ask for and returns the content of `results.json`."""
-    if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
+    do_test = training_args.do_eval or training_args.do_predict
+    if not (training_args.do_train or do_test):
         raise ValueError("Nothing to do: pass --do_train, --do_eval or --do_predict, or a JSON file that does.")
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
     model, processor = load_model(model_args)
     logger.info("%s: %.1f M parameters", system_name(model.config), model.num_parameters() / 1e6)
-
-    splits = set()
-    if training_args.do_train:
-        splits |= {data_args.train_split, data_args.validation_split}
-    if training_args.do_eval or training_args.do_predict:
-        splits.add(data_args.test_split)
+    splits = {data_args.train_split, data_args.validation_split} if training_args.do_train else set()
+    splits |= {data_args.test_split} if do_test else set()
     with training_args.main_process_first(desc="inspecting clips"):
-        datasets, hashes, rejected = load_datasets(data_args, splits, model, processor, output_dir / "rejected.jsonl")
-
+        datasets = load_datasets(data_args, splits, model, processor, output_dir / "rejected.jsonl")
     patience = data_args.early_stopping_patience
     trainer = ToxicityTrainer(
         model=model,
@@ -295,65 +191,21 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         processing_class=processor,
         callbacks=[EarlyStoppingCallback(patience)] if patience else [],
     )
-    results = describe_run(model_args, data_args, training_args, model, hashes, rejected)
+    results = {"commit": current_commit(Path(__file__).parent)}
+    results |= describe_run(model_args, data_args, training_args, model, datasets)
     if training_args.do_train:
-        check_validation(datasets[data_args.validation_split], model.config)
-        checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
-        description = output_dir / "run.json"
-        if checkpoint and description.exists():
-            check_resumed(description, results)
-        elif trainer.is_world_process_zero():
-            description.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        trained = trainer.train(resume_from_checkpoint=checkpoint)
-        measured = trained.metrics
-        if checkpoint:  # of the rest alone: no loss and no time of the whole
-            measured = {"epoch": measured["epoch"]}
-        trainer.save_metrics("train", measured)
-        if "classification" in model.config.tasks:
-            calibrations = calibrate(trainer)
-            results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
-        trainer.save_model()
-        validation = trainer.evaluate()
-        trainer.save_metrics("eval", validation)
-        results["validation"] = metrics_of(validation, "eval")
-    if training_args.do_eval or training_args.do_predict:
-        test = trainer.evaluate(datasets[data_args.test_split], metric_key_prefix="test")
-        trainer.save_metrics("test", test)
-        results["test"] = metrics_of(test, "test")
-        results["test_intervals"] = trainer.evaluation.confidence_intervals(seed=training_args.seed)
-        if "calibration" in results:
-            logits, targets = trainer.evaluation.labelled()
-            raw_scores = scores_from_logits(calibration.uncalibrated(logits, calibrations))
-            results["test_uncalibrated"] = calibration_metrics(raw_scores, targets)
+        train(trainer, results)
+    if do_test:
+        test(trainer, datasets[data_args.test_split], results)
     if trainer.is_world_process_zero():
-        write_results(output_dir, results, system_name(model.config), model.num_parameters())
+        write_results(output_dir, results, system_name(model.config))
         if training_args.do_predict:
-            write_lines(output_dir / "predictions.jsonl", [clip.to_dict() for clip in trainer.predictions])
+            write_json_lines(output_dir / "predictions.jsonl", [clip.to_dict() for clip in trainer.predictions])
         if training_args.do_train:
             write_model_card(output_dir, name=training_args.hub_model_id or output_dir.name)
     if training_args.push_to_hub:
         trainer.push_to_hub()
     return results
-
-
-def calibrate(trainer: ToxicityTrainer) -> dict[str, calibration.LabelCalibration]:
-    """Calibrates the model on the validation split."""
-    trainer.evaluate()
-    logits, targets = trainer.evaluation.labelled()
-    calibrations = calibration.fit(logits, targets, trainer.model.config.thresholds)
-    calibration.apply(trainer.model, calibrations)
-    return calibrations
-
-
-def write_results(output_dir: Path, results: dict, name: str, num_parameters: int) -> None:
-    """Writes `results.json`, and the table of the test set (or else of the validation set) to `results.md` and the
-    screen."""
-    (output_dir / "results.json").write_text(
-        json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    table = markdown_table({name: (num_parameters, results.get("test", results.get("validation")))})
-    (output_dir / "results.md").write_text(table + "\n", encoding="utf-8")
-    print(table)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from transformers import HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import KeywordList, ToxicityMTLProcessor
+from modeling_toxmtl.training.arguments import ToxicityTrainingArguments
 from modeling_toxmtl.training.folders import load_clips
 from modeling_toxmtl.training.metrics import keyword_metrics
-from modeling_toxmtl.training.trainer import ToxicityTrainingArguments
 from run_mtl import DataArguments, ModelArguments
 from run_mtl import main as run_mtl
 

@@ -19,8 +19,8 @@ from datasets_scripts.espeak import VOICES, SpokenWord, synthesize_words
 from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl import KeywordList, ToxicityMTLProcessor, WavLMForToxicityMTL
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
-from modeling_toxmtl.keywords import normalize_text
 from modeling_toxmtl.processing_toxmtl import DetectedKeyword
+from modeling_toxmtl.text import normalize_text
 from modeling_toxmtl.training.metrics import align_words
 
 

@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from modeling_toxmtl.keywords import KeywordList, normalize_text
+from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+from modeling_toxmtl.text import normalize_text
 
 
 SPLITS = ("train", "validation", "test")
@@ -210,7 +211,7 @@ class ClipGenerator:
         pieces = tuple(pieces[i] for i in rng.permutation(len(pieces)))
         for _ in range(MAX_WORDINGS):
             transcript, templates = self._word(pieces, rng)
-            words = tuple(normalize_text(transcript))
+            words = tuple(normalize_text(transcript, self._keyword_list.language))
             clip = ClipText(self.split, transcript, _labels_of(pieces), pieces, templates)
             spoken = tuple(match.keyword for match in self._keyword_list.find(words))
             if spoken == clip.keywords and words not in self._said:

@@ -43,8 +43,9 @@ from modeling_toxmtl.data.stages import WorkArguments, read_manifest, read_rows
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train
 from modeling_toxmtl.data.transcribe import TranscribeStage
 from modeling_toxmtl.io.files import write_text
-from modeling_toxmtl.keywords import KeywordList, normalize_text
+from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+from modeling_toxmtl.text import normalize_text
 from modeling_toxmtl.training.metrics import keyword_metrics
 
 

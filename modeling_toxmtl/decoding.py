@@ -17,7 +17,7 @@ DECODERS = ("lexicon", "pyctcdecode", "greedy")
 
 @dataclass(frozen=True)
 class DecodingSettings:
-    """How keywords are decoded; `python -m modeling_toxmtl.training.tuning` finds the best on a validation set.
+    """How keywords are decoded; `toxmtl tune` finds the best on a validation set.
 
     Args:
         decoder: "lexicon", "pyctcdecode" or "greedy", to which nothing else applies.

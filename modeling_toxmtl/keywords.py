@@ -8,17 +8,14 @@ A keyword list is one JSON file, editable by hand:
 
 `keyword` is the word or phrase the model learns to write, `labels` the classes it points to, `variants` (may be left
 out) the inflections and other spellings that it replaces, `threshold` (may be left out) the score below which it is
-not reported. A *spelling* is a keyword or a variant, written as `normalize_text` writes it.
+not reported. A *spelling* is a keyword or a variant, written as `normalize_text` writes it; numbers are read out in
+`language`.
 
 Design choices:
 - A target has one word for each word said, all but the keywords being the filler, so that keywords can be placed in
   time. Only a variant with another number of words changes the count ("god damn" -> "goddamn").
 - Matching compares whole words: a word that merely contains a keyword is never a match.
-- Every alphabet is kept, and so are accents: they tell words apart ("año", "ano"), and folding them would turn
-  harmless words into keywords. Only what looks alike is unified (Unicode NFKC and case). Digits are read out in
-  English, whatever the language of the list.
-- Disguised spellings (repeated letters, leet, masked letters) are undone in matching, not in `normalize_text`: only
-  the list can tell "sh1t", one word, from "mp3", two. A disguise that fits two keywords matches neither.
+- Disguised spellings ("sh1t", "f**k") are undone in matching; one that fits two keywords matches neither.
 - An edit checks the whole list and then replaces it: it acts at once, and one that is refused changes nothing.
 - The indices are dictionaries made from the entries, and nothing is cached: a list pickles to the same bytes in every
   process, which keeps the fingerprints of `datasets` stable.
@@ -27,130 +24,15 @@ Design choices:
 import itertools
 import json
 import operator
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
+from .text import disguise_pattern, normalize_text, plain_words, split_tokens
+
 
 FILLER_WORD = "good"
-
-_SMALL_NUMBERS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SCALES = ((1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
-_ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
-_CURRENCIES = {"$": "dollar", "£": "pound", "€": "euro"}
-_LEET = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
-
-_SYMBOLS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "&": " and ", "%": " percent "})
-# Soft hyphens, zero-width characters and variation selectors: unseen in a word, so no part of it.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
-_NUMBER = re.compile(r"(?<![\w$@*!])([$£€]?)(\d+(?:,\d{3})*)(?:\.(\d+))?(st|nd|rd|th)?(?![\w$@*])")
-_DISGUISED = re.compile(r"[\d$@*!]|(.)\1\1")
-
-
-def normalize_text(text: str) -> list[str]:
-    """The words of `text`, lower-cased: letters of any alphabet with their accents, and apostrophes inside words.
-
-    Anything else separates words (hyphens too), except that numbers are read out in English: "42" -> forty two,
-    "1st" -> first, "3.5" -> three point five, "$20" -> twenty dollars, "5%" -> five percent. Numbers above
-    999,999,999 are read digit by digit.
-    """
-    return [word for token in _raw_tokens(text) for word in _plain_words(token)]
-
-
-def _raw_tokens(text: str) -> list[str]:
-    """Lower-cased tokens in which leet and mask characters still stand; pure numbers are already words."""
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text.translate(_SYMBOLS)))
-    text = unicodedata.normalize("NFKC", text.casefold())
-    text = _NUMBER.sub(lambda match: f" {' '.join(_read_number(*match.groups()))} ", text)
-    # Categories L and M, not `\w`: the vowel signs of Hindi or Thai are marks, and would split the words.
-    text = "".join(c if c in "'$@*!" or unicodedata.category(c)[:1] in "LM" or c.isdecimal() else " " for c in text)
-    tokens = (token.strip("!'") for token in text.split())
-    # A leading asterisk is emphasis ("*hit*"): masks keep the first letter.
-    return [token.strip("*!'") if token.startswith("*") else token for token in tokens]
-
-
-def _plain_words(token: str) -> list[str]:
-    """The words of a raw token taken literally: "mp3" -> mp three. A masked word stays one word: "f*ck" -> fck."""
-    words = []
-    for part in re.findall(r"\d+|[^\d$@*!]+(?:\*+[^\d$@*!]+)*", token):
-        if part[0].isdecimal():
-            words += _read_digits(part)
-        elif any(map(str.isalpha, part)):
-            words.append(part.replace("*", "").strip("'"))
-    return words
-
-
-def _read_number(sign: str, whole: str, decimals: str | None, ordinal: str | None) -> list[str]:
-    words = _read_digits(whole.replace(",", ""))
-    if ordinal:
-        words[-1] = _ORDINALS.get(words[-1], re.sub("y$", "ie", words[-1]) + "th")
-    if decimals:
-        words += ["point", *(_SMALL_NUMBERS[int(digit)] for digit in decimals)]
-    if sign:
-        words.append(_CURRENCIES[sign] + ("" if words == ["one"] else "s"))
-    return words
-
-
-def _read_digits(digits: str) -> list[str]:
-    if len(digits) > 9:
-        return [_SMALL_NUMBERS[int(digit)] for digit in digits]
-    return _read_integer(int(digits))
-
-
-def _read_integer(number: int) -> list[str]:
-    if number < 20:
-        return [_SMALL_NUMBERS[number]]
-    if number < 100:
-        tens, rest = divmod(number, 10)
-        words = [_TENS[tens - 2]]
-    else:
-        scale, name = next((scale, name) for scale, name in _SCALES if number >= scale)
-        count, rest = divmod(number, scale)
-        words = [*_read_integer(count), name]
-    return words + (_read_integer(rest) if rest else [])
-
-
-def _disguise_pattern(token: str) -> re.Pattern:
-    """What a disguised token may spell: a run of three or more stands for one or two letters, `*` for exactly one."""
-    parts = []
-    for char, run in itertools.groupby(token):
-        letter = "[^']" if char == "*" else f"[{_LEET[char]}]" if char in _LEET else re.escape(char)
-        length = len(list(run))
-        parts.append(letter + ("{1,2}" if length >= 3 and char != "*" else f"{{{length}}}"))
-    return re.compile("".join(parts))
 
 
 @dataclass(frozen=True)
@@ -179,17 +61,17 @@ class KeywordList:
     Args:
         entries: at least one. No spelling may belong to two entries or contain the filler.
         filler: the word that stands for every word outside the list.
-        language: a note for the reader, such as "en"; nothing depends on it.
+        language: code such as "en": the language in which numbers are read out.
 
     Raises:
         ValueError: an entry is not valid; the message names it and the cure.
     """
 
     def __init__(self, entries: Iterable[KeywordEntry], filler: str = FILLER_WORD, language: str = "en"):
-        if not isinstance(filler, str) or normalize_text(filler) != [filler]:
-            raise ValueError(f"`filler` is {filler!r}: give one lower-case word, such as {FILLER_WORD!r}")
         if not isinstance(language, str) or not language.strip():
             raise ValueError(f"`language` is {language!r}: give a language code, such as 'en'")
+        if not isinstance(filler, str) or normalize_text(filler, language) != [filler]:
+            raise ValueError(f"`filler` is {filler!r}: give one lower-case word, such as {FILLER_WORD!r}")
         self.filler = filler
         self.language = language
         self._set_entries(entries)
@@ -306,8 +188,8 @@ class KeywordList:
     def tokens(self, text: str) -> list[str]:
         """The words of `text` as `normalize_text` gives them, but for disguised spellings, which stay as they are."""
         tokens = []
-        for raw in _raw_tokens(text):
-            tokens += [raw] if self._readings(raw) else _plain_words(raw)
+        for token in split_tokens(text, self.language):
+            tokens += [token] if self._readings(token) else plain_words(token, self.language)
         return tokens
 
     def find(self, words: Sequence[str]) -> list[KeywordMatch]:
@@ -344,10 +226,8 @@ class KeywordList:
         """The words of the list's spellings that `token` can stand for: itself, or what it may disguise."""
         if token in self._vocabulary:
             return (token,)
-        if not _DISGUISED.search(token) or not any(map(str.isalpha, token)):
-            return ()
-        pattern = _disguise_pattern(token)
-        return tuple(word for word in self._vocabulary if pattern.fullmatch(word))
+        pattern = disguise_pattern(token)
+        return tuple(word for word in self._vocabulary if pattern.fullmatch(word)) if pattern else ()
 
     def _entry(self, keyword: str) -> KeywordEntry:
         if keyword not in self._entries:
@@ -359,7 +239,7 @@ class KeywordList:
         checked, spellings = {}, {}
         for number, entry in enumerate(entries, start=1):
             where = f"entry {number} ({entry.keyword!r})"
-            entry = _checked_entry(entry, self.filler, where)
+            entry = _checked_entry(entry, self.filler, self.language, where)
             for spelling in (entry.keyword, *entry.variants):
                 owner = spellings.get(words := tuple(spelling.split()))
                 if owner is not None:
@@ -393,7 +273,7 @@ def _check_fields(data: object, where: str, required: Set[str], optional: Set[st
         raise ValueError(f"{where}: unknown field {min(unknown)!r}; it may have {sorted(required | optional)}")
 
 
-def _checked_entry(entry: KeywordEntry, filler: str, where: str) -> KeywordEntry:
+def _checked_entry(entry: KeywordEntry, filler: str, language: str, where: str) -> KeywordEntry:
     for name, values in (("labels", entry.labels), ("variants", entry.variants)):
         if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v.strip() for v in values):
             raise ValueError(f"{where}: `{name}` must be a list of non-empty strings, not {values!r}")
@@ -404,7 +284,7 @@ def _checked_entry(entry: KeywordEntry, filler: str, where: str) -> KeywordEntry
     if not 0 <= entry.threshold <= 1:
         raise ValueError(f"{where}: `threshold` is {entry.threshold}; give a score from 0 to 1")
     for spelling in (entry.keyword, *entry.variants):
-        words = normalize_text(spelling) if isinstance(spelling, str) else []
+        words = normalize_text(spelling, language) if isinstance(spelling, str) else []
         if not words:
             raise ValueError(f"{where}: {spelling!r} is not a word or phrase; write at least one word, or remove it")
         if words != spelling.split(" "):

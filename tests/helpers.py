@@ -164,3 +164,12 @@ def write_corpus(folder: Path, train: int = 8, validation: int = 3, test: int = 
             (clip_row(f"{split}-{i:02d}", split, i, length) for i, length in enumerate(seconds)), folder, split
         )
     return folder
+
+
+def write_audio_folder(folder, split: str, table: str, names: list[str]):
+    """Clips of a tone each, with a table of metadata beside them."""
+    (folder / split).mkdir(parents=True)
+    for seed, name in enumerate(names):
+        (folder / split / name).write_bytes(wav(tone(RATE, seed=seed)))
+    suffix = "jsonl" if table.startswith("{") else "csv"
+    (folder / split / f"metadata.{suffix}").write_text(table, encoding="utf-8")

@@ -27,8 +27,9 @@ from datasets import Features, List, Value
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, HfArgumentParser
 
 from ..io.files import content_hash
-from ..keywords import KeywordList, normalize_text
+from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION
+from ..text import normalize_text
 from .schema import TRACED_FEATURES
 from .stages import ROWS_AT_ONCE, Manifest, Rejected, WorkArguments, batched, model_version, read_manifest, run_stage
 from .transcribe import TranscribeStage, best_device

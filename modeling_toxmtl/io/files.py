@@ -61,9 +61,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             unfinished.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a file that is there in full or not at all."""
-    with atomic_write(path) as unfinished:
+    with atomic_write(Path(path)) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Makes label scores probabilities, and chooses the score from which on a label counts.
 
-    python -m modeling_toxmtl.training.calibration --model runs/mine --dataset my_clips
+    toxmtl calibrate runs/mine --dataset my_clips
 
 Trained with a weighted loss on few clips, a classifier ranks well before its sigmoid is a probability. Each label's
 logit gets a scale and an offset that fit the validation split (Platt 1999), which change no ranking, and then a
@@ -11,20 +11,18 @@ the command does it again on other clips, such as those of a new community. It r
 """
 
 import math
-import sys
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from ..labels import scores_from_logits
 from ..modeling_toxmtl import WavLMForToxicityMTL
 from ..multitask_config import DEFAULT_THRESHOLD
 from ..processing_toxmtl import ToxicityMTLProcessor
-from .evaluation import evaluate_batches, predict_batches
+from .evaluation import ClipEvaluation, evaluate_batches, predict_batches
 from .tuning import check_folder, load_split
 
 
@@ -163,6 +161,16 @@ def apply(model: WavLMForToxicityMTL, calibrations: dict[str, LabelCalibration])
     model.config.label_thresholds = {label: calibration.threshold for label, calibration in calibrations.items()}
 
 
+def calibrate(
+    model: WavLMForToxicityMTL, evaluation: ClipEvaluation, min_precision: float | None = None
+) -> dict[str, LabelCalibration]:
+    """Fits the labelled clips of a finished evaluation of the model, and applies it; returns what [`fit`] does."""
+    logits, targets = evaluation.labelled()
+    calibrations = fit(logits, targets, model.config.thresholds, min_precision)
+    apply(model, calibrations)
+    return calibrations
+
+
 def uncalibrated(logits: np.ndarray, calibrations: dict[str, LabelCalibration]) -> np.ndarray:
     """(N, L) logits of a calibrated model as they would be without."""
     scales, offsets = np.array([(label.scale, label.offset) for label in calibrations.values()]).T
@@ -177,24 +185,23 @@ def markdown(calibrations: dict[str, LabelCalibration]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    """Calibrates, prints the table, rewrites the model; returns label to scale, offset and threshold."""
-    (args,) = HfArgumentParser(CalibrationArguments, description=__doc__).parse_args_into_dataclasses(argv)
+def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
+    """Calibrates, prints the table, rewrites the model; returns label to scale, offset and threshold.
+
+    Raises:
+        ValueError: if there is no folder to rewrite, no classifier in it, no usable clip, or an argument is out of
+            range.
+    """
     if args.min_precision is not None and not 0 <= args.min_precision <= 1:
-        raise SystemExit(f"--min_precision must lie between 0 and 1, but is {args.min_precision}")
+        raise ValueError(f"--min_precision must lie between 0 and 1, but is {args.min_precision}.")
     check_folder(args.model)
     model = WavLMForToxicityMTL.from_pretrained(args.model)
     if "classification" not in model.config.tasks:
-        raise SystemExit(f"{args.model} has no classifier to calibrate")
+        raise ValueError(f"{args.model} has no classifier to calibrate.")
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
-    logits, targets = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size)).labelled()
-    calibrations = fit(logits, targets, model.config.thresholds, args.min_precision)
-    apply(model, calibrations)
+    evaluation = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size))
+    calibrations = calibrate(model, evaluation, args.min_precision)
     model.save_pretrained(args.model)
     print(markdown(calibrations))
     return {name: asdict(label) for name, label in calibrations.items()}
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

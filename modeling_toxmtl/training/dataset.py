@@ -9,6 +9,7 @@ Design choices:
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -161,6 +162,7 @@ class ToxicityDataset(TorchDataset):
         window_seconds: length of a window; None keeps clips whole. Windows come longest first, so that batches of
             neighbours have little padding.
         root: folder that relative audio paths start from.
+        rejected: the rows that are left out, of [`inspect_rows`].
     """
 
     def __init__(
@@ -170,8 +172,10 @@ class ToxicityDataset(TorchDataset):
         config: WavLMToxicityMTLConfig,
         window_seconds: float | None = None,
         root: str = ".",
+        rejected: Sequence[RejectedRow] = (),
     ):
         self.rows, self.processor, self.config, self.root = rows, processor, config, root
+        self.rejected = rejected
         self.rate = processor.feature_extractor.sampling_rate
         self._decoded: dict[int, np.ndarray] = {}
         self._fits_in_memory = sum(rows["num_samples"]) <= MAX_SAMPLES_IN_MEMORY
@@ -221,3 +225,33 @@ class ToxicityDataset(TorchDataset):
 
     def _keyword_labels(self, transcript):
         return [IGNORE_INDEX] if transcript is None else self.processor.encode_keywords(transcript)
+
+
+def usable_dataset(
+    rows: Dataset,
+    processor: ToxicityMTLProcessor,
+    config: WavLMToxicityMTLConfig,
+    source: str,
+    root: str = ".",
+    max_seconds: float | None = None,
+    window_seconds: float | None = 15.0,
+    num_proc: int | None = None,
+) -> ToxicityDataset:
+    """The rows of [`load_clips`] that can be used, as a dataset; the others are logged, and are its `rejected`.
+
+    Args:
+        source: what the messages call the rows, such as "Split 'test' of my_clips".
+        root, window_seconds: see [`ToxicityDataset`]; windows are by default those of evaluation.
+        max_seconds, num_proc: see [`inspect_rows`].
+
+    Raises:
+        ValueError: if none can be used.
+    """
+    if not len(rows):
+        raise ValueError(f"{source} is empty.")
+    usable, rejected = inspect_rows(rows, RowInspector(processor, config, root), max_seconds, num_proc)
+    for row in rejected:
+        logger.warning(f"{source}: row {row.id} is not used: {row.reason}")
+    if not len(usable):
+        raise ValueError(f"{source} has no usable row (row {rejected[0].id}: {rejected[0].reason}).")
+    return ToxicityDataset(usable, processor, config, window_seconds, root, rejected)

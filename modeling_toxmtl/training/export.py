@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from transformers import HfArgumentParser
 from transformers.utils.hub import cached_file
 
 from .. import ToxicityMTLProcessor, WavLMForToxicityMTL
+from ..io.files import write_json
 from .card import write_model_card
 
 
@@ -29,7 +29,7 @@ NOT_PUSHED = ["checkpoint-*", "runs/*", "training_args.bin", "*.pt", "*.jsonl", 
 class ExportArguments:
     """What to export, and where to."""
 
-    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a model of this package."})
+    model: str = field(metadata={"help": "Folder or Hub id of a model of this package."})
     output_dir: str = field(metadata={"help": "Folder to write."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
     dtype: str = field(
@@ -70,8 +70,7 @@ def export(
     for name in RESULT_FILES:
         file = cached_file(model_name_or_path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
         if file is not None:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
-            (output_dir / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(output_dir / name, json.loads(Path(file).read_text(encoding="utf-8")))
     write_model_card(output_dir, **metadata)
     return output_dir
 
@@ -96,17 +95,11 @@ def push_folder(
     )
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(args: ExportArguments) -> None:
     """Exports and, with `--repo_id`, pushes."""
-    parser = HfArgumentParser(ExportArguments, prog="python -m modeling_toxmtl.training.export", description=__doc__)
-    (args,) = parser.parse_args_into_dataclasses(argv)
     metadata = {"license": args.license, "name": args.repo_id, "base_model": args.base_model}
     metadata = {name: value for name, value in metadata.items() if value is not None}
-    export(args.model_name_or_path, args.output_dir, args.revision, args.dtype, **metadata)
+    export(args.model, args.output_dir, args.revision, args.dtype, **metadata)
     print(f"{args.output_dir}: complete")
     if args.repo_id is not None:
         print(push_folder(args.output_dir, args.repo_id, args.private).commit_url)
-
-
-if __name__ == "__main__":
-    main()

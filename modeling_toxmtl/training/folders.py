@@ -65,6 +65,11 @@ def load_clips(
     return DatasetDict({split: clips[split] for split in splits or clips})
 
 
+def audio_root(name_or_path: str) -> str:
+    """The folder from which the relative audio paths of a dataset start."""
+    return name_or_path if Path(name_or_path).is_dir() else "."
+
+
 def _name_labels(rows):
     """Names instead of the numbers that `ClassLabel` stands for; -1 is the Hub's way to say that there is none."""
     feature = rows.features["labels"]

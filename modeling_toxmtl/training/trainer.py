@@ -2,11 +2,10 @@
 metrics."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from .evaluation import ClipEvaluation
@@ -14,43 +13,6 @@ from .export import push_folder
 
 
 TASK_LOSSES = ("classification_loss", "keyword_loss")
-
-
-@dataclass
-class ToxicityTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with the paper's protocol (section 4.1) as defaults.
-
-    Changed: `learning_rate`, `weight_decay`, `warmup_steps` (a share of all steps), `num_train_epochs`,
-    `per_device_train_batch_size` (the paper used 8 GPUs), and evaluation and checkpoints every epoch, the best of
-    which is kept.
-    """
-
-    output_dir: str = field(default="runs/mtl", metadata={"help": "Where checkpoints, the model and results go."})
-    learning_rate: float = field(default=4e-5, metadata={"help": "Peak learning rate."})
-    weight_decay: float = field(default=0.2, metadata={"help": "Weight decay of AdamW."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up, or their share if below 1."})
-    num_train_epochs: float = field(default=25, metadata={"help": "Epochs."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Clips per device and step."})
-    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "How batches are drawn."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
-    metric_for_best_model: str | None = field(
-        default="quality",
-        metadata={"help": "Which metric names the best checkpoint; `quality` is the mean of mAP and keyword F1."},
-    )
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is better when high."})
-    batch_eval_metrics: bool = field(default=True, metadata={"help": "Decode batch by batch (must stay on)."})
-    hub_strategy: str = field(default="end", metadata={"help": "When to push; checkpoints hold pickles."})
-    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Must stay off: audio is a column."})
-
-    def __post_init__(self):
-        do_eval = self.do_eval
-        super().__post_init__()
-        self.do_eval = do_eval  # the base class turns it on wherever training evaluates
-        if not self.batch_eval_metrics or self.remove_unused_columns:
-            raise ValueError("`batch_eval_metrics` must stay on and `remove_unused_columns` off: see their help.")
 
 
 class EpochSampler(LengthGroupedSampler):

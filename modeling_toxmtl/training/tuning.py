@@ -1,30 +1,26 @@
 """Finds the decoding settings that give the best keyword F1 on a validation split, and stores them with the model.
 
-    python -m modeling_toxmtl.training.tuning --model runs/demo --dataset demo_data
+    toxmtl tune runs/mine --dataset my_clips
 
 The model runs once; each combination of the grid then decodes the same logits. Ties go to the better weighted AP, then
 to the narrower beam. Prints the table and rewrites the model folder's `processor_config.json`.
 """
 
 import itertools
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, HfArgumentParser
-from transformers.utils import logging
+from transformers import EvalPrediction
 
 from ..decoding import DecodingSettings
 from ..modeling_toxmtl import WavLMForToxicityMTL
 from ..processing_toxmtl import ToxicityMTLProcessor
-from .dataset import RowInspector, ToxicityDataset, inspect_rows
+from .dataset import ToxicityDataset, usable_dataset
 from .evaluation import evaluate_batches, predict_batches
-from .folders import load_clips
+from .folders import audio_root, load_clips
 
-
-logger = logging.get_logger(__name__)
 
 COLUMNS = {
     "keyword_f1": "F1",
@@ -60,9 +56,9 @@ class TuningArguments:
 
 
 def check_folder(model: str) -> None:
-    """Raises SystemExit if there is no folder to rewrite."""
+    """Raises ValueError if there is no folder to rewrite."""
     if not Path(model, "config.json").exists():
-        raise SystemExit(f"--model {model} is no model folder: it would be rewritten. Download or export a Hub model.")
+        raise ValueError(f"{model} is no model folder, and would be rewritten: download or export a Hub model.")
 
 
 def load_split(
@@ -73,14 +69,8 @@ def load_split(
     Raises:
         ValueError: if there is no such split, or none of its rows can be used.
     """
-    root = dataset if Path(dataset).is_dir() else "."
     rows = load_clips(dataset, name, [split], max_samples)[split]
-    rows, rejected = inspect_rows(rows, RowInspector(processor, config, root))
-    for row in rejected:
-        logger.warning(f"{split}: row {row.id} is not used: {row.reason}")
-    if not len(rows):
-        raise ValueError(f"Split {split!r} of {dataset} has no usable row: see the warnings.")
-    return ToxicityDataset(rows, processor, config, window_seconds=15.0, root=root)
+    return usable_dataset(rows, processor, config, f"Split {split!r} of {dataset}", audio_root(dataset))
 
 
 def grid(args: TuningArguments, processor: ToxicityMTLProcessor) -> list[DecodingSettings]:
@@ -129,9 +119,12 @@ def markdown(results: Sequence[tuple[DecodingSettings, dict[str, float]]]) -> st
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> list[tuple[DecodingSettings, dict[str, float]]]:
-    """Tunes, prints the table, stores the best; returns what `tune` does."""
-    (args,) = HfArgumentParser(TuningArguments, description=__doc__).parse_args_into_dataclasses(argv)
+def main(args: TuningArguments) -> list[tuple[DecodingSettings, dict[str, float]]]:
+    """Tunes, prints the table, stores the best; returns what `tune` does.
+
+    Raises:
+        ValueError: if there is no folder to rewrite, or nothing to tune on.
+    """
     check_folder(args.model)
     model = WavLMForToxicityMTL.from_pretrained(args.model)
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
@@ -145,7 +138,3 @@ def main(argv: list[str] | None = None) -> list[tuple[DecodingSettings, dict[str
     print(markdown(results))
     processor.save_pretrained(args.model)
     return results
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -9,7 +9,7 @@ from benchmarks.new_keywords import NEW_KEYWORDS, NewKeywordsArguments, extended
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl import KeywordList
-from modeling_toxmtl.keywords import normalize_text
+from modeling_toxmtl.text import normalize_text
 
 
 def test_new_keywords_are_words_of_the_demo_that_the_list_lacks():

@@ -39,7 +39,7 @@ samples = np.load(os.path.join(os.path.dirname(__file__), "clip.npy"))
 clip = os.path.join(os.path.dirname(__file__), "clip.wav")
 """
 # what the base install of transformers and torch does not bring
-EXTRAS = "av kenlm pyctcdecode datasets accelerate scipy sklearn pandas"
+EXTRAS = "av kenlm num2words pyctcdecode datasets accelerate scipy sklearn pandas"
 VERDICT = """
 moderate = pipeline("audio-classification", model=name, **trusted)
 verdict = moderate(samples, return_keywords=True, return_windows=True)
@@ -126,7 +126,7 @@ PUSH = """
 import json, os, sys
 from huggingface_hub.errors import HfHubHTTPError
 from helpers import tiny_processor, tiny_speech_model
-from modeling_toxmtl.training.export import main as export
+from modeling_toxmtl.training.export import ExportArguments, main as export
 import run_mtl
 
 os.environ.pop("HF_TOKEN")
@@ -140,8 +140,7 @@ tiny_speech_model().push_to_hub("alice/two-calls", token="hf_alice")
 tiny_processor().push_to_hub("alice/two-calls", token="hf_alice")
 os.environ["HF_TOKEN"] = "hf_alice"
 run_mtl.main(*run_mtl.parse_arguments(sys.argv[1:]))
-export(["--model_name_or_path", "alice/trained", "--output_dir", "exported", "--dtype", "bfloat16",
-        "--repo_id", "alice/exported", "--private"])
+export(ExportArguments("alice/trained", "exported", dtype="bfloat16", repo_id="alice/exported", private=True))
 """
 PULL = (
     """

@@ -12,8 +12,9 @@ import pytest
 from datasets_scripts.demo_grammar import SPLITS, ClipGenerator, KeywordDealer, generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.make_demo_corpus import LANGUAGES
-from modeling_toxmtl.keywords import KeywordEntry, KeywordList, normalize_text
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+from modeling_toxmtl.text import normalize_text
 
 
 BENIGN = (NO_VIOLATION,)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from modeling_toxmtl.labels import scores_from_logits
 from modeling_toxmtl.training import calibration
 from modeling_toxmtl.training.calibration import (
     SMALLEST_SCALE,
+    CalibrationArguments,
     LabelCalibration,
     apply,
     choose_threshold,
@@ -137,7 +139,7 @@ def test_table():
 @pytest.fixture
 def arguments(tmp_path):
     model, corpus = save_tiny_model(tmp_path / "model"), write_corpus(tmp_path / "corpus", validation=8)
-    return ["--model", str(model), "--dataset", str(corpus)]
+    return CalibrationArguments(str(model), str(corpus))
 
 
 def test_command(arguments, tmp_path, capsys):
@@ -153,12 +155,12 @@ def test_command(arguments, tmp_path, capsys):
 
 
 def test_what_cannot_be_calibrated(arguments, tmp_path):
-    with pytest.raises(SystemExit, match="--min_precision must lie between 0 and 1, but is 90"):
-        calibration.main([*arguments, "--min_precision", "90"])
-    with pytest.raises(SystemExit, match="someone/model is no model folder"):
-        calibration.main(["--model", "someone/model"])
+    with pytest.raises(ValueError, match="--min_precision must lie between 0 and 1, but is 90"):
+        calibration.main(replace(arguments, min_precision=90))
+    with pytest.raises(ValueError, match="someone/model is no model folder"):
+        calibration.main(CalibrationArguments("someone/model"))
     with pytest.raises(ValueError, match="but lacks \\['dev'\\]"):
-        calibration.main([*arguments, "--split", "dev"])
+        calibration.main(replace(arguments, split="dev"))
     tiny_speech_model(tasks=["keyword"]).save_pretrained(tmp_path / "model")
-    with pytest.raises(SystemExit, match="no classifier"):
+    with pytest.raises(ValueError, match="no classifier"):
         calibration.main(arguments)

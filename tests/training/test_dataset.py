@@ -1,33 +1,24 @@
-import hashlib
-import json
 import shutil
-from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-import torch
 from helpers import (
     RATE,
     SPEECH_FRAMES,
     as_read,
-    clip_row,
     dataset_of,
     float_wav,
     record,
     tiny_processor,
     tone,
     wav,
-    write_corpus,
+    write_audio_folder,
 )
 from tiny_models import tiny_config
 
 from modeling_toxmtl.audio import load_audio
-from modeling_toxmtl.data.schema import write_split
-from modeling_toxmtl.io.tables import read_labels, read_table
 from modeling_toxmtl.training import dataset as dataset_module
-from modeling_toxmtl.training import folders
-from modeling_toxmtl.training.collator import ToxicityDataCollator
 from modeling_toxmtl.training.dataset import (
     RejectedRow,
     RowInspector,
@@ -35,6 +26,7 @@ from modeling_toxmtl.training.dataset import (
     Window,
     fingerprint,
     inspect_rows,
+    usable_dataset,
 )
 from modeling_toxmtl.training.folders import load_clips
 
@@ -48,16 +40,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-@pytest.fixture
-def no_load_dataset(monkeypatch):
-    """`load_dataset` is what would ask the Hub."""
-
-    def refuse(*args):
-        raise AssertionError(f"load_dataset was called with {args}")
-
-    monkeypatch.setattr(folders, "load_dataset", refuse)
-
-
 @pytest.fixture(scope="module")
 def processor():
     return tiny_processor()
@@ -68,205 +50,7 @@ def inspector(processor):
     return RowInspector(processor, CONFIG)
 
 
-def write_audio_folder(folder, split: str, table: str, names: list[str]):
-    (folder / split).mkdir(parents=True)
-    for seed, name in enumerate(names):
-        (folder / split / name).write_bytes(wav(tone(RATE, seed=seed)))
-    suffix = "jsonl" if table.startswith("{") else "csv"
-    (folder / split / f"metadata.{suffix}").write_text(table, encoding="utf-8")
-
-
-# --- load_clips
-
-
-def test_loads_parquet(tmp_path):
-    rows = {split: clip_row(f"{split}-0", split, 2, 1.0) for split in ("train", "test")}
-    for split, row in rows.items():
-        write_split([row], tmp_path / "clips", split)
-    clips = load_clips(str(tmp_path / "clips"))
-    assert set(clips) == {"train", "test"}
-    (row,) = clips["train"]
-    assert row["audio"] == {"bytes": rows["train"].audio, "path": "train-0.ogg"}  # encoded
-    assert (row["id"], row["labels"]) == ("train-0", ["Bullying", "Profanity"])
-    assert row["transcript"] == "shut up you crap player"
-
-
-def test_loads_an_audio_folder_with_metadata_csv(tmp_path, inspector):
-    table = "file_name,labels,transcript\na.wav,Profanity|Other,oh damn\nb.wav,NoViolation,\nc.wav,,hello\n"
-    write_audio_folder(tmp_path / "clips", "train", table, ["a.wav", "b.wav", "c.wav"])
-    rows = load_clips(str(tmp_path / "clips"))["train"]
-    assert rows["id"] == ["train-0", "train-1", "train-2"]  # made up
-    usable, rejected = inspect_rows(rows, inspector)
-    assert rejected == [] and list(usable["num_samples"]) == [RATE] * 3
-    items = list(ToxicityDataset(usable, inspector.processor, CONFIG))
-    assert items[0]["labels"].tolist() == [1, 0, 0, 0, 1, 0]
-    assert items[1]["keyword_labels"] == [-100]
-    assert items[2]["labels"].tolist() == [-100] * 6
-    assert items[2]["keyword_labels"] == inspector.processor.encode_keywords("hello")
-
-
-def test_loads_a_csv_without_any_transcript(tmp_path, inspector):
-    table = "file_name,labels,transcript\na.wav,Other,\nb.wav,NoViolation,\n"
-    write_audio_folder(tmp_path / "clips", "train", table, ["a.wav", "b.wav"])
-    usable, rejected = inspect_rows(load_clips(str(tmp_path / "clips"))["train"], inspector)
-    assert rejected == []
-    assert [item["keyword_labels"] for item in ToxicityDataset(usable, inspector.processor, CONFIG)] == [[-100]] * 2
-
-
-def test_loads_an_audio_folder_with_metadata_jsonl(tmp_path, inspector):
-    rows = [
-        {"file_name": "a.wav", "id": "first", "labels": ["Profanity", "Racist"], "transcript": "damn"},
-        {"file_name": "b.wav", "id": "second", "labels": None, "transcript": "hi"},
-    ]
-    write_audio_folder(tmp_path / "clips", "test", "\n".join(map(json.dumps, rows)), ["a.wav", "b.wav"])
-    loaded = load_clips(str(tmp_path / "clips"))["test"]
-    assert loaded["id"] == ["first", "second"]
-    usable, rejected = inspect_rows(loaded, inspector)
-    items = list(ToxicityDataset(usable, inspector.processor, CONFIG))
-    assert rejected == []
-    assert [item["labels"].tolist() for item in items] == [[1, 0, 1, 0, 0, 0], [-100] * 6]
-    samples = as_read(tone(RATE, seed=1))
-    expected = inspector.processor(samples, sampling_rate=RATE)["input_values"][0]
-    np.testing.assert_allclose(items[1]["input_values"], expected, atol=1e-5)
-
-
-def test_splits_of_an_audio_folder(tmp_path, inspector):
-    """By the column `split`, or else by folder, or else "train"; files are relative to their metadata."""
-    for name in ("a.wav", "more/b.wav", "test/c.wav"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(wav(tone(RATE, seed=ord(Path(name).stem))))
-    root = "file_name,labels,transcript,split\na.wav,Other,911,\nmore/b.wav,Racist,hi,validation\n"
-    (tmp_path / "metadata.csv").write_text(root, encoding="utf-8-sig")  # as spreadsheets write it
-    line = {"file_name": "c.wav", "labels": ["Bullying"]}
-    (tmp_path / "test" / "metadata.jsonl").write_text(
-        json.dumps(line) + "\n\n" + json.dumps({**line, "transcript": "damn"}) + "\n"
-    )
-    clips = load_clips(str(tmp_path))
-    assert {split: rows["transcript"][:] for split, rows in clips.items()} == {
-        "train": ["911"],
-        "validation": ["hi"],
-        "test": [None, "damn"],
-    }
-    for split, letter in {"train": "a", "validation": "b", "test": "c"}.items():
-        usable, rejected = inspect_rows(clips[split], inspector)
-        assert rejected == []
-        assert usable[0]["sha256"] == hashlib.sha256(wav(tone(RATE, seed=ord(letter)))).hexdigest()
-
-
-TABLES = {
-    "another encoding": ("a.csv", b"a,b\nol\xe9,2\n", "a.csv is not in UTF-8"),
-    "no JSON": ("a.jsonl", b'{"a": 1}\n\n{"a": \n', r"a.jsonl, line 3: this is not JSON"),
-    "no object": ("a.jsonl", b"[1]\n", r"a.jsonl, line 1: a line must be a JSON object"),
-    "a tab in a text": ("a.tsv", b"a\tb\n1\t2\t3\n", r"a.tsv, line 2: more cells than columns; a text holds tabs"),
-    "a missing value": ("a.csv", b"a,b\n1,2\n,2\n", r"a.csv, line 3: no 'a'"),
-    "a missing column": ("a.tsv", b"b\n2\n", r"a.tsv, line 2: no 'a'"),
-}
-
-
-@pytest.mark.parametrize("name, content, message", TABLES.values(), ids=TABLES)
-def test_tables_that_cannot_be_read(name, content, message, tmp_path):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_table(tmp_path / name, required=["a"])
-
-
-def test_tables(tmp_path):
-    (tmp_path / "a.tsv").write_bytes(b'\xef\xbb\xbfa\tb\n"1, 2\t\n')
-    assert read_table(tmp_path / "a.tsv", required=["a"]) == [{"a": '"1, 2', "b": None}]
-    (tmp_path / "a.csv").write_bytes(b'a,b\n"1, 2",\n')
-    assert read_table(tmp_path / "a.csv") == [{"a": "1, 2", "b": None}]
-
-
-def test_metadata_of_different_kinds(tmp_path):
-    lines = [{"file_name": "a.wav", "labels": ["Other"]}, {"file_name": "b.wav", "labels": "Other"}]
-    write_audio_folder(tmp_path / "clips", "train", "\n".join(map(json.dumps, lines)), ["a.wav", "b.wav"])
-    with pytest.raises(ValueError, match="clips, split 'train': a column of the metadata holds values of different"):
-        load_clips(str(tmp_path / "clips"))
-
-
-@pytest.mark.parametrize("is_list", [True, False])
-def test_numbered_labels_get_their_names(is_list, tmp_path):
-    """As most classification datasets of the Hub have them."""
-    classes = datasets.ClassLabel(names=["Other", "Racist"])
-    labels = [[1], [0], [-1]] if is_list else [1, 0, -1]
-    columns = {
-        "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
-        "labels": datasets.List(classes) if is_list else classes,
-        "transcript": datasets.Value("string"),
-    }
-    audio = [{"bytes": wav(tone(RATE)), "path": None}] * 3
-    rows = datasets.Dataset.from_dict(
-        {"audio": audio, "labels": labels, "transcript": [None] * 3}, features=datasets.Features(columns)
-    )
-    (tmp_path / "clips").mkdir()
-    rows.to_parquet(tmp_path / "clips" / "train.parquet")
-    clips = load_clips(str(tmp_path / "clips"))["train"]
-    assert clips["labels"] == [["Racist"], ["Other"], None]
-
-
-def test_chosen_splits_and_samples(tmp_path):
-    for split in ("train", "test"):
-        write_split([clip_row(f"{split}-{i}", split, i, 1.0) for i in range(3)], tmp_path / "clips", split)
-    clips = load_clips(str(tmp_path / "clips"), splits=["test"], max_samples=2)
-    assert set(clips) == {"test"} and clips["test"]["id"] == ["test-0", "test-1"]
-    with pytest.raises(ValueError, match=r"has the splits \['test', 'train'\], but lacks \['validation'\]"):
-        load_clips(str(tmp_path / "clips"), splits=["train", "validation"])
-
-
-def test_metadata_without_file_name(tmp_path):
-    write_audio_folder(tmp_path / "clips", "train", "file,labels,transcript\na.wav,Other,hi\n", ["a.wav"])
-    with pytest.raises(ValueError, match=r"metadata\.csv, line 2: no 'file_name'"):
-        load_clips(str(tmp_path / "clips"))
-
-
-def test_metadata_with_a_comma_in_a_text(tmp_path):
-    table = 'file_name,labels,transcript\na.wav,Other,"well, hi"\nb.wav,Other,well, hi\n'
-    write_audio_folder(tmp_path / "clips", "train", table, ["a.wav", "b.wav"])
-    with pytest.raises(ValueError, match=r"metadata\.csv, line 3: .*quote"):
-        load_clips(str(tmp_path / "clips"))
-
-
-def test_missing_column_is_named(tmp_path):
-    write_audio_folder(tmp_path / "clips", "train", "file_name,labels\na.wav,Other\n", ["a.wav"])
-    with pytest.raises(ValueError, match=r"'train'.*lacks \['transcript'\]"):
-        load_clips(str(tmp_path / "clips"))
-
-
-@pytest.mark.parametrize("name", ["nowhere", "empty", "clip.wav", "empty/a/b"])
-def test_no_data_is_an_error_without_network(tmp_path, no_load_dataset, name):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "clip.wav").write_bytes(wav(tone(100)))
-    with pytest.raises(FileNotFoundError, match=name):
-        load_clips(str(tmp_path / name))
-
-
-def test_relative_path_that_is_no_hub_id(tmp_path, monkeypatch, no_load_dataset):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="clips/of/mine"):
-        load_clips("clips/of/mine")
-
-
-def test_hub_id_goes_to_datasets(monkeypatch):
-    rows = dataset_of(record("a", wav(tone(RATE))))
-    monkeypatch.setattr(folders, "load_dataset", lambda *args: datasets.DatasetDict({"/".join(map(str, args)): rows}))
-    assert list(load_clips("someone/clips", "small")) == ["someone/clips/small"]
-
-
-@pytest.mark.parametrize(
-    ("value", "names"),
-    [
-        (None, None),
-        (float("nan"), None),
-        ("", None),
-        (" | ", None),
-        ([], []),
-        ("Other", ["Other"]),
-        ("Other | Racist", ["Other", "Racist"]),
-        (["Other", "Racist"], ["Other", "Racist"]),
-    ],
-)
-def test_read_labels(value, names):
-    assert read_labels(value) == names
+# --- rows
 
 
 def test_empty_list_of_labels_without_no_violation(processor):
@@ -289,9 +73,6 @@ def test_not_a_number_in_a_clip(inspector):
     samples[100] = np.nan
     _, (rejected,) = inspect_rows(dataset_of(record("broken", float_wav(samples))), inspector)
     assert rejected.id == "broken" and "NaN" in rejected.reason
-
-
-# --- inspect_rows
 
 
 def frames_of(count: int) -> int:
@@ -406,7 +187,7 @@ def test_fingerprint_of_a_moved_data_set(tmp_path, inspector):
     assert hashes[0] == hashes[1]
 
 
-# --- ToxicityDataset
+# --- items
 
 
 def windows_of(processor, num_samples: int, seconds: float | None = 15.0) -> list[Window]:
@@ -471,48 +252,12 @@ def test_a_dataset_that_fits_in_memory_is_decoded_once(fits, decodings, processo
     assert len(calls) == decodings
 
 
-# --- ToxicityDataCollator
-
-
-@pytest.mark.parametrize("default", [True, False])
-def test_collator_by_hand(default):
-    processor = tiny_processor()
-    processor.feature_extractor.return_attention_mask = default  # many Base checkpoints have it off
-    items = [
-        {
-            "input_values": np.array([1, 2, 3], dtype=np.float32),
-            "labels": np.array([0, 1], dtype=np.float32),
-            "keyword_labels": [5],
-        },
-        {
-            "input_values": np.array([4, 0], dtype=np.float32),
-            "labels": np.array([-100, -100], dtype=np.float32),
-            "keyword_labels": [6, 7, 8],
-        },
-        {
-            "input_values": np.array([9], dtype=np.float32),
-            "labels": np.array([1, 0], dtype=np.float32),
-            "keyword_labels": [-100],
-        },
-    ]
-    batch = ToxicityDataCollator(processor)(items)
-    expected = {
-        "input_values": torch.tensor([[1.0, 2, 3], [4, 0, 0], [9, 0, 0]]),
-        "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]]),  # a zero of the clip is no padding
-        "labels": torch.tensor([[0.0, 1], [-100, -100], [1, 0]]),
-        "keyword_labels": torch.tensor([[5, -100, -100], [6, 7, 8], [-100, -100, -100]]),
-    }
-    assert batch.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(batch[name], tensor, check_dtype=name != "attention_mask", rtol=0, atol=0)
-
-
-def test_a_folder_whose_files_have_changed_is_read_anew(tmp_path, monkeypatch):
-    """The cache of `datasets` does not notice it where a data-set card names the files."""
-    monkeypatch.chdir(tmp_path)
-    configs = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet\n"
-    for size in (3, 2):
-        shutil.rmtree("clips", ignore_errors=True)
-        write_corpus(Path("clips"), train=size)
-        Path("clips", "README.md").write_text(f"---\n{configs}---\n")
-        assert len(load_clips("clips")["train"]) == size
+def test_usable_dataset(processor):
+    rows = dataset_of(record("good", wav(tone(2 * RATE))), record("noise", b"this is no audio at all"))
+    dataset = usable_dataset(rows, processor, CONFIG, "Split 'test' of clips", window_seconds=1.0)
+    assert dataset.rows["id"] == ["good"] and len(dataset) == 2
+    assert [row.id for row in dataset.rejected] == ["noise"]
+    with pytest.raises(ValueError, match=r"Split 'test' of clips has no usable row \(row good: longer than 1 s"):
+        usable_dataset(rows, processor, CONFIG, "Split 'test' of clips", max_seconds=1.0)
+    with pytest.raises(ValueError, match="Split 'test' of clips is empty"):
+        usable_dataset(rows.select([]), processor, CONFIG, "Split 'test' of clips")

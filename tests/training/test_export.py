@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from modeling_toxmtl import ToxicityDetectionPipeline, ToxicityMTLProcessor, WavLMForToxicityMTL
 from modeling_toxmtl.hub import code_files
-from modeling_toxmtl.training.export import main
+from modeling_toxmtl.training.export import ExportArguments, main
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def judge(folder):
 
 
 def test_folder_is_complete_and_equal(trained, tmp_path, capsys):
-    main(["--model_name_or_path", str(trained), "--output_dir", str(tmp_path / "out")])
+    main(ExportArguments(str(trained), str(tmp_path / "out")))
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files >= {"model.safetensors", "config.json", "processor_config.json", "results.json", "README.md"}
     assert files >= {file.name for file in code_files()} and "training_args.bin" not in files
@@ -37,7 +37,7 @@ def test_folder_is_complete_and_equal(trained, tmp_path, capsys):
 
 
 def test_half_the_file_loads_as_before(trained, tmp_path):
-    main(["--model_name_or_path", str(trained), "--output_dir", str(tmp_path / "out"), "--dtype", "float16"])
+    main(ExportArguments(str(trained), str(tmp_path / "out"), dtype="float16"))
     weights = load_file(tmp_path / "out" / "model.safetensors").values()
     assert {weight.dtype for weight in weights} == {torch.float16}
     assert WavLMForToxicityMTL.from_pretrained(tmp_path / "out").dtype == torch.float32
@@ -46,8 +46,6 @@ def test_half_the_file_loads_as_before(trained, tmp_path):
 
 
 def test_metadata_of_the_card(trained, tmp_path):
-    flags = {"model_name_or_path": trained, "output_dir": tmp_path / "me_model", "license": "mit"}
-    flags |= {"base_model": "someone/wavlm"}
-    main([text for name, value in flags.items() for text in (f"--{name}", str(value))])
+    main(ExportArguments(str(trained), str(tmp_path / "me_model"), license="mit", base_model="someone/wavlm"))
     card = ModelCard((tmp_path / "me_model" / "README.md").read_text(encoding="utf-8"))
     assert (card.data.license, card.data.base_model, card.data.model_name) == ("mit", "someone/wavlm", "me_model")

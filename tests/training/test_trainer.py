@@ -6,9 +6,10 @@ from torch.utils.data import SequentialSampler
 
 from modeling_toxmtl.heads import ToxicityMTLOutput
 from modeling_toxmtl.training import dataset as dataset_module
+from modeling_toxmtl.training.arguments import ToxicityTrainingArguments
 from modeling_toxmtl.training.collator import ToxicityDataCollator
 from modeling_toxmtl.training.dataset import RowInspector, ToxicityDataset, inspect_rows
-from modeling_toxmtl.training.trainer import EpochSampler, ToxicityTrainer, ToxicityTrainingArguments
+from modeling_toxmtl.training.trainer import EpochSampler, ToxicityTrainer
 
 
 LABELS = [["Profanity"], ["NoViolation"], ["Bullying", "Profanity"], ["Racist"]]

@@ -89,16 +89,16 @@ def workbench(tmp_path):
 
 def test_the_command_stores_settings_and_language_model(workbench, capsys):
     arpa = write_arpa(workbench / "words.arpa", {"good": -0.2, "damn": -1.0})
-    flags = [
-        "--model",
-        str(workbench / "model"),
-        "--dataset",
-        str(workbench / "corpus"),
-        "--language_model",
-        str(arpa),
-    ]
     results = tuning.main(
-        [*flags, "--alpha", "0.0", "2.0", "--beta", "1.5", "--beam_width", "4", "--max_samples", "2"]
+        tuning.TuningArguments(
+            model=str(workbench / "model"),
+            dataset=str(workbench / "corpus"),
+            language_model=str(arpa),
+            alpha=[0.0, 2.0],
+            beta=[1.5],
+            beam_width=[4],
+            max_samples=2,
+        )
     )
     assert len(results) == 6
     stored = ToxicityMTLProcessor.from_pretrained(workbench / "model")

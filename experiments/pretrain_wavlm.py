@@ -7,7 +7,7 @@ demo's voice-chat channel. They are made up on the fly: no sentence is heard twi
 all. The held-out set is spoken by the validation voices; the test voices are never heard here. The result is a plain
 `WavLMForCTC` folder, as published ASR checkpoints are.
 
-    python run_pretraining.py --output_dir runs/tiny-wavlm
+    python -m experiments.pretrain_wavlm --output_dir runs/tiny-wavlm
 """
 
 import os
@@ -31,9 +31,10 @@ from datasets_scripts.make_demo_corpus import PLAYBACK_RATES
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.heads import IGNORE_INDEX
-from modeling_toxmtl.keywords import KeywordList, normalize_text
+from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
 from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_feature_extractor
+from modeling_toxmtl.text import normalize_text
 
 
 NEIGHBOURS = 16
