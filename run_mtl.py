@@ -16,13 +16,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import transformers
-from transformers import AutoConfig, EarlyStoppingCallback, HfArgumentParser, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    EarlyStoppingCallback,
+    HfArgumentParser,
+    PreTrainedModel,
+    set_seed,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig
+from modeling_toxmtl import ToxicityMTLProcessor
+from modeling_toxmtl.configuration_toxmtl import configuration_for
 from modeling_toxmtl.io.files import write_json, write_json_lines
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
+from modeling_toxmtl.multitask_config import ToxicityMTLFields
 from modeling_toxmtl.processing_toxmtl import alphabet_tokenizer
 from modeling_toxmtl.training.arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from modeling_toxmtl.training.calibration import LabelCalibration, calibrate, uncalibrated
@@ -59,7 +68,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tox
     return parser.parse_args_into_dataclasses(argv)
 
 
-def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLProcessor]:
+def load_model(args: ModelArguments) -> tuple[PreTrainedModel, ToxicityMTLProcessor]:
     """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
     keywords = KeywordList.from_file(args.keywords) if args.keywords else None
     tokenizer = alphabet_tokenizer(args.characters) if args.characters else None
@@ -77,8 +86,8 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
     if given := sorted(overrides.keys() & alphabet):
         raise ValueError(f"--config_overrides: {', '.join(given)} follows the tokenizer; see --characters.")
     source = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.model_revision)
-    config = WavLMToxicityMTLConfig.from_encoder(source, **alphabet, **overrides)
-    model = WavLMForToxicityMTL.from_pretrained(
+    config = configuration_for(source.model_type).from_encoder(source, **alphabet, **overrides)
+    model = AutoModelForAudioClassification.from_pretrained(
         args.model_name_or_path,
         config=config,
         revision=args.model_revision,
@@ -94,6 +103,8 @@ def load_model(args: ModelArguments) -> tuple[WavLMForToxicityMTL, ToxicityMTLPr
         processor.decoder()  # what it lacks is said now, not after the first epoch
     if args.freeze_feature_encoder:
         model.freeze_feature_encoder()
+    if args.freeze_layers:
+        model.freeze_layers(args.freeze_layers)
     if args.freeze_base_model:
         model.freeze_base_model()
     return model, processor
@@ -121,7 +132,7 @@ def load_datasets(args: DataArguments, splits: set[str], model, processor, repor
     return datasets
 
 
-def check_validation(dataset: ToxicityDataset, config: WavLMToxicityMTLConfig) -> None:
+def check_validation(dataset: ToxicityDataset, config: ToxicityMTLFields) -> None:
     """Raises ValueError if no clip of the validation split tells which checkpoint is the best."""
     columns = [{"classification": "labels", "keyword": "transcript"}[task] for task in config.tasks]
     if all(value is None for column in columns for value in dataset.rows[column]):

@@ -20,10 +20,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from tqdm import tqdm
-from transformers import HfArgumentParser
+from transformers import AutoModelForAudioClassification, HfArgumentParser
 
 from benchmarks import write_results
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl import ToxicityMTLProcessor
 from modeling_toxmtl.decoding import DECODERS, DecodingSettings
 from modeling_toxmtl.processing_toxmtl import log_softmax
 from modeling_toxmtl.training.evaluation import evaluate_batches, predict_batches
@@ -105,7 +105,7 @@ def markdown(rows: dict[str, dict]) -> str:
 
 def main(args: DecodingArguments) -> dict[str, dict]:
     """Measures, prints the table and writes the results."""
-    model = WavLMForToxicityMTL.from_pretrained(args.model)
+    model = AutoModelForAudioClassification.from_pretrained(args.model)
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     if args.language_model:
         processor.language_model = args.language_model

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
-from transformers import HfArgumentParser
+from transformers import AutoModelForAudioClassification, HfArgumentParser
 
 from benchmarks import write_results
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl import ToxicityMTLProcessor
 from modeling_toxmtl.processing_toxmtl import log_softmax
 from modeling_toxmtl.training.evaluation import predict_batches, scores_of_words
 from modeling_toxmtl.training.metrics import keyword_metrics
@@ -86,7 +86,7 @@ def markdown(results: dict) -> str:
 
 def main(args: ScoresArguments) -> dict:
     """Measures, prints the table and writes the results."""
-    model = WavLMForToxicityMTL.from_pretrained(args.model)
+    model = AutoModelForAudioClassification.from_pretrained(args.model)
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
     logits = [x.numpy() for batch in predict_batches(model, dataset) for x in batch.predictions[-1].float()]

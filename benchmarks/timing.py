@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import HfArgumentParser
+from transformers import AutoModelForAudioClassification, HfArgumentParser
 
 from benchmarks import write_results
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.espeak import VOICES, SpokenWord, synthesize_words
 from datasets_scripts.grammar_en import ENGLISH
-from modeling_toxmtl import KeywordList, ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl import KeywordList, ToxicityMTLProcessor
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.processing_toxmtl import DetectedKeyword
 from modeling_toxmtl.text import normalize_text
@@ -77,7 +77,7 @@ def markdown(results: dict) -> str:
 @torch.no_grad()
 def main(args: TimingArguments) -> dict:
     """Speaks, listens, prints the figures and writes the results."""
-    model = WavLMForToxicityMTL.from_pretrained(args.model_name_or_path).eval()
+    model = AutoModelForAudioClassification.from_pretrained(args.model_name_or_path).eval()
     processor = ToxicityMTLProcessor.from_pretrained(args.model_name_or_path)
     clips = generate_corpus(
         {"train": 0, "validation": 0, "test": 4 * args.num_clips}, args.seed, KeywordList.default(), ENGLISH

@@ -169,6 +169,23 @@ class ToxicityHeads:
         """Keeps the convolutions as they are during training."""
         self.base_model.freeze_feature_encoder()
 
+    def freeze_layers(self, count: int):
+        """Keeps the lowest blocks, and what is below them, as they are during training.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        encoder = self.base_model.encoder
+        if not 0 <= count <= len(encoder.layers):
+            raise ValueError(f"{count} blocks are to be kept as they are, but the encoder has {len(encoder.layers)}.")
+        trained = [*encoder.layers[count:], encoder.task_adapters]
+        if getattr(self.config, "do_stable_layer_norm", True):  # else the norm comes before the blocks
+            trained.append(encoder.layer_norm)
+        above = {id(parameter) for module in trained for parameter in module.parameters()}
+        for parameter in self.base_model.parameters():
+            if id(parameter) not in above:
+                parameter.requires_grad = False
+
     def freeze_base_model(self):
         """Trains the heads and the task adapters only."""
         for name, parameter in self.base_model.named_parameters():

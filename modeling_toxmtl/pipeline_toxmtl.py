@@ -23,6 +23,9 @@ from .audio import check_finite, load_audio, resample, split_windows
 from .labels import aggregate_windows, scores_from_logits
 
 
+TIME_FIRST = "time_first_features"  # of the pipeline's batches, (B, mel frames, mel bins)
+
+
 class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     """Kinds of toxicity in a clip, and the toxic keywords said.
 
@@ -122,11 +125,18 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             raise ValueError(
                 f"The clip has {len(samples)} samples at {rate} Hz, but the model needs at least {shortest}."
             )
+        longest = self.model.config.max_samples
+        if longest is not None and window_seconds * rate > longest:
+            raise ValueError(
+                f"`window_seconds` is {window_seconds:g}, but the model hears at most {longest / rate:g} s at once."
+            )
         windows = split_windows(len(samples), round(window_seconds * rate), shortest)
         for start, end in windows:
             features = self.processor(
                 samples[start:end], sampling_rate=rate, return_attention_mask=True, return_tensors="pt"
             ).to(dtype=self.dtype)
+            if "input_features" in features:  # time first: transformers pads the first axis after the batch's
+                features[TIME_FIRST] = features.pop("input_features").mT
             yield {**features, "span": torch.tensor([[start, end]]), "is_last": end == len(samples)}
 
     @staticmethod
@@ -148,6 +158,8 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
     def _forward(self, model_inputs):
         span, is_last = model_inputs.pop("span"), model_inputs.pop("is_last")
+        if TIME_FIRST in model_inputs:
+            model_inputs["input_features"] = model_inputs.pop(TIME_FIRST).mT
         outputs = self.model(**model_inputs)
         return {"is_last": is_last, "span": span, **{name: outputs.get(name) for name in ("logits", "keyword_logits")}}
 

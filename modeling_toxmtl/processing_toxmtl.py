@@ -1,6 +1,8 @@
 """Processor: waveforms in, keyword targets in, keywords out.
 
 Design choices:
+- The feature extractor decides what the encoder hears: normalised waveforms (`input_values`) for WavLM, log-mel
+  features (`input_features`) for Whisper, which are made of each clip alone and never padded to 30 s.
 - The keyword list is part of the processor and is saved in its `processor_config.json`, so a pushed model carries the
   list it obeys.
 - The decoding settings are saved beside it, and the language model as a file in `language_model/`. The processor
@@ -21,12 +23,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import ProcessorMixin, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    BatchFeature,
+    PreTrainedConfig,
+    ProcessorMixin,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 from transformers.utils import PROCESSOR_NAME
 from transformers.utils.hub import cached_file, has_file
 
 from .audio import SAMPLING_RATE
-from .configuration_toxmtl import WavLMToxicityMTLConfig
+from .configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig, configuration_for
 from .decoding import DecodedWord, Decoder, DecodingSettings, GreedyDecoder
 from .keywords import KeywordList
 from .language_model import load_language_model, usable_language_model
@@ -104,11 +114,16 @@ def speech_feature_extractor() -> Wav2Vec2FeatureExtractor:
     return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLING_RATE, do_normalize=True, return_attention_mask=True)
 
 
+def mel_feature_extractor(num_mel_bins: int = 80) -> WhisperFeatureExtractor:
+    """Whisper's log-mel features of 16 kHz waveforms, scaled by each clip's own maximum."""
+    return WhisperFeatureExtractor(feature_size=num_mel_bins, sampling_rate=SAMPLING_RATE, return_attention_mask=True)
+
+
 class ToxicityMTLProcessor(ProcessorMixin):
-    """Prepares clips and targets for `WavLMForToxicityMTL` and reads its keyword logits.
+    """Prepares clips and targets for the models and reads their keyword logits.
 
     Args:
-        feature_extractor: of the backbone's checkpoint.
+        feature_extractor: of the encoder's checkpoint.
         tokenizer: CTC character tokenizer whose vocabulary is that of the keyword head.
         keywords: the keyword list, or its dictionary form; the packaged English list by default.
         decoding: how keywords are decoded, or its dictionary form.
@@ -121,7 +136,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        feature_extractor: Wav2Vec2FeatureExtractor,
+        feature_extractor: Wav2Vec2FeatureExtractor | WhisperFeatureExtractor,
         tokenizer: Wav2Vec2CTCTokenizer,
         keywords: KeywordList | dict | None = None,
         decoding: DecodingSettings | dict | None = None,
@@ -151,27 +166,32 @@ class ToxicityMTLProcessor(ProcessorMixin):
         """The processor to fine-tune a checkpoint with: its own tokenizer and feature extractor, where it has them.
 
         Args:
-            name_or_path: folder or Hub id of a WavLM checkpoint, with or without heads, or of a model of this package.
+            name_or_path: folder or Hub id of an encoder's checkpoint, with or without heads, or of a model of this
+                package.
             keywords: the keyword list; by default that of the checkpoint, or else the packaged one. Decoding settings
                 and language model are those of the checkpoint, where it has them.
             revision: branch, tag or commit of a Hub checkpoint.
             tokenizer: another than the checkpoint's, see [`alphabet_tokenizer`].
         """
 
+        if has_file(name_or_path, PROCESSOR_NAME, revision=revision):
+            saved = cls.from_pretrained(name_or_path, revision=revision)
+            keywords = saved.keywords if keywords is None else keywords
+            parts = (saved.feature_extractor, tokenizer or saved.tokenizer, keywords, saved.decoding)
+            return cls(*parts, saved.language_model)
+
         def load(part, default):
             try:
                 return part.from_pretrained(name_or_path, revision=revision)
-            except (OSError, TypeError):  # a bare encoder has no tokenizer; transformers raises either
+            except (OSError, TypeError, ValueError):  # a bare encoder has no tokenizer; transformers raises any
                 return default()
 
-        parts = (
-            load(Wav2Vec2FeatureExtractor, speech_feature_extractor),
-            tokenizer or load(Wav2Vec2CTCTokenizer, character_tokenizer),
-        )
-        if not has_file(name_or_path, PROCESSOR_NAME, revision=revision):
-            return cls(*parts, keywords)
-        saved = cls.from_pretrained(name_or_path, revision=revision)
-        return cls(*parts, saved.keywords if keywords is None else keywords, saved.decoding, saved.language_model)
+        config = load(AutoConfig, WavLMToxicityMTLConfig)
+        if configuration_for(config.model_type) is WhisperToxicityMTLConfig:  # its own tokens are no characters
+            feature_extractor = load(WhisperFeatureExtractor, lambda: mel_feature_extractor(config.num_mel_bins))
+            return cls(feature_extractor, tokenizer or character_tokenizer(), keywords)
+        feature_extractor = load(Wav2Vec2FeatureExtractor, speech_feature_extractor)
+        return cls(feature_extractor, tokenizer or load(Wav2Vec2CTCTokenizer, character_tokenizer), keywords)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> "ToxicityMTLProcessor":
@@ -230,21 +250,64 @@ class ToxicityMTLProcessor(ProcessorMixin):
             kwargs: passed to the feature extractor (`padding`, `return_tensors`, …).
 
         Returns:
-            `BatchFeature` with `input_values`, `attention_mask` and, with transcripts, `keyword_labels` (a list of id
-            lists, not padded).
+            `BatchFeature` with `input_values` or `input_features` (see `input_name`), `attention_mask` and, with
+            transcripts, `keyword_labels` (a list of id lists, not padded).
 
         Raises:
             ValueError: if there are more clips than transcripts, or fewer.
         """
-        features = self.feature_extractor(audio, sampling_rate=sampling_rate, **kwargs)
+        extract = self._mel_features if self.input_name == "input_features" else self.feature_extractor
+        features = extract(audio, sampling_rate=sampling_rate, **kwargs)
         if transcripts is not None:
             transcripts = [transcripts] if isinstance(transcripts, str) else transcripts
-            if len(transcripts) != len(features["input_values"]):
+            if len(transcripts) != len(features[self.input_name]):
                 raise ValueError(
-                    f"There are {len(features['input_values'])} clips, but {len(transcripts)} transcripts."
+                    f"There are {len(features[self.input_name])} clips, but {len(transcripts)} transcripts."
                 )
             features["keyword_labels"] = [self.encode_keywords(transcript) for transcript in transcripts]
         return features
+
+    @property
+    def input_name(self) -> str:
+        """The model's main input: "input_values" or "input_features"."""
+        return self.feature_extractor.model_input_names[0]
+
+    def _mel_features(self, audio, sampling_rate, padding=False, return_tensors=None, return_attention_mask=True):
+        """Log-mel features of each clip by itself, `(mel bins, mel frames)`."""
+        clips = [audio] if isinstance(audio, torch.Tensor | np.ndarray) and audio.ndim == 1 else audio
+        clips = [clips] if np.ndim(clips[0]) == 0 else clips
+        features = [
+            self.feature_extractor(
+                np.asarray(clip, dtype=np.float32), sampling_rate=sampling_rate, padding=False, return_tensors="np"
+            )["input_features"][0]
+            for clip in clips
+        ]
+        if return_tensors is None and not padding:
+            return BatchFeature({"input_features": features})
+        return self.pad({"input_features": features}, return_tensors=return_tensors)
+
+    def pad(self, features: dict[str, list[np.ndarray]], return_tensors: str | None = "pt") -> BatchFeature:
+        """Pads clips to a batch.
+
+        Args:
+            features: as the processor gives them without padding, under `input_name`.
+            return_tensors: "pt" or "np".
+
+        Returns:
+            `BatchFeature` with `input_values` `(B, samples)` or `input_features` `(B, mel bins, mel frames)`, and
+            `attention_mask` `(B, samples or mel frames)`, 1 on what belongs to the clip.
+        """
+        is_mel = self.input_name == "input_features"
+        arrays = [np.asarray(array).T if is_mel else array for array in features[self.input_name]]  # time comes first
+        batch = self.feature_extractor.pad(
+            {self.input_name: arrays},
+            padding=True,
+            return_attention_mask=True,  # the model needs it, whatever the checkpoint's own default is
+            return_tensors=return_tensors,
+        )
+        if is_mel:
+            batch["input_features"] = batch["input_features"].swapaxes(1, 2)
+        return batch
 
     def encode_keywords(self, transcript: str) -> list[int]:
         """Character ids of the keyword target: the transcript with every word that is no keyword replaced by the
@@ -258,7 +321,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
     def decode_keywords(
         self,
         keyword_logits: np.ndarray,
-        config: WavLMToxicityMTLConfig,
+        config: PreTrainedConfig,
         num_samples: list[int] | None = None,
         decoder: str | None = None,
     ) -> list[DecodedClip]:

@@ -17,7 +17,7 @@ class ModelArguments:
 
     model_name_or_path: str = field(
         default="patrickvonplaten/wavlm-libri-clean-100h-base-plus",
-        metadata={"help": "WavLM checkpoint, with or without heads, or a model of this package; a folder or Hub id."},
+        metadata={"help": "WavLM or Whisper checkpoint, or a model of this package; a folder or Hub id."},
     )
     tasks: list[str] | None = field(
         default=None,
@@ -51,6 +51,7 @@ class ModelArguments:
         default="{}", metadata={"help": "Other configuration fields, as a JSON object: '{\"layerdrop\": 0.0}'."}
     )
     freeze_feature_encoder: bool = field(default=True, metadata={"help": "Keep the convolutions as they are."})
+    freeze_layers: int = field(default=0, metadata={"help": "Keep so many of the lowest blocks as they are."})
     freeze_base_model: bool = field(default=False, metadata={"help": "Train the heads and task adapters only."})
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
 

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import logging
 
 from ..labels import scores_from_logits
-from ..modeling_toxmtl import WavLMForToxicityMTL
 from ..multitask_config import DEFAULT_THRESHOLD
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import ClipEvaluation, evaluate_batches, predict_batches
@@ -149,7 +149,7 @@ def fit(
 
 
 @torch.no_grad()
-def apply(model: WavLMForToxicityMTL, calibrations: dict[str, LabelCalibration]) -> None:
+def apply(model: PreTrainedModel, calibrations: dict[str, LabelCalibration]) -> None:
     """Folds scales and offsets into the model's classifier, and puts the thresholds into its configuration."""
     weight, bias = model.classifier.weight, model.classifier.bias
     scales, offsets = (
@@ -162,7 +162,7 @@ def apply(model: WavLMForToxicityMTL, calibrations: dict[str, LabelCalibration])
 
 
 def calibrate(
-    model: WavLMForToxicityMTL, evaluation: ClipEvaluation, min_precision: float | None = None
+    model: PreTrainedModel, evaluation: ClipEvaluation, min_precision: float | None = None
 ) -> dict[str, LabelCalibration]:
     """Fits the labelled clips of a finished evaluation of the model, and applies it; returns what [`fit`] does."""
     logits, targets = evaluation.labelled()
@@ -195,7 +195,7 @@ def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
     if args.min_precision is not None and not 0 <= args.min_precision <= 1:
         raise ValueError(f"--min_precision must lie between 0 and 1, but is {args.min_precision}.")
     check_folder(args.model)
-    model = WavLMForToxicityMTL.from_pretrained(args.model)
+    model = AutoModelForAudioClassification.from_pretrained(args.model)
     if "classification" not in model.config.tasks:
         raise ValueError(f"{args.model} has no classifier to calibrate.")
     processor = ToxicityMTLProcessor.from_pretrained(args.model)

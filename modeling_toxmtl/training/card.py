@@ -12,8 +12,8 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from transformers import AutoConfig, AutoModelForAudioClassification
 
-from ..configuration_toxmtl import WavLMToxicityMTLConfig
 from ..hub import PIPELINE_TASK
 from ..io.tables import read_labels
 from ..processing_toxmtl import ToxicityMTLProcessor
@@ -33,7 +33,7 @@ def write_model_card(folder: str | Path, **metadata: Any) -> str:
     """
     folder = Path(folder)
     card = render_model_card(
-        WavLMToxicityMTLConfig.from_pretrained(folder),
+        AutoConfig.from_pretrained(folder),
         ToxicityMTLProcessor.from_pretrained(folder),
         _read_json(folder / "results.json"),
         _read_json(folder / "train_results.json"),
@@ -182,10 +182,8 @@ def _is_hub_id(name):
 def _count_parameters(config):
     import torch
 
-    from ..modeling_toxmtl import WavLMForToxicityMTL
-
     with torch.device("meta"):
-        return WavLMForToxicityMTL(config).num_parameters()
+        return AutoModelForAudioClassification.from_config(config).num_parameters()
 
 
 def _read_json(path: Path) -> dict:

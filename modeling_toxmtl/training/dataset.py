@@ -21,10 +21,10 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
 from ..audio import load_audio, split_windows
-from ..configuration_toxmtl import WavLMToxicityMTLConfig
 from ..heads import IGNORE_INDEX
 from ..io.tables import read_labels
 from ..labels import NO_VIOLATION
+from ..multitask_config import ToxicityMTLFields
 from ..processing_toxmtl import ToxicityMTLProcessor
 
 
@@ -59,7 +59,7 @@ class RowInspector:
     """
 
     processor: ToxicityMTLProcessor
-    config: WavLMToxicityMTLConfig
+    config: ToxicityMTLFields
     root: str = "."
 
     def __call__(self, row: dict) -> dict:
@@ -169,7 +169,7 @@ class ToxicityDataset(TorchDataset):
         self,
         rows: Dataset,
         processor: ToxicityMTLProcessor,
-        config: WavLMToxicityMTLConfig,
+        config: ToxicityMTLFields,
         window_seconds: float | None = None,
         root: str = ".",
         rejected: Sequence[RejectedRow] = (),
@@ -202,7 +202,7 @@ class ToxicityDataset(TorchDataset):
         features = self.processor(samples, sampling_rate=self.rate)
         whole = window.end - window.start == row["num_samples"]
         return {
-            "input_values": features["input_values"][0],
+            self.processor.input_name: features[self.processor.input_name][0],
             "labels": self.multi_hot(read_labels(row["labels"]) if whole else None),
             "keyword_labels": self._keyword_labels(row["transcript"] if whole else None),
         }
@@ -230,7 +230,7 @@ class ToxicityDataset(TorchDataset):
 def usable_dataset(
     rows: Dataset,
     processor: ToxicityMTLProcessor,
-    config: WavLMToxicityMTLConfig,
+    config: ToxicityMTLFields,
     source: str,
     root: str = ".",
     max_seconds: float | None = None,

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import EvalPrediction
+from transformers import EvalPrediction, PreTrainedModel
 
 from ..io.tables import read_labels
 from ..keywords import KeywordList
 from ..labels import aggregate_windows, scores_from_logits
-from ..modeling_toxmtl import WavLMForToxicityMTL
 from ..multitask_config import TASKS
 from ..processing_toxmtl import DetectedKeyword
 from .collator import ToxicityDataCollator
@@ -221,12 +220,12 @@ def scores_of_words(words: Sequence[str], scores: Sequence[float], keywords: Key
 
 
 @torch.inference_mode()
-def predict_batches(model: WavLMForToxicityMTL, dataset: ToxicityDataset, batch_size: int = 8) -> list[EvalPrediction]:
+def predict_batches(model: PreTrainedModel, dataset: ToxicityDataset, batch_size: int = 8) -> list[EvalPrediction]:
     """The outputs of a model, for `ClipEvaluation`; kept in memory, so that they can be decoded again and again."""
     batches = []
     loader = DataLoader(dataset, batch_size, collate_fn=ToxicityDataCollator(dataset.processor))
     for inputs in tqdm(loader, desc="Running the model"):
-        audio = {name: inputs[name].to(model.device) for name in ("input_values", "attention_mask")}
+        audio = {name: inputs[name].to(model.device) for name in (model.main_input_name, "attention_mask")}
         outputs = model.eval()(**audio)
         outputs = [outputs.get(name) for name in ("logits", "keyword_logits")]
         batches.append(EvalPrediction(tuple(output.cpu() for output in outputs if output is not None), label_ids=None))

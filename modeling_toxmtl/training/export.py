@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
+from transformers import AutoModelForAudioClassification
 from transformers.utils.hub import cached_file
 
-from .. import ToxicityMTLProcessor, WavLMForToxicityMTL
 from ..io.files import write_json
+from ..processing_toxmtl import ToxicityMTLProcessor
 from .card import write_model_card
 
 
@@ -61,7 +62,7 @@ def export(
         metadata: fields of the card, see [`write_model_card`].
     """
     output_dir = Path(output_dir)
-    model = WavLMForToxicityMTL.from_pretrained(model_name_or_path, revision=revision, dtype="auto")
+    model = AutoModelForAudioClassification.from_pretrained(model_name_or_path, revision=revision, dtype="auto")
     loads_as = model.dtype
     (model if dtype == "auto" else model.to(getattr(torch, dtype))).save_pretrained(output_dir)
     model.config.dtype = loads_as

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import EvalPrediction
+from transformers import AutoModelForAudioClassification, EvalPrediction
 
 from ..decoding import DecodingSettings
-from ..modeling_toxmtl import WavLMForToxicityMTL
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .dataset import ToxicityDataset, usable_dataset
 from .evaluation import evaluate_batches, predict_batches
@@ -126,7 +125,7 @@ def main(args: TuningArguments) -> list[tuple[DecodingSettings, dict[str, float]
         ValueError: if there is no folder to rewrite, or nothing to tune on.
     """
     check_folder(args.model)
-    model = WavLMForToxicityMTL.from_pretrained(args.model)
+    model = AutoModelForAudioClassification.from_pretrained(args.model)
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     if args.language_model:
         processor.language_model = args.language_model
