@@ -273,13 +273,13 @@ def build(corpus: dict[str, list[ClipText]], args: DemoCorpusArguments, output_d
     """Makes the audio of all texts and writes the files; returns the clips' durations in seconds by split."""
     durations = {}
     with (
-        _lazy_map(args.num_proc) as lazy_map,
+        lazy_map(args.num_proc) as map_lazily,
         tqdm(total=sum(map(len, corpus.values())), desc="Speaking", unit="clip") as progress,
     ):
         for split, texts in corpus.items():
             recipes = [Recipe(args.seed, index, text, args.language) for index, text in enumerate(texts)]
             durations[split] = []
-            rows = _noted(lazy_map(make_clip, recipes), durations[split], progress)
+            rows = _noted(map_lazily(make_clip, recipes), durations[split], progress)
             write_split(rows, output_dir, split)
     write_examples(output_dir)
     return durations
@@ -295,7 +295,7 @@ def write_examples(output_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
+def lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
     """The built-in `map`, spread over processes if there are several."""
     if num_proc == 1:
         yield map
