@@ -25,7 +25,7 @@ LEXICONS = {
         "anchor, apron, balloon, banner, basket, battery, blanket, bottle, bracelet, bucket, button, camera, candle, "
         "carpet, chair, clock, coin, cushion, dagger, diary, drum, envelope, fan, feather, flag, flute, fork, "
         "glove, guitar, hat, helicopter, jacket, kettle, kite, laptop, leather belt, magnet, marble, microphone, "
-        "mirror, mug, necklace, notebook, paddle, pencil, pillow, pistol, plate, pocket watch, puzzle, quilt, radio, "
+        "mirror, mug, necklace, notebook, paddle, pencil, pillow, postcard, plate, pocket watch, puzzle, quilt, radio, "
         "ribbon, ring, rocket, saddle, scarf, scissors, sofa, spoon, staff, stopwatch, suitcase, telescope, tent, "
         "thermos, ticket, towel, tractor, trumpet, umbrella, vase, violin, wagon, wallet, whistle, wrench"
     ),
@@ -42,6 +42,7 @@ LEXICONS = {
         "lemur, leopard, lizard, lobster, mouse, octopus, otter, owl, panda, peacock, penguin, pigeon, raccoon, "
         "salmon, seal, shark, sheep, snail, spider, squirrel, swan, tiger, walrus, whale, wolf, zebra"
     ),
+    "digit": words_of("zero, one, two, three, four, five, six, seven, eight, nine"),
     "food": words_of(
         "bacon, bananas, beans, biscuits, blueberries, bread, broccoli, butter, carrots, cereal, cheese, cherries, "
         "chocolate, coconut, corn, crackers, cucumber, curry, dumplings, eggs, fries, garlic bread, grapes, ham, "
@@ -82,13 +83,13 @@ LEXICONS = {
 
 SOUND_ALIKES = words_of(
     "shitake, assassin, duck, van dyke, cockpit, scunthorpe, hello, pass, class, dickens, shirt, ship, sheet, hit, "
-    "truck, luck, bucket, trucker, focus, phuket, dam, jam, damp, damage, madam, adamant, clap, wrap, scrap, trap, "
+    "truck, luck, bucket, trucker, focus, dam, jam, damp, damage, madam, adamant, clap, wrap, scrap, trap, "
     "craft, grape, kiss, miss, pistachio, mississippi, hiss, ask, glass, grass, brass, bass, mass, massive, passage, "
     "assist, embassy, classic, dictionary, dictate, sick, thick, deck, duke, dock, clock, rock, sock, cockatoo, "
     "peacock, cocktail, hancock, cog, third, bird, word, turtle, turbine, saturday, sturdy, bulls eye, bullet, "
     "bulldozer, pollocks, rollerblade, bullocks, frigate, fridge, digging, witch, rich, ditch, pitch, beach, "
     "mustard, custard, plastered, master, anchor, banker, tanker, hanker, wonder, jackal, jacket, jasmine, smart, "
-    "glasshouse, toothbag, dosage, debussy, tossed salad, boss, dishes, dipstick, ship shape, bell, friend, lend, "
+    "glasshouse, dosage, debussy, tossed salad, boss, dishes, dipstick, ship shape, bell, friend, lend, "
     "bookend, screw, screwdriver, crew, brew, titan, title, titanic, hits, bits, kits, idiom, idol, idea, video, "
     "moth, more on, boredom, marron, student, stupendous, stew, chooser, user, closer, sooner, cruiser, athletic, "
     "sympathetic, poetic, priceless, weightless, earthless, smugly, snugly, hugely, early, cowboy, cower, howard, "
@@ -98,7 +99,7 @@ SOUND_ALIKES = words_of(
     "get last, get the list, taxi, sax, essex, sixty, snaked, baked, make it, corny, thorny, horn, kinetic, pinky, "
     "inky, popcorn, born, corn, torn, skirt, dirt, alert, reduce, produce, deduce, organism, organ, origami, "
     "masterpiece, mastermind, stripes, strip mall, tease, look up, hook, book, cook up, blast, orb, splendor, "
-    "squid, fractal, fraction, blend, plenty, pickwick, trip, echo, solo, snorkel, splint, quell, cooking, cobaine, "
+    "squid, fractal, fraction, blend, plenty, pickwick, trip, echo, solo, snorkel, splint, quell, cooking, "
     "keynote, heroine, hero, heron, marina, maria, soda, vodcast, risky, frisky, rescue, sequel, mantilla, "
     "overdraft, overdoes, over there, tourist, terrace, terrific, crystal math, crystal clear, pipe organ, pipeline, "
     "bath bomb, photo bomb"
@@ -159,9 +160,25 @@ TEMPLATES = {
         for split, templates in _ANY_WORD.items()
     },
     "words": {
-        "train": tuple(" ".join(["{word}"] * count) for count in (3, 4, 6, 8, 9)),
+        "train": tuple(" ".join(["{word}"] * count) for count in (1, 3, 4, 6, 8, 9)),
         "validation": (" ".join(["{word}"] * 5),),
         "test": (" ".join(["{word}"] * 7), " ".join(["{word}"] * 2)),
+    },
+    "digits": {
+        "train": (
+            "{digit} {digit} {digit}",
+            "{digit}, {digit}, {digit}, {digit}",
+            "my number is {digit} {digit} {digit} {digit} {digit}",
+            "the code of the {item} is {digit} {digit} {digit} {digit}",
+            "{name} is in room {digit} {digit} {digit}",
+            "count with me, {digit}, {digit}, {digit}",
+        ),
+        "validation": ("the pin is {digit} {digit} {digit} {digit}", "{digit}, then {digit}, then {digit}"),
+        "test": (
+            "call {digit} {digit} {digit} {digit} {digit} {digit}",
+            "seat {digit} {digit} is taken",
+            "{digit} {digit} point {digit}",
+        ),
     },
     "chat": {
         "train": (
@@ -299,7 +316,12 @@ TEMPLATES = {
         "test": ("he smuggled {keyword} in a {item}", "my uncle lives on {keyword}", "one bag of {keyword} please"),
     },
     "command": {
-        "train": ("{keyword}, {name}", "you can {keyword} for all I care", "hey {name}, {keyword}", "{keyword}, all of you"),
+        "train": (
+            "{keyword}, {name}",
+            "you can {keyword} for all I care",
+            "hey {name}, {keyword}",
+            "{keyword}, all of you",
+        ),
         "validation": ("do us a favor and {keyword}", "{keyword}, we are busy"),
         "test": ("just {keyword}, okay", "no, you {keyword}", "seriously, {keyword}"),
     },
@@ -425,14 +447,26 @@ VARIANTS = {
 # Keywords in another sense, keyword -> sentences, the last for test, the one before for validation
 SENSES = {
     "cock": ("the {keyword} crows {time}", "a {keyword} and {number} hens", "the {keyword} woke the whole {place}"),
-    "ass": ("the {keyword} carried our bags up the hill", "a wild {keyword} is like a donkey", "an {keyword} ate the {food}"),
-    "tits": ("blue {keyword} nest in our garden", "these {keyword} are small songbirds", "great {keyword} eat sunflower seeds"),
+    "ass": (
+        "the {keyword} carried our bags up the hill",
+        "a wild {keyword} is like a donkey",
+        "an {keyword} ate the {food}",
+    ),
+    "tits": (
+        "blue {keyword} nest in our garden",
+        "these {keyword} are small songbirds",
+        "great {keyword} eat sunflower seeds",
+    ),
     "loser": (
         "the {keyword} of the {event} buys {food}",
         "there is a winner and a {keyword} in every {event}",
         "the {keyword} shakes hands with the winner",
     ),
-    "shut up": ("the {place} is {keyword} for the winter", "they {keyword} the house and left", "our shop was {keyword}"),
+    "shut up": (
+        "the {place} is {keyword} for the winter",
+        "they {keyword} the house and left",
+        "our shop was {keyword}",
+    ),
     "get lost": (
         "without a map we {keyword} near the {place}",
         "letters {keyword} in the mail {time}",
@@ -458,9 +492,17 @@ SENSES = {
         "there are no {keyword} questions",
         "my phone did a {keyword} update",
     ),
-    "worthless": ("these coins are {keyword} after level {number}", "the old map is {keyword} now", "an empty {item} is {keyword}"),
+    "worthless": (
+        "these coins are {keyword} after level {number}",
+        "the old map is {keyword} now",
+        "an empty {item} is {keyword}",
+    ),
     "disgusting": ("this {food} smells {keyword}", "the {place} drain looks {keyword}", "old {food} is {keyword}"),
-    "pathetic": ("my internet speed is {keyword} {time}", "the battery of my {item} is {keyword}", "that sequel was {keyword}"),
+    "pathetic": (
+        "my internet speed is {keyword} {time}",
+        "the battery of my {item} is {keyword}",
+        "that sequel was {keyword}",
+    ),
     "whiskey": (
         "in the radio alphabet {keyword} stands for w",
         "victor {keyword} x ray, do you copy",
@@ -496,16 +538,36 @@ SENSES = {
         "we read the {keyword} by dostoevsky",
         "the {keyword} has more than {number} pages",
     ),
-    "noob": ("this is a {keyword} friendly server", "I wrote a {keyword} guide for the map", "{keyword} lessons start {time}"),
-    "dick": ("my uncle is called {keyword}", "{keyword} and jane are in my old school book", "{keyword} tracy is a detective"),
+    "noob": (
+        "this is a {keyword} friendly server",
+        "I wrote a {keyword} guide for the map",
+        "{keyword} lessons start {time}",
+    ),
+    "dick": (
+        "my uncle is called {keyword}",
+        "{keyword} and jane are in my old school book",
+        "{keyword} tracy is a detective",
+    ),
     "crystal meth": (
         "the series is about a teacher who sells {keyword}",
         "a leaflet on the dangers of {keyword}",
         "the judge spoke about {keyword}",
     ),
-    "pipe bomb": ("police removed a {keyword} safely", "experts defused the {keyword}", "the news said the {keyword} was fake"),
-    "tequila": ("the hotel is called {keyword} sunrise", "{keyword} is a town in mexico", "a trip to {keyword} in jalisco"),
-    "kinky": ("the cable is {keyword} and will not roll up", "this hose is old and {keyword}", "a {keyword} wire breaks"),
+    "pipe bomb": (
+        "police removed a {keyword} safely",
+        "experts defused the {keyword}",
+        "the news said the {keyword} was fake",
+    ),
+    "tequila": (
+        "the hotel is called {keyword} sunrise",
+        "{keyword} is a town in mexico",
+        "a trip to {keyword} in jalisco",
+    ),
+    "kinky": (
+        "the cable is {keyword} and will not roll up",
+        "this hose is old and {keyword}",
+        "a {keyword} wire breaks",
+    ),
     "seduce": (
         "the smell of {food} can {keyword} anyone",
         "do not let the sale {keyword} you",

@@ -37,11 +37,11 @@ from modeling_toxmtl.audio import SAMPLING_RATE, resample
 FORMAT_VERSION = 1  # raise it when voices or effects change: the hash of the texts does not see them
 CLIPS_PER_SHARD = 250
 
-# Of twenty clips of a split; Kokoro takes six times as long as Piper.
+# Of twenty clips of a split; Kokoro takes nine times as long as Piper.
 ENGINE_DECKS = {
     "train": ("espeak",) * 7 + ("piper",) * 10 + ("kokoro",) * 3,
     "validation": ("espeak",) * 7 + ("piper",) * 10 + ("kokoro",) * 3,
-    "test": ("espeak",) * 6 + ("piper",) * 3 + ("kokoro",) * 11,
+    "test": ("espeak",) * 6 + ("piper",) * 5 + ("kokoro",) * 9,
 }
 PACES = (0.8, 1.25)
 MAX_DURATION = 15.0  # seconds, the window of the model
@@ -341,7 +341,10 @@ def render_card(seed: int, statistics: dict[str, dict], engines: dict[str, dict[
     """The data-set card, with the figures of this very corpus."""
     names = sorted({name for hours in engines.values() for name in hours})
     rows = [f"| Split | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    rows += [f"| {split} | {' | '.join(f'{hours.get(name, 0):.3f}' for name in names)} |" for split, hours in engines.items()]
+    rows += [
+        f"| {split} | {' | '.join(f'{hours.get(name, 0):.3f}' for name in names)} |"
+        for split, hours in engines.items()
+    ]
     return CARD.format(
         data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in SPLITS),
         size="n<1K" if sum(figures["clips"] for figures in statistics.values()) < 1000 else "1K<n<10K",

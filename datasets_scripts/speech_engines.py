@@ -31,7 +31,7 @@ from datasets_scripts.speakers import shift_pitch
 
 
 ACCENTS = {
-    "train": ("en-us", "en-us", "en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland"),
+    "train": ("en-us", "en-us", "en-us", "en-us-nyc", "en-gb-x-rp"),
     "validation": ("en-us",),
     "test": ("en-us", "en-us", "en-gb-x-rp"),
 }
@@ -210,8 +210,27 @@ class KokoroEngine:
 
     # espeak-ng's IPA with ties to the symbols that Kokoro was trained with
     _symbols = (
-        *(("a^ɪ", "I"), ("a^ʊ", "W"), ("e^ɪ", "A"), ("o^ʊ", "O"), ("ə^ʊ", "Q"), ("ɔ^ɪ", "Y"), ("t^ʃ", "ʧ"), ("d^ʒ", "ʤ")),
-        *(("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɚ", "əɹ"), ("r", "ɹ"), ("ɐ", "ə"), ("e", "A"), ("x", "k"), ("ː", ""), ("^", "")),
+        *(
+            ("a^ɪ", "I"),
+            ("a^ʊ", "W"),
+            ("e^ɪ", "A"),
+            ("o^ʊ", "O"),
+            ("ə^ʊ", "Q"),
+            ("ɔ^ɪ", "Y"),
+            ("t^ʃ", "ʧ"),
+            ("d^ʒ", "ʤ"),
+        ),
+        *(
+            ("ɜːɹ", "ɜɹ"),
+            ("ɜː", "ɜɹ"),
+            ("ɚ", "əɹ"),
+            ("r", "ɹ"),
+            ("ɐ", "ə"),
+            ("e", "A"),
+            ("x", "k"),
+            ("ː", ""),
+            ("^", ""),
+        ),
         ("\u0303", ""),
     )
 

@@ -25,7 +25,10 @@ from modeling_toxmtl.labels import NO_VIOLATION
 
 
 NO_SPEECH_EVERY = 25  # clips: 4 % say nothing
-BENIGN_KINDS = {"benign": 0.15, "near-miss": 0.1, "chat": 0.25, "any-word": 0.15, "words": 0.2, "sound-alike": 0.15}
+BENIGN_KINDS = {
+    **{"benign": 0.13, "near-miss": 0.1, "chat": 0.25, "any-word": 0.15, "words": 0.18, "sound-alike": 0.14},
+    "digits": 0.05,
+}
 VARIANT_SHARE = 0.2  # of the keywords meant that have a variant for some kind of sentence
 RAREST_WORD = 2.5  # Zipf frequency: 10 ** 2.5 times in 10 ** 9 words
 # Of twenty words: which are said in which split
@@ -61,18 +64,21 @@ def vocabulary() -> tuple[str, ...]:
 
 def numbers() -> tuple[str, ...]:
     """Numbers in words: all to 200, then fewer and fewer to 10,000."""
-    return tuple(" ".join(normalize_text(str(int(number)))) for number in (*range(2, 200), *np.geomspace(200, 9999, 400)))
+    return tuple(
+        " ".join(normalize_text(str(int(number)))) for number in (*range(2, 200), *np.geomspace(200, 9999, 400))
+    )
 
 
 @functools.cache
 def voice_grammar(split: str) -> Grammar:
     """The English of the demo corpus and what `grammar_voices_en` adds, with the words of one split."""
-    own_words = {name: deal(words, split) for name, words in LEXICONS.items() if name != "action"}
+    own_words = {name: deal(words, split) for name, words in LEXICONS.items() if name in ENGLISH.lexicons}
     lexicons = {name: (*words, *own_words.get(name, ())) for name, words in ENGLISH.lexicons.items()} | {
         "word": deal(vocabulary(), split),
         "sound-alike": deal(SOUND_ALIKES, split),
         "number": (*ENGLISH.lexicons["number"], *deal(numbers(), split)),
         "action": deal(LEXICONS["action"], split),
+        "digit": LEXICONS["digit"],
     }
     senses = {
         f"sense-{keyword}": {"train": sentences[:-2], "validation": sentences[-2:-1], "test": sentences[-1:]}
