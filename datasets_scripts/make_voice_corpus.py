@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from datasets_scripts.balance import render_hours
+from modeling_toxmtl.data.statistics import render_hours
 from datasets_scripts.demo_grammar import SPLITS, ClipText
 from datasets_scripts.effects import BACKGROUND_KINDS, draw_scene, encode, make_noise, record
 from datasets_scripts.make_demo_corpus import check_writable, corpus_settings, is_complete, lazy_map, summarize
-from datasets_scripts.schema import Row, split_path, write_split
+from modeling_toxmtl.data.schema import Row, split_path, write_split
 from datasets_scripts.speakers import shift_formants
 from datasets_scripts.speech_engines import ENGINES, Engine
 from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary

