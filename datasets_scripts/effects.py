@@ -137,8 +137,9 @@ def record(
 def add_room(
     samples: np.ndarray, sampling_rate: int, reverb_time: float, echo_db: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Adds the echo of a room: noise that fades by 60 dB in `reverb_time` seconds, the usual model of late reverberation,
-    with an energy of `echo_db` relative to the direct sound. What sounds after the last sample is cut off."""
+    """Adds the echo of a room: noise that fades by 60 dB in `reverb_time` seconds, the usual model of late
+    reverberation, with an energy of `echo_db` relative to the direct sound. What would sound after the last sample is
+    cut off."""
     times = np.arange(max(2, round(reverb_time * sampling_rate)), dtype=np.float32) / sampling_rate
     echo = rng.standard_normal(len(times), dtype=np.float32) * 10 ** (-3 * times / reverb_time)
     echo[0] = 0

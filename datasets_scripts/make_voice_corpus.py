@@ -1,11 +1,11 @@
-"""Builds the corpus of natural voices: voice chat with toxicity labels, spoken by three kinds of synthesisers, offline.
+"""Builds the corpus of natural voices: toxic voice chat, spoken by three kinds of synthesisers, offline.
 
     python -m datasets_scripts.make_voice_corpus --output_dir voice_data --num_proc 2
 
 Design choices:
 - As in `make_demo_corpus`, texts are made first, each clip has a seed of its own, and a manifest tells corpora apart.
-- A split is written in shards. A shard is a file that appears only when it is complete, so that training can begin with
-  what is there, and a run that was killed goes on where it stopped. Shards of all splits grow side by side.
+- A split is written in shards. A shard is a file that appears only when it is complete, so that training can begin
+  with what is there, and a run that was killed goes on where it stopped. Shards of all splits grow side by side.
 - Which engine speaks is dealt, not drawn: every shard has its share of each, whatever the seed.
 - Neural voices are heard at their own pitch and shifted (see `speech_engines`); all are heard in rooms, through narrow
   microphones and over the talk of others. Those are voices of espeak-ng of the same split.
@@ -23,15 +23,22 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from modeling_toxmtl.data.statistics import render_hours
 from datasets_scripts.demo_grammar import SPLITS, ClipText
 from datasets_scripts.effects import BACKGROUND_KINDS, draw_scene, encode, make_noise, record
-from datasets_scripts.make_demo_corpus import check_writable, corpus_settings, is_complete, lazy_map, summarize
-from modeling_toxmtl.data.schema import Row, split_path, write_split
+from datasets_scripts.make_demo_corpus import (
+    CorpusArguments,
+    check_writable,
+    corpus_settings,
+    is_complete,
+    lazy_map,
+    summarize,
+)
 from datasets_scripts.speakers import shift_formants
 from datasets_scripts.speech_engines import ENGINES, Engine
 from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
+from modeling_toxmtl.data.schema import SPLIT_FILE, Row, split_path, write_split
+from modeling_toxmtl.data.statistics import render_hours
 
 
 FORMAT_VERSION = 1  # raise it when voices or effects change: the hash of the texts does not see them
@@ -76,8 +83,8 @@ configs:
 
 English sentences of voice chat in six classes of toxicity, spoken by espeak-ng, Piper and Kokoro, in simulated rooms
 and over a simulated voice-chat channel. **No human speaker is in it: no figure measured on it says how a model does on
-people.** It contains swear words, insults and mild sexual language. The Racist class is made of invented words, peoples
-and places.
+people.** It contains swear words, insults and mild sexual language. The Racist class is made of invented words,
+peoples and places.
 
     python -m datasets_scripts.make_voice_corpus {sizes} --seed {seed}
 
@@ -114,29 +121,13 @@ Kokoro-82M is under Apache-2.0, and the licence of espeak-ng, GPL-3.0-or-later, 
 
 
 @dataclass
-class VoiceCorpusArguments:
+class VoiceCorpusArguments(CorpusArguments):
     """What to build, and where."""
 
     output_dir: str = field(default="voice_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
     train_clips: int = field(default=6000, metadata={"help": "Number of training clips."})
     validation_clips: int = field(default=500, metadata={"help": "Number of validation clips."})
     test_clips: int = field(default=600, metadata={"help": "Number of test clips."})
-    seed: int = field(default=0, metadata={"help": "The same seed and sizes give the same clips."})
-    num_proc: int = field(default=1, metadata={"help": "Number of processes; the files do not depend on it."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace another corpus in the folder."})
-
-    def __post_init__(self):
-        if self.num_proc < 1:
-            raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}: give 0 or more.")
-        for split, count in self.num_clips.items():
-            if count < 1:
-                raise ValueError(f"--{split}_clips is {count}: every split needs at least one clip.")
-
-    @property
-    def num_clips(self) -> dict[str, int]:
-        return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
 
 
 @dataclass(frozen=True)
@@ -278,7 +269,8 @@ def clear_other_corpus(output_dir: Path, settings: dict) -> None:
     if manifest_path.exists() and json.loads(manifest_path.read_text()).get("settings") == settings:
         return
     for path in (output_dir / "data").glob("*.parquet"):
-        path.unlink()
+        if SPLIT_FILE.fullmatch(path.name):
+            path.unlink()
 
 
 def count_shards(num_clips: int) -> int:

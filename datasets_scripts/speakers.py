@@ -2,9 +2,9 @@
 
 Design choices:
 - Every function is pure: float32 mono samples of shape `(samples,)` in, new ones out.
-- Speech is stretched by overlapping its own pieces where they match best (WSOLA; Verhelst and Roelands, "An overlap-add
-  technique based on waveform similarity for high quality time-scale modification of speech", ICASSP 1993): without the
-  phase vocoder's reverberation.
+- Speech is stretched by overlapping its own pieces where they match best (WSOLA; Verhelst and Roelands, "An
+  overlap-add technique based on waveform similarity for high quality time-scale modification of speech", ICASSP
+  1993), without the phase vocoder's reverberation.
 - Formants are moved by warping the spectral envelope, the low quefrencies of the cepstrum, and leaving the fine
   structure, which is the pitch, where it is.
 """
@@ -41,7 +41,7 @@ def stretch(samples: np.ndarray, sampling_rate: int, factor: float) -> np.ndarra
 
 
 def shift_pitch(samples: np.ndarray, sampling_rate: int, factor: float) -> np.ndarray:
-    """Multiplies pitch and formants by `factor`, as a vocal tract of 1 / `factor` of the length does; the tempo stays."""
+    """Multiplies pitch and formants by `factor`, as a smaller or larger speaker does; the tempo stays."""
     if factor == 1.0:
         return samples
     stretched = stretch(samples, sampling_rate, factor)

@@ -19,7 +19,9 @@ import numpy as np
 
 from datasets_scripts.demo_grammar import SPLITS, ClipGenerator, ClipText, Grammar, KeywordDealer, Piece, weighted_pick
 from datasets_scripts.grammar_en import ENGLISH
-from datasets_scripts.grammar_voices_en import CUES, LEXICONS, SENSES, SOUND_ALIKES, TEMPLATES, VARIANTS
+from datasets_scripts.grammar_voices_en import CUES, TEMPLATES
+from datasets_scripts.keyword_uses_en import SENSES, VARIANTS
+from datasets_scripts.words_en import LEXICONS, SOUND_ALIKES
 from modeling_toxmtl.keywords import KeywordList, normalize_text
 from modeling_toxmtl.labels import NO_VIOLATION
 
@@ -63,10 +65,9 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def numbers() -> tuple[str, ...]:
-    """Numbers in words: all to 200, then fewer and fewer to 10,000."""
-    return tuple(
-        " ".join(normalize_text(str(int(number)))) for number in (*range(2, 200), *np.geomspace(200, 9999, 400))
-    )
+    """Numbers in words: all from 2 to 199, then fewer and fewer to 9,999."""
+    values = (*range(2, 200), *np.geomspace(200, 9999, 400).astype(int))
+    return tuple(" ".join(normalize_text(str(value))) for value in values)
 
 
 @functools.cache
