@@ -71,6 +71,7 @@ class Grammar:
             those of `forms`, and "sense-<keyword>" for a keyword that has another sense.
         forms: keyword to the kind of sentence it fits. One that is not named is an exclamation, which any word can be.
         phrases: what is said for a keyword that needs more words to fit the sentences of its form.
+        variants: kind to keyword to the variant that is said for it in templates of this kind.
         with_article: a keyword to itself with its indefinite article, in a language whose templates ask for it.
         connectives: what stands between pieces.
     """
@@ -82,6 +83,7 @@ class Grammar:
     forms: Mapping[str, str]
     connectives: Sequence[str]
     phrases: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     with_article: Callable[[str], str] | None = None
 
     def template_ids(self, kind: str, split: str) -> tuple[str, ...]:
@@ -105,7 +107,10 @@ class Grammar:
         """What the slots of a piece's template are filled with."""
         if piece.keyword is None:
             return {}
-        spoken = self.phrases.get(piece.keyword, piece.keyword) if piece.labels else piece.keyword  # quoted as it is
+        spoken = piece.keyword  # quoted as it is
+        if piece.labels:
+            phrase = self.phrases.get(piece.keyword, piece.keyword)
+            spoken = self.variants.get(piece.kind, {}).get(piece.keyword, phrase)
         fills = {"keyword": spoken}
         return fills if self.with_article is None else fills | {"a_keyword": self.with_article(piece.keyword)}
 
@@ -149,17 +154,18 @@ def _pick(options: Sequence, rng: np.random.Generator):
 class KeywordDealer:
     """Hands out keywords from shuffled decks, one for each set of labels; a deck that is used up is shuffled anew.
 
-    A deck has the first `KEYWORDS_PER_DECK` keywords of the list that have its labels, the first of them more often,
-    about as 1 / rank.
+    A deck has the first `keywords_per_deck` keywords of the list that have its labels, the first of them more often,
+    about as 1 / rank; or, if that is None, all of them once.
     """
 
-    def __init__(self, keyword_list: KeywordList):
+    def __init__(self, keyword_list: KeywordList, keywords_per_deck: int | None = KEYWORDS_PER_DECK):
         self._decks: dict[tuple[str, ...], list[str]] = {}
         for entry in keyword_list:
             self._decks.setdefault(entry.labels, []).append(entry.keyword)
         # One more than the keywords: small groups would be hard to learn otherwise.
         self.weights = {labels: len(keywords) + 1 for labels, keywords in self._decks.items()}
-        self._decks = {labels: _with_copies(keywords[:KEYWORDS_PER_DECK]) for labels, keywords in self._decks.items()}
+        if keywords_per_deck is not None:
+            self._decks = {labels: _with_copies(words[:keywords_per_deck]) for labels, words in self._decks.items()}
         self._left = {labels: [] for labels in self._decks}
 
     def deal(self, labels: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -188,6 +194,9 @@ class ClipGenerator:
         said: the sentences, as normalised words, that must not be made again; `generate_clip` adds to it. Splits that
             share it have no sentence in common.
     """
+
+    benign_keyword_share = BENIGN_KEYWORD_SHARE
+    second_piece_shares = SECOND_PIECE_SHARES
 
     def __init__(self, split: str, keyword_list: KeywordList, grammar: Grammar, said: set[tuple[str, ...]]):
         self.split, self.grammar = split, grammar
@@ -224,11 +233,11 @@ class ClipGenerator:
 
     def _plan(self, rng: np.random.Generator) -> list[Piece]:
         if rng.random() < NO_VIOLATION_SHARE:
-            first = self._quote(rng) if rng.random() < BENIGN_KEYWORD_SHARE else self._benign(rng)
+            first = self._quote(rng) if rng.random() < self.benign_keyword_share else self._benign(rng)
             return [first, self._benign(rng)] if rng.random() < SECOND_BENIGN_SHARE else [first]
         has_keyword = rng.random() >= CUE_SHARE
         first = self._violation(has_keyword, rng)
-        second = _weighted_pick(SECOND_PIECE_SHARES, rng)
+        second = weighted_pick(self.second_piece_shares, rng)
         if second is None:
             return [first]
         if second == "benign":
@@ -250,7 +259,7 @@ class ClipGenerator:
         return Piece("near-miss" if rng.random() < NEAR_MISS_SHARE else "benign")
 
     def _quote(self, rng: np.random.Generator) -> Piece:
-        keyword = self._dealer.deal(_weighted_pick(self._dealer.weights, rng), rng)
+        keyword = self._dealer.deal(weighted_pick(self._dealer.weights, rng), rng)
         sense = f"sense-{keyword}"
         return Piece(
             sense if sense in self.grammar.templates and rng.random() < OTHER_SENSE_SHARE else "quote", keyword
@@ -261,10 +270,10 @@ class ClipGenerator:
     ) -> Piece:
         """A piece whose labels are `allowed`, with a keyword if that is asked for and the list has one."""
         if has_keyword and any(map(allowed, self._dealer.weights)):
-            labels = _weighted_pick(self._dealer.weights, rng, allowed)
+            labels = weighted_pick(self._dealer.weights, rng, allowed)
             keyword = self._dealer.deal(labels, rng)
             return Piece(self.grammar.forms.get(keyword, "exclamation"), keyword, labels)
-        return Piece("cue", labels=_weighted_pick(self._cue_weights, rng, allowed))
+        return Piece("cue", labels=weighted_pick(self._cue_weights, rng, allowed))
 
     def _word(self, pieces: Sequence[Piece], rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
         """One wording of the pieces and the ids of its templates."""
@@ -294,7 +303,8 @@ def _labels_of(pieces: Sequence[Piece]) -> tuple[str, ...]:
     return tuple(label for label in LABELS if label in violations) or (NO_VIOLATION,)
 
 
-def _weighted_pick(weights: Mapping, rng: np.random.Generator, allowed: Callable = _anything):
+def weighted_pick(weights: Mapping, rng: np.random.Generator, allowed: Callable = _anything):
+    """One of the keys, as often as its weight says; only those that are `allowed`."""
     options = [option for option in weights if allowed(option)]
     bounds = np.cumsum([weights[option] for option in options])
     return options[int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))]

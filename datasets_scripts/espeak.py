@@ -13,10 +13,13 @@ Design choices:
 """
 
 import _ctypes
+import contextlib
 import ctypes
 import functools
 import itertools
+import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +82,8 @@ VOICES = {
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: the call returns when the callback has had every sample
 _CHARACTER_POSITION = 1
 _UTF8 = 1
+_IPA = 0x02  # of espeak_TextToPhonemes
+_TIE = 0x80 | ord("^") << 8
 _PARAMETERS = {"rate": 1, "pitch": 3, "pitch_range": 4, "word_gap": 7}
 _LIST_END, _WORD, _END = 0, 1, 5  # types of events
 
@@ -192,13 +197,51 @@ def synthesize_words(text: str, voice: Voice, seed: int = 0, **prosody) -> tuple
     return samples, sampling_rate, words
 
 
-def _speak(text: str, voice: Voice, seed: int, settings: dict[str, int]) -> tuple[np.ndarray, int, list["_Event"]]:
+def phonemize(text: str, accent: str, has_ties: bool = False) -> str:
+    """The pronunciation of `text` in the International Phonetic Alphabet, with the punctuation of the text.
+
+    Args:
+        text: what to say, any UTF-8 text.
+        accent: whose pronunciation; a voice file of espeak-ng such as `en-us`.
+        has_ties: whether `^` joins the two parts of a diphthong or an affricate.
+
+    Raises:
+        ValueError: if espeak-ng does not know the accent.
+    """
+    with _library() as (library, _):
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        if library.espeak_SetVoiceByName(accent.encode()) != 0:
+            raise ValueError(f"espeak-ng knows no voice {accent!r}: see `ACCENTS`.")
+        # espeak-ng drops the punctuation
+        parts = re.split(r"([.,!?;:]+\s*)", text)
+        return "".join(part if number % 2 else _clause(library, part, has_ties) for number, part in enumerate(parts))
+
+
+def _clause(library: ctypes.CDLL, text: str, has_ties: bool) -> str:
+    buffer = ctypes.create_string_buffer(text.encode())
+    position, phonemes = ctypes.c_void_p(ctypes.addressof(buffer)), []
+    while position.value:
+        phonemes.append(library.espeak_TextToPhonemes(ctypes.byref(position), _UTF8, _IPA | _TIE * has_ties))
+    return " ".join(part.decode() for part in phonemes if part)
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
+    """A new copy of the library, and its sampling rate in Hz."""
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
         data_path = _data_folder().name.encode()
         sampling_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, 0)
         if sampling_rate <= 0:
             raise RuntimeError(f"espeak-ng could not start from {data_path.decode()}: reinstall espeakng-loader.")
+        yield library, sampling_rate
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+
+
+def _speak(text: str, voice: Voice, seed: int, settings: dict[str, int]) -> tuple[np.ndarray, int, list["_Event"]]:
+    with _library() as (library, sampling_rate):
         if not _select_voice(library, voice):
             raise ValueError(f"espeak-ng knows no voice {voice.name!r}: see `ACCENTS` and `VARIANTS`.")
         ctypes.CDLL(None).srand(int(seed))
@@ -206,9 +249,6 @@ def _speak(text: str, voice: Voice, seed: int, settings: dict[str, int]) -> tupl
         for parameter, value in settings.items():
             library.espeak_SetParameter(_PARAMETERS[parameter], int(value), 0)
         samples, events = _collect(library, text)
-    finally:
-        library.espeak_Terminate()
-        _ctypes.dlclose(library._handle)
     return samples.astype(np.float32) / 32768.0, sampling_rate, events
 
 

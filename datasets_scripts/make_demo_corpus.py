@@ -126,11 +126,10 @@ the program does not extend to its output.
 
 
 @dataclass
-class DemoCorpusArguments:
-    """What to build, and where."""
+class CorpusArguments:
+    """How large a corpus to build, and where."""
 
-    output_dir: str = field(default="demo_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
-    language: str = field(default="en", metadata={"help": f"Language of the corpus: {' or '.join(LANGUAGES)}."})
+    output_dir: str = field(default="data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
     train_clips: int = field(default=3200, metadata={"help": "Number of training clips."})
     validation_clips: int = field(default=200, metadata={"help": "Number of validation clips."})
     test_clips: int = field(default=400, metadata={"help": "Number of test clips."})
@@ -139,8 +138,6 @@ class DemoCorpusArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace another corpus in the folder."})
 
     def __post_init__(self):
-        if self.language not in LANGUAGES:
-            raise ValueError(f"--language is {self.language!r}: choose one of {', '.join(LANGUAGES)}.")
         if self.num_proc < 1:
             raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
         if self.seed < 0:
@@ -152,6 +149,19 @@ class DemoCorpusArguments:
     @property
     def num_clips(self) -> dict[str, int]:
         return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
+
+
+@dataclass
+class DemoCorpusArguments(CorpusArguments):
+    """What to build, and where."""
+
+    output_dir: str = field(default="demo_data", metadata={"help": "Folder to write: Parquet files, card, manifest."})
+    language: str = field(default="en", metadata={"help": f"Language of the corpus: {' or '.join(LANGUAGES)}."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.language not in LANGUAGES:
+            raise ValueError(f"--language is {self.language!r}: choose one of {', '.join(LANGUAGES)}.")
 
 
 @dataclass(frozen=True)
@@ -239,7 +249,7 @@ def main(args: DemoCorpusArguments) -> None:
     print(f"Wrote {sum(args.num_clips.values())} clips to {output_dir}, hours by label:\n{render_hours(statistics)}")
 
 
-def corpus_settings(args: DemoCorpusArguments, corpus: dict[str, list[ClipText]]) -> dict:
+def corpus_settings(args: CorpusArguments, corpus: dict[str, list[ClipText]]) -> dict:
     """What tells one corpus from another."""
     texts = json.dumps([asdict(text) for texts in corpus.values() for text in texts])
     return {
@@ -273,13 +283,13 @@ def build(corpus: dict[str, list[ClipText]], args: DemoCorpusArguments, output_d
     """Makes the audio of all texts and writes the files; returns the clips' durations in seconds by split."""
     durations = {}
     with (
-        _lazy_map(args.num_proc) as lazy_map,
+        lazy_map(args.num_proc) as map_lazily,
         tqdm(total=sum(map(len, corpus.values())), desc="Speaking", unit="clip") as progress,
     ):
         for split, texts in corpus.items():
             recipes = [Recipe(args.seed, index, text, args.language) for index, text in enumerate(texts)]
             durations[split] = []
-            rows = _noted(lazy_map(make_clip, recipes), durations[split], progress)
+            rows = _noted(map_lazily(make_clip, recipes), durations[split], progress)
             write_split(rows, output_dir, split)
     write_examples(output_dir)
     return durations
@@ -295,7 +305,7 @@ def write_examples(output_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
+def lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
     """The built-in `map`, spread over processes if there are several."""
     if num_proc == 1:
         yield map
