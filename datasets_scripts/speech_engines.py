@@ -51,9 +51,26 @@ KOKORO_BLEND_SHARE = 0.3  # of the test clips; the others are spoken by test sty
 # espeak-ng's IPA with ties, and the symbols that Kokoro was trained with; without lengths, other ties and nasals
 _KOKORO_SYMBOLS = tuple(
     pair.split("→")
-    for pair in (
-        "a^ɪ→I a^ʊ→W e^ɪ→A o^ʊ→O ə^ʊ→Q ɔ^ɪ→Y t^ʃ→ʧ d^ʒ→ʤ ɜːɹ→ɜɹ ɜː→ɜɹ ɚ→əɹ r→ɹ ɐ→ə e→A x→k ː→ ^→ \u0303→"
-    ).split()
+    for pair in [
+        "a^ɪ→I",
+        "a^ʊ→W",
+        "e^ɪ→A",
+        "o^ʊ→O",
+        "ə^ʊ→Q",
+        "ɔ^ɪ→Y",
+        "t^ʃ→ʧ",
+        "d^ʒ→ʤ",
+        "ɜːɹ→ɜɹ",
+        "ɜː→ɜɹ",
+        "ɚ→əɹ",
+        "r→ɹ",
+        "ɐ→ə",
+        "e→A",
+        "x→k",
+        "ː→",
+        "^→",
+        "̃→",
+    ]
 )
 _INSTALL = "pip install -e '.[voices]'"
 

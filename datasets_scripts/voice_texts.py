@@ -22,8 +22,9 @@ from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.grammar_voices_en import CUES, TEMPLATES
 from datasets_scripts.keyword_uses_en import SENSES, VARIANTS
 from datasets_scripts.words_en import LEXICONS, SOUND_ALIKES
-from modeling_toxmtl.keywords import KeywordList, normalize_text
+from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import NO_VIOLATION
+from modeling_toxmtl.text import normalize_text
 
 
 NO_SPEECH_EVERY = 25  # clips: 4 % say nothing
