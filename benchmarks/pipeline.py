@@ -22,6 +22,7 @@ from datasets_scripts.pipeline_demo import speak_recording
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data import annotate, chunk, label, transcribe
 from modeling_toxmtl.data.opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
+from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.stages import WorkArguments
 from modeling_toxmtl.keywords import KeywordList
 
@@ -50,7 +51,7 @@ def time_stages(recordings: Path, work_dir: str, asr_model: str, num_proc: int) 
     """Wall-clock seconds of each stage."""
     work, keywords = WorkArguments(work_dir, num_proc=num_proc), label.KeywordArguments()
     stages = {
-        "chunk": lambda: chunk.run(chunk.RecordingsArguments(str(recordings), 1), chunk.ChunkStage(), work),
+        "chunk": lambda: chunk.run(RecordingsArguments(str(recordings), 1), chunk.ChunkStage(), work),
         "transcribe": lambda: transcribe.run(transcribe.TranscribeStage(asr_model), work),
         "label": lambda: label.run(label.LabelArguments(), keywords, work),
         "annotate": lambda: annotate.run(annotate.AnnotateArguments(), keywords, work),

@@ -36,10 +36,12 @@ from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.data import run as run_pipeline
 from modeling_toxmtl.data.annotate import AnnotateArguments
 from modeling_toxmtl.data.build import BuildArguments
-from modeling_toxmtl.data.chunk import ChunkStage, RecordingsArguments
+from modeling_toxmtl.data.chunk import ChunkStage
 from modeling_toxmtl.data.label import VIOLATIONS, KeywordArguments, LabelArguments
 from modeling_toxmtl.data.opus import encode_dtx, ogg_file
-from modeling_toxmtl.data.stages import WorkArguments, read_manifest, read_rows
+from modeling_toxmtl.data.recordings import RecordingsArguments
+from modeling_toxmtl.data.shards import read_rows
+from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train
 from modeling_toxmtl.data.transcribe import TranscribeStage
 from modeling_toxmtl.io.files import write_text

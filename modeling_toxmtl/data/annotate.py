@@ -1,7 +1,7 @@
 """Stage 4: keywords with times, for the chunks that the text filter calls toxic (paper, section 2: "chunks that the
 Text Filter classifies as toxic are annotated with keywords from the ASR transcription").
 
-    python -m modeling_toxmtl.data.annotate --work_dir work
+    toxmtl data annotate --work-dir work
 
 In the transcript of a chunk that is not toxic, keywords become the filler word, since a keyword target derives from
 the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords_everywhere` annotates every chunk.
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from datasets import Features, Value
-from transformers import HfArgumentParser
 
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION
 from .label import KeywordArguments, LabelStage
 from .review import read_corrections
 from .schema import TRACED_FEATURES
-from .stages import Manifest, Rejected, WorkArguments, read_manifest, run_stage
+from .shards import Rejected
+from .stages import Manifest, WorkArguments, read_manifest, run_stage
 
 
 REVIEWER = "human"
@@ -96,8 +96,3 @@ def run(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments
 
 def main(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> None:
     print(f"{run(args, keywords, work).num_rows} chunks annotated.")
-
-
-if __name__ == "__main__":
-    parser = HfArgumentParser((AnnotateArguments, KeywordArguments, WorkArguments), description=__doc__)
-    main(*parser.parse_args_into_dataclasses())

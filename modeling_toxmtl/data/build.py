@@ -1,16 +1,12 @@
 """Stage 5: the data set: splits that share no speaker and no source, Parquet, card, Table 1 and Figure 3 of the paper.
 
-    python -m modeling_toxmtl.data.build --work_dir work --output_dir my_clips
+    toxmtl data build --work-dir work --output-dir my_clips
 
 Design choices:
-- Speakers and sources that occur together are one group (connected components), and a group goes to one split as a
-  whole. The largest groups are dealt first, each to the split that lacks most of its share of hours.
-- Splits that the recordings' table gives are kept; a group that has two is an error, not a choice.
 - Rows are joined shard by shard and written as they come: audio is never held but for a row group.
 - The data set takes the place of an earlier one when it is whole; data that no build wrote are not replaced.
 """
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -19,11 +15,13 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
 from ..io.files import atomic_write, content_hash, write_text
-from .schema import SPLITS, TracedRow, check_replaceable, check_split, data_set_replaced, write_split
-from .stages import QUARANTINE, Manifest, Rejected, Shard, WorkArguments, read_manifests, read_rows
+from .card import ClipFacts, render_dataset_card
+from .schema import SPLITS, TracedRow, check_replaceable, data_set_replaced, write_split
+from .shards import Rejected, Shard, read_rows
+from .splits import Entry, ShareArguments, assign_splits
+from .stages import QUARANTINE, Manifest, WorkArguments, read_manifests
 from .statistics import hours_by_label, plot_durations, render_hours
 
 
@@ -31,20 +29,7 @@ STAGES = ("chunk", "transcribe", "label", "annotate")
 BYTES_PER_FILE = 500_000_000  # of audio in a Parquet file
 SETTINGS, FIGURE, CARD_FILE = "pipeline.json", "durations.png", "README.md"
 
-CARD = """\
----
-license: other
-pretty_name: {name}
-task_categories:
-- audio-classification
-configs:
-- config_name: default
-  data_files:
-{data_files}
----
-
-# {name}
-
+INTRODUCTION = """\
 Chunks of voice chat with toxicity labels and keywords, labelled by a text filter on automatic transcripts, not by
 people. Made by the data pipeline of modeling-toxmtl with the settings in `{settings_file}` (configuration `{config}`).
 
@@ -52,38 +37,8 @@ people. Made by the data pipeline of modeling-toxmtl with the settings in `{sett
 - Text filter: {text_filter}
 - Not used: {rejected} recordings, tracks or chunks, listed with their reason in `{quarantine}`
 
-## Hours by label
-
-A clip with several labels counts for each of them, and once in the total.
-
-{hours}
-
-![Durations]({figure})
-
 No speaker and no source is in two splits. Every row names the recording's hash, track and span, the recogniser, the
-text filter with the score of each label, and the configuration.
-"""
-
-
-@dataclass(kw_only=True)
-class ShareArguments:
-    """How much goes to which split."""
-
-    validation_share: float = field(default=0.05, metadata={"help": "Share of the hours, of what has no split."})
-    test_share: float = field(default=0.1, metadata={"help": "Share of the hours, of what has no split."})
-
-    def __post_init__(self):
-        if min(self.validation_share, self.test_share) < 0 or self.validation_share + self.test_share >= 1:
-            raise ValueError(
-                f"--validation_share {self.validation_share} and --test_share {self.test_share}: give shares of 0 or "
-                "more that leave some for training."
-            )
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Of each split that gets any."""
-        shares = {"validation": self.validation_share, "test": self.test_share}
-        return {"train": 1 - sum(shares.values()), **{split: share for split, share in shares.items() if share}}
+text filter with the score of each label, and the configuration."""
 
 
 @dataclass
@@ -94,18 +49,6 @@ class BuildArguments(ShareArguments):
     push_to_hub: str | None = field(
         default=None, metadata={"help": "Hub data set to upload to, such as my-team/voice-chat; it is made private."}
     )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the splits are made from: a row without its content."""
-
-    id: str
-    speaker: str
-    source: str
-    split: str
-    labels: tuple[str, ...]
-    duration: float
 
 
 def read_entries(manifest: Manifest) -> tuple[list[Entry], list[Rejected]]:
@@ -119,61 +62,6 @@ def read_entries(manifest: Manifest) -> tuple[list[Entry], list[Rejected]]:
             else:
                 entries[row["id"]] = Entry(**row | {"labels": tuple(row["labels"])})
     return list(entries.values()), rejected
-
-
-def group_entries(entries: list[Entry]) -> list[list[Entry]]:
-    """Connected components: entries that share a speaker or a source, however many steps apart, are one group."""
-    parents: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(node):
-        while parents.setdefault(node, node) != node:
-            parents[node] = parents[parents[node]]
-            node = parents[node]
-        return node
-
-    for entry in entries:
-        parents[root(("speaker", entry.speaker))] = root(("source", entry.source))
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(root(("source", entry.source)), []).append(entry)
-    return list(groups.values())
-
-
-def assign_splits(entries: list[Entry], shares: dict[str, float]) -> dict[str, str]:
-    """Split by id; `shares` of the hours go to each split, as nearly as groups allow.
-
-    Raises:
-        ValueError: if a given split is none of `SPLITS`, the message names a clip; or if a group has two, the message
-            names speakers and sources.
-    """
-    for entry in entries:
-        check_split(entry.split, f"Clip {entry.id!r} of {entry.source}")
-    splits, hours, open_groups = {}, dict.fromkeys(shares, 0.0), []
-    for group in group_entries(entries):
-        given = {entry.split for entry in group if entry.split}
-        if len(given) > 1:
-            speakers, sources = ({getattr(entry, name) for entry in group} for name in ("speaker", "source"))
-            raise ValueError(
-                f"The recordings' table puts into {sorted(given)} what belongs together: the speakers "
-                f"{sorted(speakers)[:5]} and sources {sorted(sources)[:5]}. Give them one split."
-            )
-        if given:
-            splits |= dict.fromkeys((entry.id for entry in group), given.pop())
-        else:
-            open_groups.append(group)
-    total = sum(entry.duration for group in open_groups for entry in group)
-    for group in sorted(open_groups, key=_largest_first):
-        seconds = sum(entry.duration for entry in group)
-        split = max(shares, key=lambda name: shares[name] * total - hours[name])
-        hours[split] += seconds
-        splits |= dict.fromkeys((entry.id for entry in group), split)
-    return splits
-
-
-def _largest_first(group):
-    """Equally large groups come in an order that says nothing about them, and is the same every time."""
-    first = min(entry.id for entry in group)
-    return -sum(entry.duration for entry in group), hashlib.sha256(first.encode()).hexdigest()
 
 
 def joined_rows(
@@ -244,27 +132,30 @@ def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
         write_text(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
         with atomic_write(folder / FIGURE) as path:
             plot_durations({split: [entry.duration for entry in chosen] for split, chosen in by_split.items()}, path)
-        card = render_card(Path(args.output_dir).name, stages["annotate"], config, len(rejected), statistics)
+        card = render_dataset_card(
+            {split: [ClipFacts(entry.labels, entry.duration, entry.speaker) for entry in chosen]
+             for split, chosen in by_split.items()},
+            name=Path(args.output_dir).name,
+            license="other",
+            introduction=introduction(stages["annotate"], config, len(rejected)),
+            figure=FIGURE,
+        )  # fmt: skip
         write_text(folder / CARD_FILE, card)
     if args.push_to_hub:
         push(Path(args.output_dir), args.push_to_hub)
     return statistics
 
 
-def render_card(name: str, annotated: Manifest, config: str, rejected: int, statistics: dict[str, dict]) -> str:
-    """The data-set card, which names the recogniser and the text filter of the rows."""
+def introduction(annotated: Manifest, config: str, rejected: int) -> str:
+    """What the card says of how the data set was made; it names the recogniser and the text filter of the rows."""
     first = next(read_rows(next(shard.path for shard in annotated.shards if shard.num_rows)))
-    return CARD.format(
-        name=name,
-        data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in statistics),
+    return INTRODUCTION.format(
         config=config,
         asr=first["asr"],
         text_filter=first["text_filter"],
         rejected=rejected,
-        hours=render_hours(statistics),
         settings_file=SETTINGS,
         quarantine=QUARANTINE,
-        figure=FIGURE,
     )
 
 
@@ -290,7 +181,3 @@ def push(folder: Path, repository: str) -> None:
 def main(args: BuildArguments, work: WorkArguments) -> None:
     statistics = run(args, work)
     print(f"Wrote {args.output_dir}, hours by label:\n{render_hours(statistics)}")
-
-
-if __name__ == "__main__":
-    main(*HfArgumentParser((BuildArguments, WorkArguments), description=__doc__).parse_args_into_dataclasses())

@@ -1,6 +1,6 @@
 """Stage 1: divides recordings into chunks of continuous speech (paper, section 2).
 
-    python -m modeling_toxmtl.data.chunk --recordings raw_audio --work_dir work
+    toxmtl data chunk raw_audio --work-dir work
 
 Reads whatever PyAV opens. Each audio track of a file is taken for one speaker. Opus is cut without decoding: the
 packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so that it sounds as in
@@ -12,22 +12,18 @@ tracks of more than two channels, which can hold more than one speaker.
 
 import io
 import math
-import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
 from datasets import Audio, Features, Value
-from transformers import HfArgumentParser
 
 from ..audio import SAMPLING_RATE, resampled_blocks
-from ..io.files import content_hash, file_hash
-from ..io.tables import cell_text, read_table
+from ..io.files import file_hash
+from .containers import Unusable, check_file, count_tracks, declared_seconds
 from .opus import (
     DTX_HANGOVER,
     OPUS_CLOCK,
@@ -39,7 +35,8 @@ from .opus import (
     packet_samples,
     silent_packet,
 )
-from .schema import check_split
+from .recordings import RecordingsArguments, write_recordings
+from .shards import Rejected
 from .speech_spans import (
     SHORTEST_BURST,
     Frame,
@@ -48,62 +45,13 @@ from .speech_spans import (
     find_speech,
     plan_chunks,
 )
-from .stages import Manifest, Rejected, Shard, WorkArguments, finished_shard, run_stage, write_rows
+from .stages import Manifest, WorkArguments, run_stage
 
 
-FORMATS = {  # by extension, FFmpeg's name
-    ".ogg": "ogg",
-    ".oga": "ogg",
-    ".opus": "ogg",
-    ".webm": "matroska,webm",
-    ".mka": "matroska,webm",
-    ".mkv": "matroska,webm",
-    ".wav": "wav",
-    ".flac": "flac",
-    ".mp3": "mp3",
-    ".m4a": "mov,mp4,m4a,3gp,3g2,mj2",
-    ".mp4": "mov,mp4,m4a,3gp,3g2,mj2",
-    ".aac": "aac",
-    ".wma": "asf",
-}
-RECORDINGS = Features(
-    {
-        "path": Value("string"),
-        "bytes": Value("int64"),
-        "modified": Value("int64"),  # nanoseconds
-        "speaker": Value("string"),
-        "source": Value("string"),
-        "split": Value("string"),
-    }
-)
 OPUS_PADDING = 0.02  # seconds around a chunk: a packet
 ENERGY_PADDING = 0.1  # seconds: soft beginnings and ends are under the threshold
 TRUNCATION = 0.5  # seconds that a file may lack of what it declares
-ESTIMATED = ("aac", "mp3")  # formats whose duration FFmpeg guesses from the bit rate
-STREAMED_WAV = 0x7FFF0000  # bytes; a size from here on was written without knowing the end
-OGG_TAIL = 65_307  # bytes, the longest page (RFC 3533)
 AUDIO_ERRORS = (av.error.FFmpegError, OSError, ValueError)
-
-
-class Unusable(ValueError):
-    """A recording or track that goes to the quarantine; the message is the reason."""
-
-
-@dataclass
-class RecordingsArguments:
-    """Which recordings to read."""
-
-    recordings: str = field(
-        metadata={
-            "help": "Folder of audio files, or a table (.csv, .tsv, .jsonl) with the columns `path` (relative to the "
-            "table) and, where known, `speaker`, `source` (what must stay in one split, such as a session), `split`."
-        }
-    )
-    files_per_shard: int = field(default=16, metadata={"help": "Files that are one unit of work, on average."})
-
-    def __post_init__(self):
-        if self.files_per_shard < 1:
-            raise ValueError(f"--files_per_shard is {self.files_per_shard}: give at least 1.")
 
 
 @dataclass
@@ -182,73 +130,6 @@ def _reason(error):
     return f"unreadable: {getattr(error, 'strerror', None) or error}"  # without the path that FFmpeg adds
 
 
-def check_file(path: str) -> None:
-    """Raises Unusable for files that are missing or empty, or whose content is not what their name says or ends too
-    early."""
-    if not os.path.exists(path):
-        raise Unusable("no such file: a wrong path, a dangling link, or a name that is not in UTF-8")
-    if not os.path.getsize(path):
-        raise Unusable("empty file")
-    with av.open(path) as container:
-        if not container.streams.audio:
-            raise Unusable("no audio stream")
-        expected = FORMATS.get(Path(path).suffix.lower())
-        if expected and container.format.name != expected:
-            raise Unusable(f"mislabelled: named {Path(path).suffix}, but its format is {container.format.name}")
-        if container.format.name == "ogg" and not _ends_with_a_page(path):
-            raise Unusable("truncated: its last Ogg page is not whole, or not the last of its stream")
-        if container.format.name == "wav" and _wav_lacks_bytes(path):
-            raise Unusable("truncated: it has fewer samples than its header says")
-        if container.format.name == "mp3" and _mp3_lacks_bytes(path):
-            raise Unusable("truncated: it has fewer bytes than its header says")
-
-
-def _ends_with_a_page(path):
-    with open(path, "rb") as file:
-        file.seek(-min(OGG_TAIL, os.path.getsize(path)), os.SEEK_END)
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    is_last_of_stream = page[5] & 4
-    return bool(is_last_of_stream) and len(page) == 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def _wav_lacks_bytes(path):
-    """FFmpeg believes the file's size, not its header."""
-    with open(path, "rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[4:], "little")
-            if head[:4] == b"data":
-                is_stream = size >= STREAMED_WAV
-                return not is_stream and file.tell() + size > os.path.getsize(path)
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return False
-
-
-def _mp3_lacks_bytes(path):
-    """By the header of encoders that vary the bit rate; other files do not say how long they are."""
-    with open(path, "rb") as file:
-        head = file.read(10)
-        start = 0
-        if head.startswith(b"ID3"):  # tags before the audio; seven bits of each byte of their size count
-            start = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
-        file.seek(start)
-        header = re.search(rb"(?:Xing|Info)\0\0\0(.)(.{8})", file.read(200), re.DOTALL)
-    if header is None or not header[1][0] & 2:
-        return False
-    offset = 4 * (header[1][0] & 1)  # the number of frames, if given, is before that of bytes
-    size = int.from_bytes(header[2][offset : offset + 4], "big")
-    return start + size > os.path.getsize(path)
-
-
-def count_tracks(path: str) -> int:
-    """Number of audio streams."""
-    with av.open(path) as container:
-        return len(container.streams.audio)
-
-
 def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
     """Where the chunks of a track are, by its packets if it is Opus, by its energy if not.
 
@@ -277,20 +158,11 @@ def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
             yield span
         if measured.end is None:
             raise Unusable("zero length: no audio in it")
-        declared = _declared_seconds(container, stream)
+        declared = declared_seconds(container, stream)
         if measured.end < declared - TRUNCATION:
             raise Unusable(f"truncated: it declares {declared:.2f} s and holds {measured.end:.2f} s")
         if not num_chunks:  # corrupt pages of an Ogg file are left out
             raise Unusable(f"no speech in it: {measured.seconds:.2f} of its {measured.end:.2f} s can be read")
-
-
-def _declared_seconds(container, stream):
-    """How long a track is by what its file says, 0 where it does not say so."""
-    if container.format.name in ESTIMATED:
-        return 0.0
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    return 0.0 if len(container.streams) > 1 else (container.duration or 0) / av.time_base
 
 
 class _Measured:
@@ -425,80 +297,6 @@ def encode_flac(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def list_recordings(path: str) -> list[dict]:
-    """Rows of `RECORDINGS` for a folder, whose links are followed, or a table.
-
-    Raises:
-        FileNotFoundError: if there is none; the message names it.
-        ValueError: if it has no recordings, or a row lacks `path`.
-    """
-    location = Path(path)
-    if location.is_dir():
-        rows, root = [{"path": str(file.relative_to(location))} for file in sorted(_files(location))], location
-    elif location.suffix in (".csv", ".tsv", ".jsonl") and location.is_file():
-        rows, root = read_table(location, required=["path"]), location.parent
-    else:
-        raise FileNotFoundError(f"--recordings: {path} is no folder and no .csv, .tsv or .jsonl file.")
-    if not rows:
-        raise ValueError(f"--recordings: {path} has no recordings.")
-    return [_recording(root, row) for row in rows]
-
-
-def _files(folder):
-    """The files and dangling links in a folder; the folders in it are entered once, though links may form a circle."""
-    entered = {os.path.realpath(folder)}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()  # which of two ways to a folder is taken does not depend on the file system
-        for name in folders.copy():
-            if (target := os.path.realpath(os.path.join(parent, name))) in entered:
-                folders.remove(name)
-            entered.add(target)
-        files = (Path(parent, name) for name in names if not name.startswith("."))
-        yield from (file for file in files if file.is_file() or not file.exists())
-
-
-def _recording(root, row):
-    name = str(row["path"])
-    file = root / name
-    status = file.stat() if file.is_file() else None
-    text = {
-        "path": str(file),
-        "speaker": cell_text(row, "speaker", name),  # unknown: nobody else, for all we know
-        "source": cell_text(row, "source", name),
-        "split": cell_text(row, "split"),
-    }
-    return {column: _in_utf8(value) for column, value in text.items()} | {
-        "bytes": status.st_size if status else 0,
-        "modified": status.st_mtime_ns if status else 0,
-    }
-
-
-def _in_utf8(name):
-    """What of a file's name is not UTF-8 is written as an escape, under which there is no file."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def write_recordings(args: RecordingsArguments, work_dir: str) -> list[Shard]:
-    """Writes the list of recordings as shards, the input of the chunk stage. The hash of its path says whether a file
-    starts a shard, and names it: a file that is added changes only the shard it comes into.
-
-    Raises:
-        ValueError: if a recording has a split of another name; the message names it.
-    """
-    groups: dict[str, list[dict]] = {}
-    for row in list_recordings(args.recordings):
-        check_split(row["split"], row["path"])  # before the hours that the stages take
-        path_hash = content_hash(os.path.relpath(row["path"], args.recordings))
-        if not groups or int(path_hash, 16) % args.files_per_shard == 0:
-            name = path_hash
-        groups.setdefault(name, []).append(row)
-    shards = []
-    for name, rows in groups.items():
-        path = Path(work_dir, "recordings", f"{name}-{content_hash(rows)}.parquet")
-        shards.append(finished_shard(path, name) or write_rows(path, name, rows, RECORDINGS))
-    return shards
-
-
 def run(recordings: RecordingsArguments, stage: ChunkStage, work: WorkArguments) -> Manifest:
     """Runs the stage; returns what it made."""
     return run_stage(stage, write_recordings(recordings, work.work_dir), work)
@@ -507,8 +305,3 @@ def run(recordings: RecordingsArguments, stage: ChunkStage, work: WorkArguments)
 def main(recordings: RecordingsArguments, stage: ChunkStage, work: WorkArguments) -> None:
     manifest = run(recordings, stage, work)
     print(f"{manifest.num_rows} chunks, {len(manifest.rejected)} recordings or tracks in quarantine.")
-
-
-if __name__ == "__main__":
-    parser = HfArgumentParser((RecordingsArguments, ChunkStage, WorkArguments), description=__doc__)
-    main(*parser.parse_args_into_dataclasses())

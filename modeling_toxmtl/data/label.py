@@ -1,7 +1,7 @@
 """Stage 3: the text filter, "an ensemble model ... comprising an extended DistilBERT model and regular expressions"
 (paper, section 2): which kinds of toxicity a transcript contains, who says so, and how surely.
 
-    python -m modeling_toxmtl.data.label --rules rules.json --text_classifier my_filter --work_dir work
+    toxmtl data label --rules rules.json --text-classifier my_filter --work-dir work
 
 The members of the ensemble, each of which gives every label a score in [0, 1]:
 
@@ -10,7 +10,7 @@ The members of the ensemble, each of which gives every label a score in [0, 1]:
   normalised words (lower case, no punctuation);
 - `classifier`: a text classifier of transformers, heard phrase by phrase; a label gets the best phrase's score. A JSON
   file maps its labels to ours, `{"toxic": "Bullying", "neutral": null}`; without one they must be named alike.
-  `modeling_toxmtl.data.text_filter` makes one.
+  `toxmtl data train-text-filter` makes one.
 """
 
 import functools
@@ -24,14 +24,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from datasets import Features, List, Value
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, HfArgumentParser
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ..io.files import content_hash
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION
 from ..text import normalize_text
 from .schema import TRACED_FEATURES
-from .stages import ROWS_AT_ONCE, Manifest, Rejected, WorkArguments, batched, model_version, read_manifest, run_stage
+from .shards import ROWS_AT_ONCE, Rejected, batched
+from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
 from .transcribe import TranscribeStage, best_device
 
 
@@ -309,8 +310,3 @@ def run(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -
 def main(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -> None:
     manifest = run(args, keywords, work)
     print(f"{manifest.num_rows} chunks labelled.")
-
-
-if __name__ == "__main__":
-    parser = HfArgumentParser((LabelArguments, KeywordArguments, WorkArguments), description=__doc__)
-    main(*parser.parse_args_into_dataclasses())

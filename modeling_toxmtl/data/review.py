@@ -2,13 +2,12 @@
 
     python run_mtl.py --model_name_or_path runs/mine --dataset my_clips --do_predict --test_split train \\
         --output_dir runs/predicted
-    python -m modeling_toxmtl.data.review --dataset my_clips --predictions runs/predicted/predictions.jsonl \\
-        --output_dir review
+    toxmtl data review my_clips runs/predicted/predictions.jsonl --output-dir review
 
 Writes `agreement.md`, a table by label, and `index.html`, a static page with the most doubtful clips: player,
 transcript, scores, and a box for each label. Its button saves `corrections.jsonl`, which the annotate stage takes in:
 
-    python -m modeling_toxmtl.data.run ... --corrections corrections.jsonl
+    toxmtl data run ... --corrections corrections.jsonl
 """
 
 import base64
@@ -18,11 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
 from ..io.files import write_text
 from ..labels import LABELS, NO_VIOLATION
-from .stages import read_rows
+from .shards import read_rows
 
 
 PAGE = """\
@@ -155,7 +152,3 @@ def main(args: ReviewArguments) -> None:
     write_text(Path(args.output_dir, "agreement.md"), report + "\n")
     write_text(Path(args.output_dir, "index.html"), PAGE.format(count=len(doubtful), clips=clips))
     print(report)
-
-
-if __name__ == "__main__":
-    main(*HfArgumentParser(ReviewArguments, description=__doc__).parse_args_into_dataclasses())

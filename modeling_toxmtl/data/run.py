@@ -1,31 +1,18 @@
 """The whole data pipeline: recordings in, data set out (paper, section 2).
 
-    python -m modeling_toxmtl.data.run --recordings raw_audio --output_dir my_clips
+    toxmtl data run raw_audio --output-dir my_clips
 
 The same command goes on where it was stopped; a changed setting repeats the stages from the changed one on.
 """
 
-from transformers import HfArgumentParser
-
 from . import annotate, build, chunk, label, transcribe
+from .recordings import RecordingsArguments
 from .stages import WorkArguments
 from .statistics import render_hours
 
 
-ARGUMENTS = (
-    chunk.RecordingsArguments,
-    chunk.ChunkStage,
-    transcribe.TranscribeStage,
-    label.LabelArguments,
-    label.KeywordArguments,
-    annotate.AnnotateArguments,
-    build.BuildArguments,
-    WorkArguments,
-)
-
-
 def main(
-    recordings: chunk.RecordingsArguments,
+    recordings: RecordingsArguments,
     chunk_stage: chunk.ChunkStage,
     transcribe_stage: transcribe.TranscribeStage,
     label_args: label.LabelArguments,
@@ -47,7 +34,3 @@ def main(
         print(f"{manifest.stage}: {manifest.num_rows} rows, {len(manifest.rejected)} in quarantine")
     print(f"Wrote {build_args.output_dir}, hours by label:\n{render_hours(statistics)}")
     return statistics
-
-
-if __name__ == "__main__":
-    main(*HfArgumentParser(ARGUMENTS, description=__doc__).parse_args_into_dataclasses())

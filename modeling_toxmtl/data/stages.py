@@ -25,35 +25,26 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Features
 from tqdm import tqdm
 
-from ..io.files import atomic_write, content_hash, file_hash, remove_unfinished, write_text
+from ..io.files import content_hash, file_hash, remove_unfinished, write_text
+from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
 
 # Raise it when a stage's code changes so that equal settings give other rows.
 FORMAT_VERSION = 2
-ROWS_AT_ONCE = 64  # rows that a worker holds in memory
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 ENGINES = ("local", "ray")
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that is not used, and why."""
-
-    id: str
-    reason: str
 
 
 class Stage(Protocol):
@@ -70,17 +61,6 @@ class Stage(Protocol):
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
         """Rows in the order of the input."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file of rows. `sha256` is of its content, `name` is the same through all stages."""
-
-    name: str
-    path: str
-    sha256: str
-    num_rows: int
-    rejected: tuple[Rejected, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,64 +97,6 @@ class WorkArguments:
     def __post_init__(self):
         if self.num_proc is not None and self.num_proc < 1:
             raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
-
-
-def write_rows(path: Path, name: str, rows: Iterable[dict | Rejected], features: Features) -> Shard:
-    """Writes a shard and then its manifest, with `ROWS_AT_ONCE` rows in memory."""
-    schema, rejected, num_rows = features.arrow_schema, [], 0
-    with atomic_write(path) as unfinished:
-        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
-            for group in batched(_without_rejected(rows, rejected), ROWS_AT_ONCE):
-                writer.write_table(pa.Table.from_pylist(group, schema))
-                num_rows += len(group)
-        sha256 = file_hash(unfinished)
-    shard = Shard(name, str(path), sha256, num_rows, tuple(rejected))
-    record = {"sha256": sha256, "rows": num_rows, "bytes": path.stat().st_size}
-    record["rejected"] = [dataclasses.asdict(row) for row in rejected]
-    write_text(_manifest_path(path), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-    return shard
-
-
-def _without_rejected(rows, rejected):
-    for row in rows:
-        if isinstance(row, Rejected):
-            rejected.append(row)
-        else:
-            yield row
-
-
-def _manifest_path(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def finished_shard(path: Path, name: str) -> Shard | None:
-    """The shard at `path` if it is there in full."""
-    try:
-        record = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
-        is_whole = path.stat().st_size == record["bytes"]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    rejected = tuple(Rejected(**row) for row in record["rejected"])
-    return Shard(name, str(path), record["sha256"], record["rows"], rejected) if is_whole else None
-
-
-def read_rows(path: str | os.PathLike, columns: list[str] | None = None) -> Iterator[dict]:
-    """The rows of a shard, with `ROWS_AT_ONCE` of them in memory."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
-            yield from batch.to_pylist()
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of `size` items, the last one shorter."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def shard_file(stage: str, settings: dict, shard: Shard) -> str:
@@ -253,9 +175,7 @@ def read_manifest(work_dir: str | os.PathLike, stage: str) -> Manifest:
     """
     path = Path(work_dir, stage, MANIFEST)
     if not path.exists():
-        raise FileNotFoundError(
-            f"There is no {path}: run `python -m modeling_toxmtl.data.{stage} --work_dir {work_dir}`."
-        )
+        raise FileNotFoundError(f"There is no {path}: run `toxmtl data {stage} --work-dir {work_dir}`.")
     record = json.loads(path.read_text(encoding="utf-8"))
     shards = []
     for entry in record["shards"]:
@@ -315,7 +235,7 @@ def _run_locally(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
 def _start_worker(stage: Stage, num_proc: int) -> None:
     global _make_shard_in_this_worker
     _share_machine(num_proc)
-    _make_shard_in_this_worker = functools.partial(_make_shard, stage)
+    _make_shard_in_this_worker = partial(_make_shard, stage)
 
 
 def _share_machine(num_proc: int) -> None:
@@ -334,9 +254,9 @@ _make_shard_in_this_worker: Callable  # set in each worker: a stage loads its mo
 
 
 def _run_on_ray(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
-    from .ray_engine import run_on_ray
+    from .ray_engine import run_on_ray  # it needs Ray
 
-    return run_on_ray(stage, tasks, num_proc, _make_shard)
+    return run_on_ray(tasks, num_proc, partial(_make_shard, stage), stage.uses_model)
 
 
 ENGINE_FUNCTIONS = {"local": _run_locally, "ray": _run_on_ray}

@@ -1,7 +1,7 @@
 """Trains the text classifier of the text filter on your own labelled text.
 
-    python -m modeling_toxmtl.data.text_filter --texts labelled.csv --model_name_or_path distilbert-base-uncased \\
-        --output_dir my_filter
+    toxmtl data train-text-filter labelled.csv --model-name-or-path distilbert-base-uncased \\
+        --output-dir my_filter
 
 The table (.csv, .jsonl) has the columns `text` and `labels` (in a CSV, `|` stands between labels). The model is
 multi-label: a sigmoid for each label that occurs in the table.
@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    HfArgumentParser,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -114,7 +113,3 @@ def main(args: TextFilterArguments) -> None:
     )
     train(args, model, AutoTokenizer.from_pretrained(args.model_name_or_path), rows)
     print(f"Wrote a classifier of {', '.join(names)} to {args.output_dir}.")
-
-
-if __name__ == "__main__":
-    main(*HfArgumentParser(TextFilterArguments, description=__doc__).parse_args_into_dataclasses())

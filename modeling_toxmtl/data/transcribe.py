@@ -1,9 +1,9 @@
 """Stage 2: transcribes the chunks: words with times and scores, phrases, language, confidence (paper, section 2).
 
-    python -m modeling_toxmtl.data.transcribe --asr_model openai/whisper-small --work_dir work
-    python -m modeling_toxmtl.data.transcribe --transcripts words.jsonl --work_dir work
+    toxmtl data transcribe --asr-model openai/whisper-small --work-dir work
+    toxmtl data transcribe --transcripts words.jsonl --work-dir work
 
-Any CTC or Whisper model of transformers, faster-whisper (`--asr_model faster-whisper:small`, extra `faster-whisper`),
+Any CTC or Whisper model of transformers, faster-whisper (`--asr-model faster-whisper:small`, extra `faster-whisper`),
 or transcripts that exist already. Chunks that cannot be decoded, or in which no word is recognised, go to the
 quarantine list: nobody knows what is in them.
 
@@ -28,7 +28,6 @@ from transformers import (
     AutoModelForCTC,
     AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
-    HfArgumentParser,
     pipeline,
 )
 from transformers.utils import logging
@@ -38,17 +37,8 @@ from ..decoding import GreedyDecoder
 from ..io.files import file_hash
 from ..io.tables import read_table
 from .chunk import ChunkStage
-from .stages import (
-    ROWS_AT_ONCE,
-    Manifest,
-    Rejected,
-    WorkArguments,
-    batched,
-    model_version,
-    read_manifest,
-    read_rows,
-    run_stage,
-)
+from .shards import ROWS_AT_ONCE, Rejected, batched, read_rows
+from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
 
 
 logger = logging.get_logger(__name__)
@@ -183,7 +173,9 @@ class FasterWhisperRecognizer:
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
-            raise ImportError("Install faster-whisper: pip install -e '.[faster-whisper]'.") from error
+            raise ImportError(
+                "faster-whisper is not installed: pip install 'modeling-toxmtl[faster-whisper]'."
+            ) from error
         self.model, self.language = WhisperModel(name), language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
@@ -400,7 +392,3 @@ def run(stage: TranscribeStage, work: WorkArguments) -> Manifest:
 def main(stage: TranscribeStage, work: WorkArguments) -> None:
     manifest = run(stage, work)
     print(f"{manifest.num_rows} chunks transcribed, {len(manifest.rejected)} in quarantine.")
-
-
-if __name__ == "__main__":
-    main(*HfArgumentParser((TranscribeStage, WorkArguments), description=__doc__).parse_args_into_dataclasses())

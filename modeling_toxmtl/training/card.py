@@ -1,21 +1,19 @@
-"""Model and dataset cards, rendered from what was measured.
+"""Model cards, rendered from what was measured.
 
 A card has no number of its own: everything comes from files in the folder (`results.json`, `config.json`,
-`processor_config.json`, `train_results.json`) or from the rows of the dataset, so that rendering again must give the
+`processor_config.json`, `train_results.json`), so that rendering again must give the
 same card.
 """
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import AutoConfig, AutoModelForAudioClassification
 
 from ..hub import PIPELINE_TASK
-from ..io.tables import read_labels
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import TABLE_COLUMNS, system_name
 
@@ -94,38 +92,6 @@ def render_model_card(config, processor, results: dict, train_results: dict, nam
         worst_label=min(precisions, key=lambda row: row["value"], default=None),
         missed=headline.get("keyword_false_reject_rate"),
         runtime=train_results.get("train_runtime"),
-    )
-
-
-def render_dataset_card(splits: dict[str, Any], name: str, license: str, language: str) -> str:
-    """The card of a dataset.
-
-    Args:
-        splits: split name to its rows (a `datasets.Dataset` with the columns of `load_clips`, and `speaker` and
-            `duration`).
-        name: title of the card.
-        license: as the Hub spells it.
-        language: code of the language spoken.
-    """
-    described, speakers = [], {}
-    for split, rows in splits.items():
-        labels = Counter(label for value in rows["labels"] for label in read_labels(value) or ())
-        speakers[split] = set(rows["speaker"])
-        hours = sum(seconds or 0 for seconds in rows["duration"]) / 3600
-        described.append(
-            {"name": split, "clips": len(rows), "hours": hours, "speakers": len(speakers[split]), "labels": labels}
-        )
-    heard_in = Counter(speaker for names in speakers.values() for speaker in names)
-    data = DatasetCardData(
-        license=license, language=language, task_categories=[PIPELINE_TASK], tags=["voice-toxicity"], pretty_name=name
-    )
-    return _render(
-        "dataset_card.md",
-        metadata=data.to_yaml(),
-        name=name,
-        splits=described,
-        labels=sorted({label for split in described for label in split["labels"]}),
-        shared_speakers=sum(count > 1 for count in heard_in.values()),
     )
 
 

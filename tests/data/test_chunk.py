@@ -14,20 +14,12 @@ from pipeline_helpers import dtx_file, speech_with_pauses
 
 from benchmarks.pipeline import repeated
 from modeling_toxmtl.audio import load_audio, resample
-from modeling_toxmtl.data.chunk import (
-    ChunkStage,
-    RecordingsArguments,
-    cut_chunks,
-    cut_packets,
-    encode_flac,
-    find_chunks,
-    list_recordings,
-    run,
-    write_recordings,
-)
+from modeling_toxmtl.data.chunk import ChunkStage, cut_chunks, cut_packets, encode_flac, find_chunks, run
 from modeling_toxmtl.data.opus import OpusTrack, encode_dtx, ogg_file
+from modeling_toxmtl.data.recordings import RecordingsArguments, list_recordings, write_recordings
+from modeling_toxmtl.data.shards import Rejected, read_rows
 from modeling_toxmtl.data.speech_spans import Span
-from modeling_toxmtl.data.stages import Rejected, WorkArguments, read_rows
+from modeling_toxmtl.data.stages import WorkArguments
 
 
 SPANS = [(1.0, 2.2), (4.0, 5.5), (6.6, 7.0)]

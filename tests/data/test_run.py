@@ -17,7 +17,7 @@ from pipeline_helpers import write_recordings
 from datasets_scripts.pipeline_demo import small_text_model
 from modeling_toxmtl.data import annotate, build, chunk, label, run, transcribe
 from modeling_toxmtl.data.annotate import AnnotateArguments, AnnotateStage, find_keywords
-from modeling_toxmtl.data.build import BuildArguments, Entry, assign_splits, group_entries
+from modeling_toxmtl.data.build import BuildArguments
 from modeling_toxmtl.data.label import (
     VIOLATIONS,
     KeywordArguments,
@@ -26,8 +26,11 @@ from modeling_toxmtl.data.label import (
     RuleFilter,
     combine_scores,
 )
+from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.schema import TRACED_FEATURES
-from modeling_toxmtl.data.stages import WorkArguments, read_manifest, read_rows
+from modeling_toxmtl.data.shards import read_rows
+from modeling_toxmtl.data.splits import Entry, assign_splits, group_entries
+from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
 from modeling_toxmtl.data.text_filter import TextFilterArguments, read_texts, train
 from modeling_toxmtl.data.transcribe import (
@@ -39,6 +42,7 @@ from modeling_toxmtl.data.transcribe import (
     split_phrases,
     spread_words,
 )
+from modeling_toxmtl.io.files import file_hash
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.labels import LABELS
 from run_mtl import main as run_mtl
@@ -56,7 +60,7 @@ def made(tmp_path_factory):
 def run_all(folder, recordings, output="data", engine="local", **transcribing):
     transcribing = transcribing or {"transcripts": str(folder / "transcripts.jsonl")}
     return run.main(
-        chunk.RecordingsArguments(str(recordings), files_per_shard=2),
+        RecordingsArguments(str(recordings), files_per_shard=2),
         chunk.ChunkStage(),
         transcribe.TranscribeStage(**transcribing),
         label.LabelArguments(),
@@ -89,7 +93,7 @@ def test_every_row_says_how_it_came_about(made, tmp_path):
     for split in load(made / "data", tmp_path).values():
         for row in split:
             recording = made / "raw" / row["source"]
-            assert chunk.file_hash(recording) == row["source_sha256"]
+            assert file_hash(recording) == row["source_sha256"]
             assert row["asr"].startswith("transcripts@") and row["asr"] == settings["transcribe"]["asr"]
             assert row["text_filter"].startswith("any >= 0.5 of keywords ")
             assert 0.9 < row["start"] < 4.1 and row["end"] - row["start"] == pytest.approx(row["duration"], abs=1e-3)
@@ -118,7 +122,7 @@ def test_keywords_have_times_in_the_clip(made, tmp_path):
 
 def test_card_figure_and_table_are_there(made):
     card = (made / "data" / "README.md").read_text()
-    assert render_hours({})[:20] in card and "{" not in card
+    assert render_hours({})[:20] in card and "{{" not in card
     assert (made / "data" / "durations.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -141,7 +145,8 @@ def deadly(self, target):
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 Path.replace = deadly
-runpy.run_module("modeling_toxmtl.data.run", run_name="__main__")
+sys.argv[1:1] = ["data", "run"]
+runpy.run_module("modeling_toxmtl.cli", run_name="__main__")
 """
 
 
@@ -150,16 +155,16 @@ runpy.run_module("modeling_toxmtl.data.run", run_name="__main__")
 def test_a_run_that_is_killed_in_any_stage_ends_as_an_undisturbed_one(made, tmp_path, stage):
     shutil.copytree(made / "raw", tmp_path / "raw")
     shutil.copy(made / "transcripts.jsonl", tmp_path)
-    fields = {"recordings": "raw", "files_per_shard": 2, "transcripts": "transcripts.jsonl", "work_dir": "work"}
+    fields = {"files_per_shard": 2, "transcripts": "transcripts.jsonl", "work_dir": "work"}
     fields |= {"output_dir": "data", "validation_share": 0.2, "test_share": 0.3, "num_proc": 1}
-    flags = [str(text) for name, value in fields.items() for text in (f"--{name}", value)]
+    flags = ["raw", *(str(text) for name, value in fields.items() for text in (f"--{name}", value))]
     folder = str(Path("work", stage)) if stage != "data" else "data"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = functools.partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True)
     killed = run([sys.executable, "-c", DEADLY, folder, *flags])
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (tmp_path / "data" / "README.md").exists()
-    again = run([sys.executable, "-m", "modeling_toxmtl.data.run", *flags])
+    again = run([sys.executable, "-m", "modeling_toxmtl.cli", "data", "run", *flags])
     assert again.returncode == 0, again.stderr.decode()
     expected = load(made / "data", tmp_path)
     for split, rows in load(tmp_path / "data", tmp_path).items():
@@ -504,7 +509,7 @@ def test_a_build_that_fails_leaves_the_earlier_data_set(made, tmp_path, monkeypa
     args, work = BuildArguments(str(tmp_path / "data")), WorkArguments(str(made / "work"))
     build.run(args, work)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(build, "render_card", None)  # fails when the splits are written
+    monkeypatch.setattr(build, "render_dataset_card", None)  # fails when the splits are written
     with pytest.raises(TypeError):
         build.run(args, work)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -521,7 +526,7 @@ def test_data_of_others_are_refused_before_the_stages_run(tmp_path):
 def test_chunks_made_anew_are_not_joined_with_rows_of_others(made, tmp_path):
     shutil.copytree(made / "work", tmp_path / "work")
     work = WorkArguments(str(tmp_path / "work"), num_proc=1)
-    chunk.run(chunk.RecordingsArguments(str(made / "raw"), files_per_shard=2), chunk.ChunkStage(max_pause=3.0), work)
+    chunk.run(RecordingsArguments(str(made / "raw"), files_per_shard=2), chunk.ChunkStage(max_pause=3.0), work)
     with pytest.raises(ValueError, match="run the stage transcribe and those after it again"):
         build.run(BuildArguments(str(tmp_path / "data")), work)
     assert not (tmp_path / "data").exists()

@@ -11,16 +11,8 @@ import pytest
 from datasets import Features, Value
 
 from modeling_toxmtl.data import stages
-from modeling_toxmtl.data.stages import (
-    Rejected,
-    WorkArguments,
-    finished_shard,
-    read_manifest,
-    read_manifests,
-    read_rows,
-    run_stage,
-    write_rows,
-)
+from modeling_toxmtl.data.shards import Rejected, finished_shard, read_rows, write_rows
+from modeling_toxmtl.data.stages import WorkArguments, read_manifest, read_manifests, run_stage
 from modeling_toxmtl.io.files import atomic_write, content_hash
 
 
@@ -196,7 +188,7 @@ def test_what_cannot_be_written_is_a_clear_error_and_nothing_is_left(tmp_path, c
 
 
 def test_a_stage_that_is_not_finished_says_what_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="python -m modeling_toxmtl.data.label --work_dir"):
+    with pytest.raises(FileNotFoundError, match="toxmtl data label --work-dir"):
         read_manifest(tmp_path, "label")
     undisturbed(tmp_path)
     (shard,) = (tmp_path / "work0" / "square").glob("00002-*.parquet")

@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from helpers import dataset_of, keyword_list, record, tiny_processor, tiny_speech_model
-from huggingface_hub import DatasetCard, ModelCard
+from helpers import keyword_list, tiny_processor, tiny_speech_model
+from huggingface_hub import ModelCard
 
-from modeling_toxmtl.training.card import render_dataset_card, write_model_card
+from modeling_toxmtl.training.card import write_model_card
 
 
 RESULTS = {
@@ -86,18 +86,3 @@ def test_card_without_results_claims_none(folder):
     assert "weakest" not in card and "misses" not in card and ModelCard(card).data.eval_results is None
     for section in card.split("\n## ")[1:]:
         assert len(section.split("\n", 1)[1].strip()) > 10, section  # none is empty
-
-
-def test_dataset_card():
-    def rows(*speakers):
-        return dataset_of(
-            *(record(str(i), b"", ["Racist"], duration=1800.0, speaker=name) for i, name in enumerate(speakers))
-        )
-
-    card = render_dataset_card({"train": rows("ann", "bob", "ann"), "test": rows("cid")}, "me/clips", "cc0-1.0", "en")
-    assert "| train | 3 | 1.50 | 2 |" in card and "| Racist | 3 | 1 |" in card
-    assert "No speaker is heard in two splits" in card
-    data = DatasetCard(card).data
-    assert (data.license, data.language, data.pretty_name) == ("cc0-1.0", "en", "me/clips")
-    shared = render_dataset_card({"train": rows("ann"), "test": rows("ann")}, "x", "mit", "de")
-    assert "Speakers heard in more than one split: 1" in shared
