@@ -7,7 +7,7 @@ from transformers.utils import ModelOutput
 
 
 @dataclass
-class ToxicityBackboneOutput(ModelOutput):
+class BackboneOutput(ModelOutput):
     """Output of a backbone; B clips, T frames, H heads, D hidden size.
 
     Args:

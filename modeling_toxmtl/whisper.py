@@ -17,7 +17,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder, Whisper
 
 from .adapters import TaskAdapter, TaskAdapters
 from .configuration_toxmtl import WhisperToxicityMTLConfig
-from .outputs import ToxicityBackboneOutput, length_mask
+from .outputs import BackboneOutput, length_mask
 
 
 class WhisperToxicityEncoder(WhisperEncoder):
@@ -48,7 +48,7 @@ class WhisperToxicityEncoder(WhisperEncoder):
             all_hidden_states.append(hidden_states)
         for hook in hooks:
             hook.remove()
-        return ToxicityBackboneOutput(
+        return BackboneOutput(
             last_hidden_state=hidden_states,
             task_features=features or dict.fromkeys(self.config.tasks, hidden_states),
             frame_mask=frame_mask,
@@ -87,7 +87,7 @@ class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
     config_class = WhisperToxicityMTLConfig
     base_model_prefix = "model"
     input_modalities = ("audio",)
-    _no_split_modules = ["WhisperEncoderLayer", "TaskAdapter"]
+    _no_split_modules = ["WhisperEncoderLayer"]
     _keys_to_ignore_on_load_unexpected = [r"(^|\.)decoder\.", r"^proj_out\."]
     _supports_flash_attn = False
 
@@ -123,7 +123,7 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-    ) -> ToxicityBackboneOutput | tuple:
+    ) -> BackboneOutput | tuple:
         """Encodes a batch of B clips; T is half of their mel frames, rounded up.
 
         Args:
@@ -131,7 +131,7 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
             attention_mask: `(B, mel frames)`, 1 on frames of the clip and 0 on padding; without it every frame counts.
             output_attentions: return attention weights; needs `attn_implementation="eager"`.
             output_hidden_states: return every block's output.
-            return_dict: return a `ToxicityBackboneOutput` (default) rather than a tuple.
+            return_dict: return a `BackboneOutput` (default) rather than a tuple.
 
         Raises:
             ValueError: if the clips are longer than the positions reach (30 s), the attention mask has another shape
