@@ -90,6 +90,9 @@ class ToxicityTrainingArguments(TrainingArguments):
 
     output_dir: str = field(default="runs/mtl", metadata={"help": "Where checkpoints, the model and results go."})
     learning_rate: float = field(default=4e-5, metadata={"help": "Peak learning rate."})
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the heads; default: that of the encoder."}
+    )
     weight_decay: float = field(default=0.2, metadata={"help": "Weight decay of AdamW."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up, or their share if below 1."})
     num_train_epochs: float = field(default=25, metadata={"help": "Epochs."})

@@ -18,6 +18,7 @@ SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter", "classificatio
 TRAINING_FIELDS = (
     "seed",
     "learning_rate",
+    "head_learning_rate",
     "weight_decay",
     "num_train_epochs",
     "max_steps",

@@ -47,6 +47,18 @@ class ToxicityTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._task_losses = {}
 
+    def create_optimizer(self, *args, **kwargs):
+        optimizer = super().create_optimizer(*args, **kwargs)
+        rate = self.args.head_learning_rate
+        if rate is not None:
+            encoder = {id(parameter) for parameter in self.model.base_model.parameters()}
+            for group in list(optimizer.param_groups):
+                heads = [parameter for parameter in group["params"] if id(parameter) not in encoder]
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
+                options = {name: value for name, value in group.items() if name not in ("params", "initial_lr")}
+                optimizer.add_param_group({**options, "params": heads, "lr": rate})
+        return optimizer
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
