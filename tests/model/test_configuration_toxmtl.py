@@ -182,12 +182,16 @@ def test_from_wavlm_takes_over_the_backbone():
     assert config.use_task_adapter
 
 
-def test_configuration_of_a_wavlm_checkpoint():
-    """With fields that transformers no longer has, as the published ones."""
+def test_configuration_of_an_encoders_checkpoint(tmp_path, caplog):
+    """With fields that transformers no longer has, as the published ones; and without a warning about its type."""
     saved = WavLMConfig(hidden_size=96, ctc_zero_infinity=False).to_dict() | {"freeze_feat_extract_train": True}
-    config = WavLMToxicityMTLConfig.from_dict(saved, use_info_sharing=True)
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    transformers.utils.logging.enable_propagation()
+    config = WavLMToxicityMTLConfig.from_pretrained(tmp_path, use_info_sharing=True)
+    transformers.utils.logging.disable_propagation()
     assert config.hidden_size == 96 and config.ctc_zero_infinity and config.use_info_sharing
     assert list(config.label2id) == list(LABELS)
+    assert not caplog.text
 
 
 def test_other_architectures_are_refused():
