@@ -72,6 +72,20 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
 
 MEL_HOP = 160  # samples between two mel frames, as Whisper's feature extractor has them
 MEL_WINDOW = 400  # samples
+OF_WHISPERS_DECODER = (  # how fields begin that say nothing of the encoder
+    "decoder_",
+    "max_target_positions",
+    "median_filter_width",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "vocab_size",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "is_encoder_decoder",
+    "tie_word_embeddings",
+    "use_cache",
+)
 
 
 @strict
@@ -96,19 +110,16 @@ class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
     eos_token_id: int | list[int] | None = 2
     decoder_start_token_id: int | None = None
     begin_suppress_tokens: list[int] | tuple[int, ...] | None = None
+    is_encoder_decoder: bool = False
+    tie_word_embeddings: bool = False
+    use_cache: bool = False
     final_dropout: float | int = 0.1
     layer_norm_eps: float = 1e-5
 
     @classmethod
     def _encoder_fields(cls, config):
         fields = super()._encoder_fields(config)
-        own = ("vocab_size", "num_hidden_layers")
-        strangers = ("decoder_", "forced_", "median_", "use_cache", "is_encoder_decoder", "begin_suppress", "suppress")
-        return {
-            name: value
-            for name, value in fields.items()
-            if name not in own and not name.startswith(strangers) and not name.endswith("_token_id")
-        }
+        return {name: value for name, value in fields.items() if not name.startswith(OF_WHISPERS_DECODER)}
 
     @property
     def inputs_to_logits_ratio(self) -> int:

@@ -122,7 +122,7 @@ class ToxicityMTLFields:
 
     @classmethod
     def _is_known(cls, name: str) -> bool:
-        return name.startswith("_") or hasattr(cls, name) or name in EXTRA_FIELDS
+        return name.startswith("_") or hasattr(cls, name) or name in cls.attribute_map or name in EXTRA_FIELDS
 
     def _refuse_unknown(self, given):
         unknown = sorted(name for name in given if not self._is_known(name))

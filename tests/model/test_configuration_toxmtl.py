@@ -7,9 +7,9 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from tiny_models import tiny_config, tiny_wavlm_config
-from transformers import Wav2Vec2Config, WavLMConfig, WavLMModel
+from transformers import Data2VecAudioConfig, WavLMConfig, WavLMModel
 
-from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
 from modeling_toxmtl.labels import LABELS
 
 
@@ -194,11 +194,12 @@ def test_configuration_of_an_encoders_checkpoint(tmp_path, caplog):
     assert not caplog.text
 
 
-def test_other_architectures_are_refused():
-    with pytest.raises(ValueError, match="architecture 'wav2vec2'.* only those of wavlm do"):
-        WavLMToxicityMTLConfig.from_encoder(Wav2Vec2Config())
-    with pytest.raises(ValueError, match="architecture 'wav2vec2'"):
-        WavLMToxicityMTLConfig.from_dict(Wav2Vec2Config().to_dict())
+def test_other_architectures_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="architecture 'data2vec-audio'.* only those of wavlm"):
+        WavLMToxicityMTLConfig.from_encoder(Data2VecAudioConfig())
+    Data2VecAudioConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="architecture 'data2vec-audio'.* only those of whisper"):
+        WhisperToxicityMTLConfig.from_pretrained(tmp_path)
 
 
 def test_from_wavlm_label_names():
