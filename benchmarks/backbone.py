@@ -152,9 +152,7 @@ def build(
             PIECES[piece](model)
         return model
     attention = "sdpa" if variant == PACKED or variant.startswith("full") else variant
-    ours = WavLMBackbone._from_config(
-        WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention
-    )
+    ours = WavLMBackbone._from_config(WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention)
     if same_weights:
         ours.load_state_dict(build(REFERENCE, "cpu").state_dict())
     ours.to(device, getattr(torch, dtype))

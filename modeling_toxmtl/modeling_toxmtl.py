@@ -7,7 +7,7 @@ import torch
 
 from .configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
 from .heads import ToxicityHeads, ToxicityMTLOutput
-from .wavlm import WavLMToxicityMTLPreTrainedModel, WavLMBackbone
+from .wavlm import WavLMBackbone, WavLMToxicityMTLPreTrainedModel
 from .whisper import WhisperBackbone, WhisperToxicityMTLPreTrainedModel
 
 

@@ -8,6 +8,8 @@ Design choices:
   meet what they know. What hand-written code gained here, and why none is left, is in docs/backbone.md.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -23,19 +25,29 @@ from transformers.models.wavlm.modeling_wavlm import (
 )
 
 from .adapters import TaskAdapter, TaskAdapters
-from .attention import GatedRelativeAttention
+from .attention import GatedRelativeAttention, MaskedAttention
 from .configuration_toxmtl import WavLMToxicityMTLConfig
 from .feature_encoder import FeatureEncoder
 from .kernels import with_fast_linears
 from .outputs import BackboneOutput, length_mask
 
 
-def gated_attention(config: WavLMToxicityMTLConfig, has_relative_position_bias: bool) -> GatedRelativeAttention:
-    """The attention of one block; the first one owns the table of the position bias."""
+OTHER_NAMES = {r"^wav2vec2\.": "wavlm.", r"^hubert\.": "wavlm."}  # of the encoder in a checkpoint with heads
+
+
+def attention_of(
+    config: WavLMToxicityMTLConfig, has_relative_position_bias: bool
+) -> GatedRelativeAttention | MaskedAttention:
+    """The attention of one block; of those with position bias, the first one owns its table."""
+    options = {
+        "embed_dim": config.hidden_size,
+        "num_heads": config.num_attention_heads,
+        "dropout": config.attention_dropout,
+    }
+    if not config.use_position_bias:
+        return MaskedAttention(**options, config=config)
     attention = GatedRelativeAttention(
-        embed_dim=config.hidden_size,
-        num_heads=config.num_attention_heads,
-        dropout=config.attention_dropout,
+        **options,
         num_buckets=config.num_buckets,
         max_distance=config.max_bucket_distance,
         has_relative_position_bias=has_relative_position_bias,
@@ -49,7 +61,7 @@ class PostNormLayer(WavLMEncoderLayer):
 
     def __init__(self, config: WavLMToxicityMTLConfig, has_relative_position_bias: bool = True):
         super().__init__(config, has_relative_position_bias)
-        self.attention = gated_attention(config, has_relative_position_bias)
+        self.attention = attention_of(config, has_relative_position_bias)
 
     @with_fast_linears
     def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
@@ -65,7 +77,7 @@ class PreNormLayer(WavLMEncoderLayerStableLayerNorm):
 
     def __init__(self, config: WavLMToxicityMTLConfig, has_relative_position_bias: bool = True):
         super().__init__(config, has_relative_position_bias)
-        self.attention = gated_attention(config, has_relative_position_bias)
+        self.attention = attention_of(config, has_relative_position_bias)
 
     @with_fast_linears
     def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
@@ -133,6 +145,16 @@ class WavLMToxicityMTLPreTrainedModel(WavLMPreTrainedModel):
     config_class = WavLMToxicityMTLConfig
     base_model_prefix = "wavlm"
     _supports_sdpa = True
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any):
+        """As [`PreTrainedModel.from_pretrained`]; takes the encoders of wav2vec 2.0 and HuBERT by their own names
+        too."""
+        return super().from_pretrained(*args, **{"key_mapping": OTHER_NAMES, **kwargs})
+
+    def save_pretrained(self, *args: Any, **kwargs: Any):
+        """As [`PreTrainedModel.save_pretrained`]; under the model's own names, whatever checkpoint it started from."""
+        super().save_pretrained(*args, **{"save_original_format": False, **kwargs})
 
     def _initialize_weights(self, module, is_custom_code=False):
         # transformers skips containers of custom code, in case it writes parameters in place. Ours uses `init`

@@ -20,7 +20,7 @@ from transformers.models.whisper.modeling_whisper import (
 
 from .adapters import TaskAdapter, TaskAdapters
 from .configuration_toxmtl import WhisperToxicityMTLConfig
-from .outputs import BackboneOutput, length_mask
+from .outputs import BackboneOutput, attention_bias, length_mask
 
 
 class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
@@ -59,7 +59,7 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
         hidden_states = self._convolve(input_features, mel_mask)  # (B, T, D)
         hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
         hidden_states = F.dropout(hidden_states, self.dropout, self.training)
-        bias = _attention_bias(frame_mask, hidden_states.dtype)
+        bias = None if frame_mask is None else attention_bias(frame_mask, hidden_states.dtype)
         features = self.task_adapters(0, hidden_states, {}, frame_mask)
         all_hidden_states, attentions = [hidden_states], []
         hooks = [layer.self_attn.register_forward_hook(lambda *call: attentions.append(call[2][1]))
@@ -97,14 +97,6 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
             return False
         is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self)
         return not is_sharded and torch.rand([]) < self.layerdrop
-
-
-def _attention_bias(frame_mask, dtype):
-    """What is added to the attention's scores, `(B, 1, 1, T)`: next to minus infinity on padded frames."""
-    if frame_mask is None:
-        return None
-    bias = torch.zeros(frame_mask.shape, dtype=dtype, device=frame_mask.device)
-    return bias.masked_fill(~frame_mask, torch.finfo(dtype).min)[:, None, None]
 
 
 class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
