@@ -44,7 +44,7 @@ from benchmarks.plain_wavlm import ONLY_INFERENCE, ONLY_TRAINING, PIECES, plain,
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.kernels import onednn_product, uses_onednn
 from modeling_toxmtl.outputs import length_mask
-from modeling_toxmtl.wavlm import WavLMToxicityBackbone
+from modeling_toxmtl.wavlm import WavLMBackbone
 
 
 RATE = 16_000
@@ -152,9 +152,7 @@ def build(
             PIECES[piece](model)
         return model
     attention = "sdpa" if variant == PACKED or variant.startswith("full") else variant
-    ours = WavLMToxicityBackbone._from_config(
-        WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention
-    )
+    ours = WavLMBackbone._from_config(WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention)
     if same_weights:
         ours.load_state_dict(build(REFERENCE, "cpu").state_dict())
     ours.to(device, getattr(torch, dtype))

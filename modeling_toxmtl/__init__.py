@@ -17,7 +17,7 @@ from .labels import LABELS
 from .modeling_toxmtl import WavLMForToxicityMTL, WhisperForToxicityMTL
 from .pipeline_toxmtl import ToxicityDetectionPipeline
 from .processing_toxmtl import ToxicityMTLProcessor
-from .wavlm import WavLMToxicityBackbone
+from .wavlm import WavLMBackbone
 from .whisper import WhisperBackbone
 
 
@@ -29,7 +29,7 @@ __all__ = [
     "ToxicityMTLOutput",
     "ToxicityMTLProcessor",
     "WavLMForToxicityMTL",
-    "WavLMToxicityBackbone",
+    "WavLMBackbone",
     "WavLMToxicityMTLConfig",
     "WhisperBackbone",
     "WhisperForToxicityMTL",
@@ -53,7 +53,7 @@ class _AudioClassification(AudioClassificationPipeline):
 
 
 for _config, _backbone, _model in (
-    (WavLMToxicityMTLConfig, WavLMToxicityBackbone, WavLMForToxicityMTL),
+    (WavLMToxicityMTLConfig, WavLMBackbone, WavLMForToxicityMTL),
     (WhisperToxicityMTLConfig, WhisperBackbone, WhisperForToxicityMTL),
 ):
     AutoConfig.register(_config.model_type, _config)

@@ -11,6 +11,8 @@ from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .kernels import with_fast_linears
+
 
 class TaskAdapter(GradientCheckpointingLayer):
     """Soft mask on the shared features of one task at one place.
@@ -42,6 +44,7 @@ class TaskAdapter(GradientCheckpointingLayer):
         init.zeros_(self.up_proj.weight)
         init.zeros_(self.up_proj.bias)
 
+    @with_fast_linears
     def forward(
         self, shared: torch.Tensor, previous: torch.Tensor | None = None, frame_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -58,7 +61,7 @@ class TaskAdapter(GradientCheckpointingLayer):
         hidden_states = self.layer_norm(shared if previous is None else shared + previous)
         if frame_mask is not None:  # beyond a clip's end, the convolution sees zeros, as for the clip alone
             hidden_states = hidden_states * frame_mask[:, :, None].to(hidden_states.dtype)
-        hidden_states = F.gelu(self.conv(hidden_states.mT).mT)
+        hidden_states = F.gelu(self.conv(hidden_states.mT).mT.contiguous())  # (`torch.export` needs it in order)
         hidden_states = hidden_states + self._attend(hidden_states, frame_mask)
         mask = 2 * torch.sigmoid(self.up_proj(F.gelu(self.down_proj(hidden_states))))
         return shared * mask
@@ -82,6 +85,8 @@ class TaskAdapters(nn.ModuleDict):
         super().__init__(
             {task: nn.ModuleList(TaskAdapter(config) for _ in range(config.num_hidden_layers + 1)) for task in tasks}
         )
+        # what FSDP and `device_map` keep whole: transformers adds up what a model's children name
+        self._no_split_modules = {TaskAdapter.__name__} if self else set()
 
     def forward(
         self,

@@ -13,6 +13,13 @@ from .multitask_config import ToxicityMTLFields
 logger = logging.get_logger(__name__)
 
 
+PLAIN_ENCODER = {  # what variants of wav2vec 2.0 and HuBERT have otherwise
+    "adapter_attn_dim": None,  # a language adapter in each block (fine-tuned MMS)
+    "conv_pos_batch_norm": False,  # a batch norm makes a clip's features depend on those beside it
+    "feat_proj_layer_norm": True,
+}
+
+
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
     """Inputs that one output of a stack of convolutions sees."""
     size = 1
@@ -23,14 +30,29 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
 
 @strict
 class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
-    """Fields of `WavLMConfig` (defaults: WavLM Base+) and of [`ToxicityMTLFields`]."""
+    """Fields of `WavLMConfig` (defaults: WavLM Base+), of [`ToxicityMTLFields`], and:
+
+    Args:
+        use_position_bias (`bool`, defaults to `True`):
+            Gated relative position bias in the attention, as WavLM has it; without it, the encoder is that of wav2vec
+            2.0, XLS-R, MMS and HuBERT.
+    """
 
     model_type = "wavlm_toxmtl"
-    checkpoint_types = ("wavlm",)
+    checkpoint_types = ("wavlm", "wav2vec2", "hubert")
+
+    use_position_bias: bool = True
 
     @classmethod
     def _encoder_fields(cls, config):
+        for name, plain in PLAIN_ENCODER.items():
+            if getattr(config, name, plain) != plain:
+                raise ValueError(
+                    f"The checkpoint's `{name}` is {getattr(config, name)}, and only encoders with {plain} are "
+                    "supported."
+                )
         fields = super()._encoder_fields(config)
+        fields["use_position_bias"] = config.model_type == "wavlm"
         if fields.get("mask_feature_prob"):
             logger.warning("`mask_feature_prob` is set to 0: WavLM has no feature masking.")
             fields["mask_feature_prob"] = 0.0
@@ -72,6 +94,20 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
 
 MEL_HOP = 160  # samples between two mel frames, as Whisper's feature extractor has them
 MEL_WINDOW = 400  # samples
+OF_WHISPERS_DECODER = (  # how fields begin that say nothing of the encoder
+    "decoder_",
+    "max_target_positions",
+    "median_filter_width",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "vocab_size",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "is_encoder_decoder",
+    "tie_word_embeddings",
+    "use_cache",
+)
 
 
 @strict
@@ -96,19 +132,16 @@ class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
     eos_token_id: int | list[int] | None = 2
     decoder_start_token_id: int | None = None
     begin_suppress_tokens: list[int] | tuple[int, ...] | None = None
+    is_encoder_decoder: bool = False
+    tie_word_embeddings: bool = False
+    use_cache: bool = False
     final_dropout: float | int = 0.1
     layer_norm_eps: float = 1e-5
 
     @classmethod
     def _encoder_fields(cls, config):
         fields = super()._encoder_fields(config)
-        own = ("vocab_size", "num_hidden_layers")
-        strangers = ("decoder_", "forced_", "median_", "use_cache", "is_encoder_decoder", "begin_suppress", "suppress")
-        return {
-            name: value
-            for name, value in fields.items()
-            if name not in own and not name.startswith(strangers) and not name.endswith("_token_id")
-        }
+        return {name: value for name, value in fields.items() if not name.startswith(OF_WHISPERS_DECODER)}
 
     @property
     def inputs_to_logits_ratio(self) -> int:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers.utils import ModelOutput
 
 from .multitask_config import GATED_ACTIVATIONS, ToxicityMTLFields
-from .outputs import ToxicityBackboneOutput
+from .outputs import BackboneOutput
 
 
 IGNORE_INDEX = -100
@@ -194,7 +194,7 @@ class ToxicityHeads:
 
     def _judge(
         self,
-        encoded: ToxicityBackboneOutput,
+        encoded: BackboneOutput,
         labels: torch.Tensor | None,
         keyword_labels: torch.Tensor | None,
         return_dict: bool | None,

@@ -16,7 +16,7 @@ CONFIGURATIONS = {
     "wavlm_toxmtl": "configuration_toxmtl.WavLMToxicityMTLConfig",
     "whisper_toxmtl": "configuration_toxmtl.WhisperToxicityMTLConfig",
 }
-BACKBONES = {"wavlm_toxmtl": "wavlm.WavLMToxicityBackbone", "whisper_toxmtl": "whisper.WhisperBackbone"}
+BACKBONES = {"wavlm_toxmtl": "wavlm.WavLMBackbone", "whisper_toxmtl": "whisper.WhisperBackbone"}
 MODELS = {
     "wavlm_toxmtl": "modeling_toxmtl.WavLMForToxicityMTL",
     "whisper_toxmtl": "modeling_toxmtl.WhisperForToxicityMTL",

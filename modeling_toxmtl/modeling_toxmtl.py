@@ -7,16 +7,16 @@ import torch
 
 from .configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
 from .heads import ToxicityHeads, ToxicityMTLOutput
-from .wavlm import ToxicityPreTrainedModel, WavLMToxicityBackbone
+from .wavlm import WavLMBackbone, WavLMToxicityMTLPreTrainedModel
 from .whisper import WhisperBackbone, WhisperToxicityMTLPreTrainedModel
 
 
-class WavLMForToxicityMTL(ToxicityHeads, ToxicityPreTrainedModel):
+class WavLMForToxicityMTL(ToxicityHeads, WavLMToxicityMTLPreTrainedModel):
     """WavLM with a multi-label toxicity classifier and a keyword transcriber, either or both."""
 
     def __init__(self, config: WavLMToxicityMTLConfig):
         super().__init__(config)
-        self.wavlm = WavLMToxicityBackbone(config)
+        self.wavlm = WavLMBackbone(config)
         self._add_heads(config)
         self.post_init()
 

@@ -13,6 +13,7 @@ import copy
 import difflib
 import re
 from dataclasses import dataclass, fields
+from os import PathLike
 from typing import Any, ClassVar
 
 import transformers
@@ -121,7 +122,7 @@ class ToxicityMTLFields:
 
     @classmethod
     def _is_known(cls, name: str) -> bool:
-        return name.startswith("_") or hasattr(cls, name) or name in EXTRA_FIELDS
+        return name.startswith("_") or hasattr(cls, name) or name in cls.attribute_map or name in EXTRA_FIELDS
 
     def _refuse_unknown(self, given):
         unknown = sorted(name for name in given if not self._is_known(name))
@@ -145,13 +146,17 @@ class ToxicityMTLFields:
         super(ToxicityMTLFields, described).save_pretrained(save_directory, **kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict, **kwargs):
-        """As [`PreTrainedConfig.from_dict`]; the configuration of another checkpoint goes through `from_encoder`."""
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As [`PreTrainedConfig.get_config_dict`]; the configuration of another checkpoint goes through
+        `from_encoder`."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             cls._refuse_architecture(model_type)
             config_dict = cls.from_encoder(AutoConfig.for_model(**config_dict)).to_dict()
-        return super().from_dict(config_dict, **kwargs)
+        return config_dict, kwargs
 
     @classmethod
     def _refuse_architecture(cls, model_type):

@@ -1,4 +1,4 @@
-"""What encoders of any family give."""
+"""What encoders of any family give, and the masks of its frames."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from transformers.utils import ModelOutput
 
 
 @dataclass
-class ToxicityBackboneOutput(ModelOutput):
+class BackboneOutput(ModelOutput):
     """Output of a backbone; B clips, T frames, H heads, D hidden size.
 
     Args:
@@ -32,3 +32,9 @@ class ToxicityBackboneOutput(ModelOutput):
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """`(B, size)` bool mask, True before each of the `(B,)` lengths."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def attention_bias(frame_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to the attention's scores, `(B, 1, 1, T)`: minus infinity where the `(B, T)` mask is False."""
+    bias = torch.zeros(frame_mask.shape, dtype=dtype, device=frame_mask.device)
+    return bias.masked_fill(~frame_mask, -torch.inf)[:, None, None]

@@ -10,84 +10,26 @@ Design choices:
 
 import torch
 import torch.nn.functional as F
-from transformers import WhisperModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
-from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperPreTrainedModel
+from transformers.models.whisper.modeling_whisper import (
+    WhisperEncoder,
+    WhisperPreTrainedModel,
+    _compute_mask_indices,
+)
 
 from .adapters import TaskAdapter, TaskAdapters
 from .configuration_toxmtl import WhisperToxicityMTLConfig
-from .outputs import ToxicityBackboneOutput, length_mask
-
-
-class WhisperToxicityEncoder(WhisperEncoder):
-    """Convolutions, blocks, and the task adapters beside them."""
-
-    def __init__(self, config: WhisperToxicityMTLConfig):
-        super().__init__(config)
-        self.task_adapters = TaskAdapters(config)
-        self.post_init()
-
-    def forward(self, input_features, mel_mask=None, output_attentions=False, output_hidden_states=False):
-        """As of [`WhisperBackbone`]; `mel_mask` is `(B, mel frames)` bool."""
-        frame_mask = None if mel_mask is None else mel_mask[:, ::2]  # a frame is there if its first mel frame is
-        hidden_states = self._convolve(input_features, mel_mask)  # (B, T, D)
-        hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
-        hidden_states = F.dropout(hidden_states, self.dropout, self.training)
-        bias = _attention_bias(frame_mask, hidden_states.dtype)
-        features = self.task_adapters(0, hidden_states, {}, frame_mask)
-        all_hidden_states, attentions = [hidden_states], []
-        hooks = [layer.self_attn.register_forward_hook(lambda *call: attentions.append(call[2][1]))
-                 for layer in self.layers if output_attentions]  # fmt: skip
-        for place, layer in enumerate(self.layers, start=1):
-            if place == 1 or not self._drops_layer():
-                hidden_states = layer(hidden_states, bias)
-            if place == len(self.layers):
-                hidden_states = self.layer_norm(hidden_states)
-            features = self.task_adapters(place, hidden_states, features, frame_mask)
-            all_hidden_states.append(hidden_states)
-        for hook in hooks:
-            hook.remove()
-        return ToxicityBackboneOutput(
-            last_hidden_state=hidden_states,
-            task_features=features or dict.fromkeys(self.config.tasks, hidden_states),
-            frame_mask=frame_mask,
-            hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-        )
-
-    def _convolve(self, mel, mel_mask):
-        """`(B, mel bins, mel frames)` to `(B, T, D)`, as each clip alone has it."""
-        if mel_mask is not None:
-            mel = mel * mel_mask[:, None].to(mel.dtype)
-        hidden_states = F.gelu(self.conv1(mel))
-        if mel_mask is not None:
-            hidden_states = hidden_states * mel_mask[:, None].to(hidden_states.dtype)
-        return F.gelu(self.conv2(hidden_states)).mT
-
-    def _drops_layer(self):
-        """LayerDrop (https://huggingface.co/papers/1909.11556), but where processes must run the same blocks."""
-        if not self.training or self.layerdrop == 0:
-            return False
-        is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self)
-        return not is_sharded and torch.rand([]) < self.layerdrop
-
-
-def _attention_bias(frame_mask, dtype):
-    """What is added to the attention's scores, `(B, 1, 1, T)`: next to minus infinity on padded frames."""
-    if frame_mask is None:
-        return None
-    bias = torch.zeros(frame_mask.shape, dtype=dtype, device=frame_mask.device)
-    return bias.masked_fill(~frame_mask, torch.finfo(dtype).min)[:, None, None]
+from .outputs import BackboneOutput, attention_bias, length_mask
 
 
 class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
-    """Initialisation and checkpoint names shared by the backbone and the model with heads."""
+    """Initialisation and checkpoint names shared by the encoder, the backbone and the model with heads."""
 
     config_class = WhisperToxicityMTLConfig
     base_model_prefix = "model"
     input_modalities = ("audio",)
-    _no_split_modules = ["WhisperEncoderLayer", "TaskAdapter"]
+    _no_split_modules = ["WhisperEncoderLayer"]
     _keys_to_ignore_on_load_unexpected = [r"(^|\.)decoder\.", r"^proj_out\."]
     _supports_flash_attn = False
 
@@ -101,6 +43,60 @@ class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, TaskAdapter):
             module.start_as_identity()
+
+
+class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
+    """Convolutions, blocks, and the task adapters beside them."""
+
+    def __init__(self, config: WhisperToxicityMTLConfig):
+        super().__init__(config)
+        self.task_adapters = TaskAdapters(config)
+        self.post_init()
+
+    def forward(self, input_features, mel_mask=None, output_attentions=False, output_hidden_states=False):
+        """As of [`WhisperBackbone`]; `mel_mask` is `(B, mel frames)` bool."""
+        frame_mask = None if mel_mask is None else mel_mask[:, ::2]  # a frame is there if its first mel frame is
+        hidden_states = self._convolve(input_features, mel_mask)  # (B, T, D)
+        hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
+        hidden_states = F.dropout(hidden_states, self.dropout, self.training)
+        bias = None if frame_mask is None else attention_bias(frame_mask, hidden_states.dtype)
+        features = self.task_adapters(0, hidden_states, {}, frame_mask)
+        all_hidden_states, attentions = [hidden_states], []
+        hooks = [layer.self_attn.register_forward_hook(lambda *call: attentions.append(call[2][1]))
+                 for layer in self.layers if output_attentions]  # fmt: skip
+        for place, layer in enumerate(self.layers, start=1):
+            if place == 1 or not self._drops_layer():
+                hidden_states = layer(hidden_states, bias)
+            if place == len(self.layers):
+                hidden_states = self.layer_norm(hidden_states)
+            features = self.task_adapters(place, hidden_states, features, frame_mask)
+            all_hidden_states.append(hidden_states)
+        for hook in hooks:
+            hook.remove()
+        return BackboneOutput(
+            last_hidden_state=hidden_states,
+            task_features=features or dict.fromkeys(self.config.tasks, hidden_states),
+            frame_mask=frame_mask,
+            hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+    def _convolve(self, mel, mel_mask):
+        """`(B, mel bins, mel frames)` to `(B, T, D)`, as each clip alone has it."""
+        if mel_mask is not None:
+            padding = ~mel_mask[:, None]
+            mel = mel.masked_fill(padding, 0.0)
+        hidden_states = F.gelu(self.conv1(mel))
+        if mel_mask is not None:
+            hidden_states = hidden_states.masked_fill(padding, 0.0)
+        return F.gelu(self.conv2(hidden_states)).mT
+
+    def _drops_layer(self):
+        """LayerDrop (https://huggingface.co/papers/1909.11556), but where processes must run the same blocks."""
+        if not self.training or self.layerdrop == 0:
+            return False
+        is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self)
+        return not is_sharded and torch.rand([]) < self.layerdrop
 
 
 class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
@@ -123,7 +119,7 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-    ) -> ToxicityBackboneOutput | tuple:
+    ) -> BackboneOutput | tuple:
         """Encodes a batch of B clips; T is half of their mel frames, rounded up.
 
         Args:
@@ -131,16 +127,17 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
             attention_mask: `(B, mel frames)`, 1 on frames of the clip and 0 on padding; without it every frame counts.
             output_attentions: return attention weights; needs `attn_implementation="eager"`.
             output_hidden_states: return every block's output.
-            return_dict: return a `ToxicityBackboneOutput` (default) rather than a tuple.
+            return_dict: return a `BackboneOutput` (default) rather than a tuple.
 
         Raises:
-            ValueError: if the clips are longer than the positions reach (30 s), the attention mask has another shape
-                than the features or holes, or attention weights are asked of another implementation than "eager".
+            ValueError: if a clip is empty or longer than the positions reach (30 s), the features have another number
+                of mel bins than the model, the attention mask has another shape than the features or holes, or
+                attention weights are asked of another implementation than "eager".
         """
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         self._check(input_features, attention_mask, output_attentions)
         encoded = self.encoder(
-            WhisperModel._mask_input_features(self, input_features, attention_mask),  # SpecAugment, in training
+            self._mask_features(input_features, attention_mask),
             None if attention_mask is None else attention_mask != 0,
             output_attentions,
             self.config.output_hidden_states if output_hidden_states is None else output_hidden_states,
@@ -148,25 +145,63 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
         return encoded if (self.config.return_dict if return_dict is None else return_dict) else encoded.to_tuple()
 
     def _check(self, input_features, attention_mask, output_attentions):
-        longest = 2 * self.config.max_source_positions
-        if input_features.shape[-1] > longest:
-            raise ValueError(
-                f"The clips have {input_features.shape[-1]} mel frames, but the encoder has positions for {longest} "
-                f"({longest / 100:g} s): cut them into shorter windows."
-            )
         if output_attentions and self.config._attn_implementation != "eager":
             raise ValueError(
                 'Attention weights need `attn_implementation="eager"`, but the model was loaded with '
                 f"{self.config._attn_implementation!r}."
             )
-        if attention_mask is None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return
-        batch, _, length = input_features.shape
+        batch, num_bins, length = input_features.shape
+        if num_bins != self.config.num_mel_bins:
+            raise ValueError(
+                f"`input_features` must be of shape ({batch}, {self.config.num_mel_bins}, mel frames), but is of "
+                f"{tuple(input_features.shape)}."
+            )
+        longest = 2 * self.config.max_source_positions
+        if length > longest:
+            raise ValueError(
+                f"The clips have {length} mel frames, but the encoder has positions for {longest} "
+                f"({longest / 100:g} s): cut them into shorter windows."
+            )
+        if attention_mask is None:
+            return
         if attention_mask.shape != (batch, length):
             raise ValueError(
                 f"`attention_mask` must be of shape {(batch, length)}, as the features' frames, but is of "
                 f"{tuple(attention_mask.shape)}."
             )
-        is_valid = attention_mask != 0
-        if (is_valid != length_mask(is_valid.sum(-1), is_valid.shape[1])).any():
+        lengths = (attention_mask != 0).sum(-1)
+        if ((attention_mask != 0) != length_mask(lengths, length)).any():
             raise ValueError("`attention_mask` must be 1 up to a clip's end and 0 after it: pad on the right.")
+        if not lengths.all():
+            raise ValueError(f"clip {int(lengths.argmin())} of the batch has no frame: leave it out.")
+
+    def _mask_features(self, input_features, attention_mask):
+        """SpecAugment as Whisper has it (https://huggingface.co/papers/1904.08779), in training only: zeros on spans
+        of mel frames and of mel bins. transformers writes them into the caller's features, and refuses clips shorter
+        than a span."""
+        config = self.config
+        if not self.training or not config.apply_spec_augment:
+            return input_features
+        batch, num_bins, length = input_features.shape
+        if config.mask_time_prob > 0:
+            spans = _compute_mask_indices(
+                (batch, length),
+                config.mask_time_prob,
+                min(config.mask_time_length, length),
+                attention_mask,
+                config.mask_time_min_masks,
+            )
+            spans = torch.as_tensor(spans, device=input_features.device)[:, None, :]
+            input_features = input_features.masked_fill(spans, 0.0)
+        if config.mask_feature_prob > 0:
+            spans = _compute_mask_indices(
+                (batch, num_bins),
+                config.mask_feature_prob,
+                min(config.mask_feature_length, num_bins),
+                min_masks=config.mask_feature_min_masks,
+            )
+            spans = torch.as_tensor(spans, device=input_features.device)[:, :, None]
+            input_features = input_features.masked_fill(spans, 0.0)
+        return input_features

@@ -16,7 +16,7 @@ import pytest
 import torch
 import typer
 from helpers import RATE, save_tiny_model, tone, write_corpus
-from transformers import HfArgumentParser, WavLMConfig
+from transformers import HfArgumentParser, WavLMConfig, WhisperConfig
 
 from benchmarks import decoding, new_keywords, scores
 from datasets_scripts import build_language_model, make_demo_corpus, make_spoken_digits
@@ -29,6 +29,7 @@ from modeling_toxmtl import (
     ToxicityMTLProcessor,
     WavLMForToxicityMTL,
     WavLMToxicityMTLConfig,
+    WhisperToxicityMTLConfig,
     cli,
 )
 from modeling_toxmtl.hub import code_files
@@ -178,13 +179,18 @@ def test_figures_of_the_backbone_page_are_those_of_its_benchmark():
     assert command in page
 
 
-def test_table_of_configuration_fields():
-    """Every field of our own, in order, with its default."""
-    table = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", table, flags=re.MULTILINE)
-    config, inherited = WavLMToxicityMTLConfig(), {field.name for field in fields(WavLMConfig)}
-    own = [field.name for field in fields(config) if field.name not in inherited]
-    own.append("ctc_zero_infinity")  # with another default
+@pytest.mark.parametrize(
+    ("family", "encoder", "section"),
+    [(WavLMToxicityMTLConfig, WavLMConfig, "WavLM"), (WhisperToxicityMTLConfig, WhisperConfig, "Whisper")],
+)
+def test_tables_of_configuration_fields(family, encoder, section):
+    """Every field of our own with its default: those that the families share, and the family's."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    shared, *sections = page.split("\n## ")
+    (own_section,) = (text for text in sections if text.startswith(section))
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", shared + own_section, flags=re.MULTILINE)
+    config, inherited = family(), {field.name for field in fields(encoder)}
+    own = {field.name for field in fields(config)} - inherited | {"ctc_zero_infinity"}  # WavLM's has another default
     assert {name: json.loads(default) for name, default in rows} == {name: getattr(config, name) for name in own}
 
 

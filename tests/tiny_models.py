@@ -1,10 +1,10 @@
 """Models small enough to build, run and train in milliseconds."""
 
 import torch
-from transformers import WavLMConfig
+from transformers import WavLMConfig, WhisperConfig
 
-from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
+from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
+from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL, WhisperForToxicityMTL
 
 
 SYSTEMS = {
@@ -43,6 +43,19 @@ TINY_WAVLM = {
 }
 
 
+TINY_WHISPER = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "num_mel_bins": 8,
+    "max_source_positions": 100,  # 2 s
+    "classifier_proj_size": 8,
+    "vocab_size": 10,
+    "pad_token_id": 0,
+}
+
+
 def tiny_wavlm_config(**overrides) -> WavLMConfig:
     return WavLMConfig(**{**TINY_WAVLM, **overrides})
 
@@ -51,6 +64,19 @@ def tiny_config(**overrides) -> WavLMToxicityMTLConfig:
     """Two layers of width 16 without dropout, LayerDrop and SpecAugment; training is deterministic."""
     tiny = {"task_adapter_bottleneck_size": 4, "info_sharing_size": 12}
     return WavLMToxicityMTLConfig(**{**TINY_WAVLM, **tiny, **overrides})
+
+
+def tiny_whisper_config(**overrides) -> WhisperConfig:
+    """With a decoder as small, and tokens of its own."""
+    decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "vocab_size": 50}
+    special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1)
+    return WhisperConfig(**{**TINY_WHISPER, **decoder, **special, **overrides})
+
+
+def tiny_whisper_mtl_config(**overrides) -> WhisperToxicityMTLConfig:
+    """As `tiny_config`."""
+    tiny = {"task_adapter_bottleneck_size": 4, "info_sharing_size": 12, "final_dropout": 0.0}
+    return WhisperToxicityMTLConfig(**{**TINY_WHISPER, **tiny, **overrides})
 
 
 def randomize_(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -67,6 +93,26 @@ def randomize_(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def tiny_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL:
     """A tiny model with random weights everywhere, in evaluation mode."""
     return randomize_(WavLMForToxicityMTL(tiny_config(**overrides)), seed).eval()
+
+
+def tiny_whisper(seed: int = 0, **overrides) -> WhisperForToxicityMTL:
+    """As `tiny_model`."""
+    return randomize_(WhisperForToxicityMTL(tiny_whisper_mtl_config(**overrides)), seed).eval()
+
+
+def mel_of(*lengths: int, seed: int = 0) -> list[torch.Tensor]:
+    """Random spectrograms of 8 mel bins, one of each length in mel frames."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(8, length, generator=generator) for length in lengths]
+
+
+def pad_mel(clips: list[torch.Tensor], extra: int = 0, value: float = 0.0) -> dict[str, torch.Tensor]:
+    """Batch of spectrograms, padded on the right with `value`."""
+    sizes = torch.tensor([clip.shape[1] for clip in clips])
+    size = int(sizes.max()) + extra
+    padded = [torch.nn.functional.pad(clip, (0, size - clip.shape[1]), value=value) for clip in clips]
+    mask = torch.arange(size)[None] < sizes[:, None]
+    return {"input_features": torch.stack(padded), "attention_mask": mask.long()}
 
 
 def clips_of(*lengths: int, seed: int = 0) -> list[torch.Tensor]:

@@ -7,9 +7,9 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from tiny_models import tiny_config, tiny_wavlm_config
-from transformers import Wav2Vec2Config, WavLMConfig, WavLMModel
+from transformers import Data2VecAudioConfig, WavLMConfig, WavLMModel
 
-from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
 from modeling_toxmtl.labels import LABELS
 
 
@@ -182,19 +182,24 @@ def test_from_wavlm_takes_over_the_backbone():
     assert config.use_task_adapter
 
 
-def test_configuration_of_a_wavlm_checkpoint():
-    """With fields that transformers no longer has, as the published ones."""
+def test_configuration_of_an_encoders_checkpoint(tmp_path, caplog):
+    """With fields that transformers no longer has, as the published ones; and without a warning about its type."""
     saved = WavLMConfig(hidden_size=96, ctc_zero_infinity=False).to_dict() | {"freeze_feat_extract_train": True}
-    config = WavLMToxicityMTLConfig.from_dict(saved, use_info_sharing=True)
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    transformers.utils.logging.enable_propagation()
+    config = WavLMToxicityMTLConfig.from_pretrained(tmp_path, use_info_sharing=True)
+    transformers.utils.logging.disable_propagation()
     assert config.hidden_size == 96 and config.ctc_zero_infinity and config.use_info_sharing
     assert list(config.label2id) == list(LABELS)
+    assert not caplog.text
 
 
-def test_other_architectures_are_refused():
-    with pytest.raises(ValueError, match="architecture 'wav2vec2'.* only those of wavlm do"):
-        WavLMToxicityMTLConfig.from_encoder(Wav2Vec2Config())
-    with pytest.raises(ValueError, match="architecture 'wav2vec2'"):
-        WavLMToxicityMTLConfig.from_dict(Wav2Vec2Config().to_dict())
+def test_other_architectures_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="architecture 'data2vec-audio'.* only those of wavlm"):
+        WavLMToxicityMTLConfig.from_encoder(Data2VecAudioConfig())
+    Data2VecAudioConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="architecture 'data2vec-audio'.* only those of whisper"):
+        WhisperToxicityMTLConfig.from_pretrained(tmp_path)
 
 
 def test_from_wavlm_label_names():

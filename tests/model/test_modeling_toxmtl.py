@@ -10,12 +10,11 @@ from torch._dynamo.testing import CompileCounter
 from torch.export import Dim, export
 from transformers import AutoModelForAudioClassification
 
+from modeling_toxmtl.attention import GatedRelativeAttention
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.heads import InformationSharing, classification_loss, keyword_loss, masked_mean
-from modeling_toxmtl.kernels import ToxicityLinear
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
 from modeling_toxmtl.outputs import length_mask
-from modeling_toxmtl.wavlm import ToxicityAttention
 
 
 LABELS = torch.tensor(
@@ -582,10 +581,8 @@ def test_gradient_checkpointing(monkeypatch, norm, reentrant):
     expected_gradients = gradients(model)
 
     calls = []
-    forward = ToxicityAttention.forward
-    monkeypatch.setattr(
-        ToxicityAttention, "forward", lambda self, *args, **kwargs: calls.append(1) or forward(self, *args, **kwargs)
-    )
+    gate = GatedRelativeAttention._gate
+    monkeypatch.setattr(GatedRelativeAttention, "_gate", lambda self, states: calls.append(1) or gate(self, states))
     model.zero_grad()
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     loss = model(**batch).loss
@@ -649,10 +646,12 @@ def test_compiles_once_without_graph_breaks(norm, fields, train):
 
 @whole_graph
 @pytest.mark.slow
-def test_export(norm):
+@pytest.mark.parametrize("sizes", [(Dim.DYNAMIC, Dim.DYNAMIC), (Dim("batch", max=8), Dim("samples", min=50, max=16_000))])
+def test_export(norm, sizes):
+    """Of any length, or of a bounded one: 50 samples are two frames."""
     model = tiny_model(**norm, **EVERYTHING)
     batch = pad(clips_of(*BATCHES[0]))
-    sizes = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in batch}
+    sizes = {name: dict(enumerate(sizes)) for name in batch}
     with torch.no_grad():
         exported = export(model, (), dict(batch), dynamic_shapes=sizes).module()
         for lengths in BATCHES:
@@ -780,63 +779,6 @@ def test_what_does_not_apply():
     with pytest.raises(TypeError):
         model(**pad(clips_of(100)), head_mask=torch.ones(2, 2))
     assert not model.can_generate()
-
-
-# --- packed weights
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_packed_weights(system, norm, dtype, tmp_path):
-    """The outputs are the same, and what is saved is a model as any other."""
-    model = tiny_model(**system, **norm).to(dtype)
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    batch = pad(clips_of(300, 95))
-    batch["input_values"] = batch["input_values"].to(dtype)
-    with torch.no_grad():
-        expected = model(**batch)
-        assert model.pack_weights() is model
-        output = model(**batch)
-    assert output.keys() == expected.keys()
-    tolerance = {"atol": 0.05 if dtype == torch.bfloat16 else 5e-5, "rtol": 1e-5}
-    if "logits" in expected:
-        torch.testing.assert_close(output.logits, expected.logits, **tolerance)
-    if "keyword_logits" in expected:
-        valid = length_mask(model.config.num_frames(batch["attention_mask"].sum(-1)), output.keyword_logits.shape[1])
-        torch.testing.assert_close(output.keyword_logits[valid], expected.keyword_logits[valid], **tolerance)
-    model.save_pretrained(tmp_path)
-    loaded, info = WavLMForToxicityMTL.from_pretrained(tmp_path, dtype="auto", output_loading_info=True)
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert loaded.state_dict().keys() == state.keys()
-    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
-
-
-def test_packed_weights_under_autocast(norm):
-    model = tiny_model(**norm).eval()
-    batch = pad(clips_of(900, 411))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        expected = model(**batch).logits
-    model.pack_weights()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(model(**batch).logits.float(), expected.float(), atol=0.05, rtol=0.05)
-
-
-def test_packed_weights_are_the_only_ones():
-    model = tiny_model(use_task_adapter=True, use_info_sharing=True)
-    matrices = {name for name, module in model.named_modules() if isinstance(module, ToxicityLinear)}
-    model.pack_weights()
-    left = {name.removesuffix(".weight") for name, _ in model.named_parameters()}
-    assert matrices and not matrices & left
-
-
-def test_packed_model_does_not_train():
-    model = tiny_model().train().pack_weights()
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        model(**training_batch(300, 95)).loss.backward()
-    batch = training_batch(300, 95)
-    with pytest.raises(RuntimeError, match="train the model before it is packed"):
-        model(**batch | {"input_values": batch["input_values"].requires_grad_()})
-    with pytest.raises(RuntimeError, match="before it is packed"):
-        model.bfloat16()
 
 
 # --- damaged folders

@@ -2,21 +2,17 @@ import logging
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tiny_models import NORMS, clips_of, pad, randomize_, tiny_config, tiny_model, tiny_wavlm_config
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import WavLMForCTC, WavLMForSequenceClassification, WavLMModel
 
-from modeling_toxmtl import attention, kernels, wavlm
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.kernels import apply_dropout, dropout_mask, recomputed
-from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
 from modeling_toxmtl.outputs import length_mask
-from modeling_toxmtl.wavlm import TaskAdapter, ToxicityDropout, ToxicityGroupNormConvLayer, WavLMToxicityBackbone
+from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
+from modeling_toxmtl.wavlm import WavLMBackbone
 
 
 def reference_and_ours(norm, attention="sdpa"):
@@ -24,9 +20,7 @@ def reference_and_ours(norm, attention="sdpa"):
     config = tiny_wavlm_config(**norm)
     reference = randomize_(WavLMModel(config)).eval()
     nn.init.normal_(reference.encoder.layers[0].attention.rel_attn_embed.weight)
-    ours = WavLMToxicityBackbone._from_config(
-        WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention
-    )
+    ours = WavLMBackbone._from_config(WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention)
     ours.load_state_dict(reference.state_dict(), strict=True)
     return reference, ours.eval()
 
@@ -85,16 +79,6 @@ def test_interface_is_that_of_transformers(norm):
     assert not torch.allclose(found.last_hidden_state, plain, atol=0.1)
 
 
-def test_position_bias_is_transformers(norm):
-    reference, ours = reference_and_ours(norm)
-    attention = ours.encoder.layers[0].attention
-    for length in (1, 2, 40):
-        expected = reference.encoder.layers[0].attention.compute_bias(length, length)
-        assert torch.equal(attention.position_bias(length), expected[None])
-        assert torch.equal(attention.distance_bias(length)[:, length - 1 :], expected[:, 0])  # keys from the first on
-    assert not any(name.endswith("rel_attn_embed.weight") for name, _ in ours.encoder.layers[1].named_parameters())
-
-
 # --- attention weights
 
 
@@ -117,9 +101,7 @@ def test_attention_weights(norm, attention):
 
 
 def test_outputs_chosen_in_the_configuration():
-    model = WavLMToxicityBackbone(
-        tiny_config(output_hidden_states=True, output_attentions=True, attn_implementation="eager")
-    )
+    model = WavLMBackbone(tiny_config(output_hidden_states=True, output_attentions=True, attn_implementation="eager"))
     batch = pad(clips_of(100))
     assert len(model(**batch).hidden_states) == 3
     assert len(model(**batch).attentions) == 2
@@ -130,7 +112,7 @@ def test_outputs_chosen_in_the_configuration():
 def test_attention_dropout_only_in_training():
     for implementation in ("sdpa", "eager"):
         config = tiny_config(attention_dropout=0.5)
-        model = randomize_(WavLMToxicityBackbone._from_config(config, attn_implementation=implementation))
+        model = randomize_(WavLMBackbone._from_config(config, attn_implementation=implementation))
         batch = pad(clips_of(200))
         model.eval()
         assert torch.equal(model(**batch).last_hidden_state, model(**batch).last_hidden_state)
@@ -138,66 +120,16 @@ def test_attention_dropout_only_in_training():
         assert not torch.allclose(model(**batch).last_hidden_state, model(**batch).last_hidden_state)
 
 
-@pytest.mark.parametrize("frames", [1, 7, 1000])
-def test_convolutions_a_piece_at_a_time(norm, frames, monkeypatch):
-    _, model = reference_and_ours(norm)
-    batch = pad(clips_of(900, 410))  # 44 frames
-    lengths = batch["attention_mask"].sum(-1)
-    expected = model.feature_extractor(batch["input_values"], lengths)
-    assert expected.shape == (2, 44, 8)
-    monkeypatch.setattr(wavlm, "FRAMES_IN_CACHE", frames)
-    with torch.no_grad():
-        pieces = model.feature_extractor(batch["input_values"], lengths)
-    torch.testing.assert_close(pieces, expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("rows", [1, 7, 1000])
-def test_feed_forward_a_piece_at_a_time(norm, rows, monkeypatch):
-    _, model = reference_and_ours(norm)
-    batch = pad(clips_of(900, 410))  # 88 rows
-    expected = model(**batch).last_hidden_state
-    monkeypatch.setattr(kernels, "ROWS_IN_CACHE", rows)
-    with torch.no_grad():
-        torch.testing.assert_close(model(**batch).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
+# --- training
 
 
 def test_frozen_convolutions_keep_no_graph(norm):
-    model = WavLMToxicityBackbone(tiny_config(**norm)).train()
+    model = WavLMBackbone(tiny_config(**norm)).train()
     model.freeze_feature_encoder()
     input_values = torch.stack(clips_of(900))
     assert not model.feature_extractor(input_values).requires_grad
     assert model(input_values).last_hidden_state.requires_grad
     assert model.feature_extractor(input_values.requires_grad_()).requires_grad
-
-
-def operations(function, *inputs):
-    """In floating point; of float64, PyTorch counts all."""
-    with FlopCounterMode(display=False) as counter:
-        function(*inputs)
-    return counter.get_total_flops()
-
-
-def test_mixed_lengths_cost_no_more_than_their_padded_length(norm):
-    model = WavLMToxicityBackbone(tiny_config(**norm)).double()
-    batch = pad(clips_of(900, 410, 31))
-    samples = batch["input_values"].double()
-    assert 0 < operations(model, samples, batch["attention_mask"]) <= operations(model, samples)
-
-
-@pytest.mark.parametrize(("grad", "share"), [(False, 0.7), (True, 0.8)])
-@pytest.mark.parametrize("adapters", [False, True])
-def test_padding_costs_little_on_a_cpu(norm, adapters, grad, share):
-    """Half of the samples are valid; attention (when small) and an adapter's convolution see the others too, and in
-    training in float64 all convolutions."""
-    sizes = {"conv_dim": (64, 64, 64), "hidden_size": 64, "intermediate_size": 256, "task_adapter_bottleneck_size": 32}
-    model = WavLMToxicityBackbone(tiny_config(use_task_adapter=adapters, **sizes, **norm)).double()
-    samples = torch.stack(clips_of(3000, 3000, 3000)).double()
-    attention_mask = (torch.arange(3000) < torch.tensor([3000, 1000, 500])[:, None]).long()
-    with torch.set_grad_enabled(grad):
-        assert operations(model, samples, attention_mask) < share * operations(model, samples)
-
-
-# --- training memory and speed
 
 
 def test_training_equals_transformers(norm):
@@ -211,93 +143,6 @@ def test_training_equals_transformers(norm):
         if name != "masked_spec_embed":
             torch.testing.assert_close(parameter.grad, expected.pop(name), atol=1e-5, rtol=1e-3, msg=name)
     assert not expected
-
-
-def test_recomputation_repeats_no_matrix_product_at_the_end():
-    weight = torch.randn(5, 5, requires_grad=True)
-    hidden_states = torch.randn(3, 5, requires_grad=True)
-
-    def count(run):
-        with FlopCounterMode(display=False) as counter:
-            run(lambda x: nn.functional.gelu(x) @ weight, hidden_states).sum().backward()
-        return counter.get_total_flops()
-
-    assert count(recomputed) == count(lambda function, x: function(x)) == 3 * 2 * 3 * 5 * 5
-
-
-def saved_bytes(model, input_values):
-    """What the forward pass keeps for the backward pass, parameters aside."""
-    kept = {}
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor keeps its address from being used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        states = model(input_values).last_hidden_state
-    assert states.requires_grad
-    return sum(size for size, _ in kept.values())
-
-
-def test_training_keeps_at_most_half_of_what_transformers_keeps(norm):
-    """Wide enough that features, not parameters, count; dropout as by default."""
-    fields = {"hidden_size": 64, "intermediate_size": 256, "conv_dim": (64, 64, 64), "num_attention_heads": 4}
-    fields |= dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout"), 0.1)
-    config = tiny_wavlm_config(**norm, **fields)
-    input_values = torch.stack(clips_of(4000, 4000))
-    ours = saved_bytes(WavLMToxicityBackbone(WavLMToxicityMTLConfig.from_encoder(config)).train(), input_values)
-    theirs = saved_bytes(WavLMModel(config).train(), input_values)
-    assert ours < 0.5 * theirs, (ours, theirs)
-
-
-def test_dropout():
-    dropout = ToxicityDropout(0.25)
-    ones = torch.ones(100_000, requires_grad=True)
-    dropped = dropout(ones)
-    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
-    assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
-    dropped.sum().backward()
-    assert torch.equal(ones.grad, dropped)
-    assert dropout.eval()(ones) is ones
-    assert torch.equal(ToxicityDropout(0.0).train()(ones), ones)
-
-
-@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
-def test_dropout_decides_for_each_feature_by_itself(probability):
-    kept = (ToxicityDropout(probability).train()(torch.ones(4, 249, 101)) > 0).float().flatten()
-    assert kept.mean().item() == pytest.approx(
-        1 - probability, abs=4 * (probability * (1 - probability) / len(kept)) ** 0.5
-    )
-    shifted = torch.stack([kept.roll(shift) for shift in range(5)])  # four decisions share a random number
-    correlations = torch.corrcoef(shifted)[0, 1:]
-    assert correlations.abs().max() < 4 / len(kept) ** 0.5
-
-
-def test_gradients_with_dropout_belong_to_the_forward_pass():
-    """The recomputation drops what the forward pass dropped: the loss falls as the gradient says."""
-    fields = {"attention_dropout": 0.3, "activation_dropout": 0.3, "hidden_dropout": 0.3}
-    model = randomize_(WavLMToxicityBackbone(tiny_config(**fields))).double().train()
-    clip = torch.stack(clips_of(400, 400)).double()
-
-    def loss():
-        torch.manual_seed(3)
-        return model(clip).last_hidden_state.square().mean()
-
-    loss().backward()
-    layer = model.encoder.layers[0]
-    parameters = (layer.attention.v_proj.weight, layer.attention.q_proj.weight, layer.feed_forward.output_dense.weight)
-    for parameter in (*parameters, layer.feed_forward.intermediate_dense.weight):
-        direction = parameter.grad / parameter.grad.norm()
-        with torch.no_grad():
-            parameter += 1e-5 * direction
-            above = loss()
-            parameter -= 2e-5 * direction
-            slope = (above - loss()) / 2e-5
-            parameter += 1e-5 * direction
-        torch.testing.assert_close(slope, parameter.grad.norm(), atol=1e-7, rtol=1e-4)
 
 
 def gradients_of(model, names):
@@ -335,28 +180,9 @@ def test_layers_are_called_as_modules(norm, grad):
     assert called == set(linears)
 
 
-def test_a_layer_in_the_place_of_the_last_one_runs_once(norm):
-    """Such as LoRA, which has a dropout of its own: the backward pass must see the same."""
-
-    class Noisy(nn.Module):
-        def __init__(self, base):
-            super().__init__()
-            self.base, self.calls = base, 0
-
-        def forward(self, hidden_states):
-            self.calls += 1
-            return self.base(F.dropout(hidden_states, 0.5))
-
-    model = reference_and_ours(norm)[1].train()
-    feed_forward = model.encoder.layers[0].feed_forward
-    feed_forward.output_dense = noisy = Noisy(feed_forward.output_dense)
-    model(torch.stack(clips_of(700))).last_hidden_state.sum().backward()
-    assert noisy.calls == 1
-
-
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_checkpointing_repeats_the_dropout_of_attention(norm, use_reentrant):
-    model = randomize_(WavLMToxicityBackbone(tiny_config(**norm, attention_dropout=0.4))).train()
+    model = randomize_(WavLMBackbone(tiny_config(**norm, attention_dropout=0.4))).train()
     gradients = []
     for is_checkpointed in (False, True):
         if is_checkpointed:
@@ -366,10 +192,6 @@ def test_checkpointing_repeats_the_dropout_of_attention(norm, use_reentrant):
         model(torch.stack(clips_of(700, 700))).last_hidden_state.square().sum().backward()
         gradients.append(model.encoder.layers[1].attention.v_proj.weight.grad)
     torch.testing.assert_close(*gradients)
-
-
-def test_dropout_of_everything():
-    assert apply_dropout(torch.ones(3), dropout_mask(torch.ones(3), 1.0, True), 1.0).tolist() == [0, 0, 0]
 
 
 @pytest.mark.slow
@@ -393,145 +215,11 @@ def test_sharded_blocks(norm, tmp_path):
         torch.distributed.destroy_process_group()
 
 
-# --- FlexAttention
-
-
-@pytest.fixture
-def flex_on_cpu(monkeypatch):
-    """FlexAttention's formula without its kernel."""
-    monkeypatch.setattr(attention, "flex_obstacle", lambda *args: None)
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_flex_attention_equals_sdpa(flex_on_cpu, norm):
-    _, flex = reference_and_ours(norm, "flex_attention")
-    _, sdpa = reference_and_ours(norm, "sdpa")
-    sdpa.load_state_dict(flex.state_dict())
-    assert flex.config._attn_implementation == "flex_attention"
-    batch = pad(clips_of(900, 411, 63))
-    with torch.no_grad():
-        actual, expected = flex(**batch), sdpa(**batch)
-        valid = expected.frame_mask
-        torch.testing.assert_close(
-            actual.last_hidden_state[valid], expected.last_hidden_state[valid], atol=1e-5, rtol=0
-        )
-        clip = batch["input_values"][:1]
-        torch.testing.assert_close(flex(clip).last_hidden_state, sdpa(clip).last_hidden_state, atol=1e-5, rtol=0)
-        assert flex(clip, output_attentions=True).attentions[0].shape == (1, 2, 44, 44)
-
-
-def test_flex_attention_falls_back_with_a_message(norm, caplog):
-    _, flex = reference_and_ours(norm, "flex_attention")
-    _, sdpa = reference_and_ours(norm, "sdpa")
-    sdpa.load_state_dict(flex.state_dict())
-    clip = torch.stack(clips_of(300))
-    attention.logger.warning_once.cache_clear()
-    with caplog.at_level(logging.WARNING), torch.no_grad():
-        assert torch.equal(flex(clip).last_hidden_state, sdpa(clip).last_hidden_state)
-    assert "`flex_attention` falls back to `sdpa`: it needs a CUDA device, but the model is on 'cpu'" in caplog.text
-
-
-def test_flex_attention_needs_attention_dropout_off_in_training():
-    obstacle = attention.flex_obstacle
-    assert "`attention_dropout` is 0.1; set it to 0" in obstacle(tiny_config(attention_dropout=0.1), "cuda", True)
-    assert obstacle(tiny_config(attention_dropout=0.1), "cuda", False) is None
-    assert obstacle(tiny_config(), "cuda", True) is None
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_flex_attention_on_a_gpu():
-    """Values and gradients, compiled once for all lengths."""
-    fields = {"hidden_size": 32, "num_buckets": 320, "max_bucket_distance": 800}  # heads of 16, the least flex takes
-    config = tiny_config(**fields)
-    sdpa = randomize_(WavLMToxicityBackbone(config)).cuda()
-    flex = WavLMToxicityBackbone._from_config(tiny_config(**fields), attn_implementation="flex_attention").cuda()
-    flex.load_state_dict(sdpa.state_dict())
-    for lengths in ((900, 411, 63), (5000, 4000)):
-        batch = {name: tensor.cuda() for name, tensor in pad(clips_of(*lengths)).items()}
-        outputs = []
-        for model in (flex, sdpa):
-            model.zero_grad()
-            encoded = model(**batch)
-            encoded.last_hidden_state[encoded.frame_mask].square().mean().backward()
-            outputs.append((encoded, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
-        (actual, gradients), (expected, expected_gradients) = outputs
-        valid = expected.frame_mask
-        torch.testing.assert_close(
-            actual.last_hidden_state[valid], expected.last_hidden_state[valid], atol=1e-3, rtol=0
-        )
-        assert set(gradients) == set(expected_gradients)
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-3, rtol=1e-2, msg=name)
-
-
 # --- lengths
 
 
-def test_length_mask():
-    assert length_mask(torch.tensor([0, 2, 3]), 3).tolist() == [[False] * 3, [True, True, False], [True] * 3]
-
-
-def first_layer(**fields):
-    return randomize_(ToxicityGroupNormConvLayer(tiny_config(**fields), layer_id=0))
-
-
-def channels_of(layer, waveforms, lengths=None):
-    """What the layer gives before its activation, `(B, T, C)`."""
-    windows = waveforms.unfold(-1, layer.conv.kernel_size[0], layer.conv.stride[0])
-    windows, weight, bias = layer.filters(windows, lengths)
-    return windows @ weight + bias
-
-
-def test_first_layer_by_hand():
-    layer = first_layer(conv_dim=(1, 8, 8), conv_kernel=(1, 3, 2), conv_stride=(1, 2, 2))
-    layer.layer_norm.eps = 0.0
-    with torch.no_grad():
-        layer.conv.weight.fill_(7.0)  # any scale is normalised away
-        layer.layer_norm.weight.fill_(2.0)
-        layer.layer_norm.bias.fill_(0.5)
-    samples = torch.tensor([[1.0, 3.0, 100.0]])  # mean 2 and deviation 1 over the first two
-    channels = channels_of(layer, samples, torch.tensor([2]))
-    torch.testing.assert_close(channels[0, :2], torch.tensor([[-1.5], [2.5]]))
-
-
-@pytest.mark.parametrize("conv_bias", [False, True])
-def test_first_layer_is_convolution_and_group_norm(conv_bias):
-    """Values and gradients, alone and beside longer clips."""
-    layer = first_layer(conv_bias=conv_bias)
-    clips = clips_of(200, 95, 17)  # 39, 18 and 2 frames
-    batch = pad(clips, extra=9, value=50.0)
-    ours = layer.finish(channels_of(layer, batch["input_values"], batch["attention_mask"].sum(-1)))
-    assert ours.shape == (3, 40, 8)
-    reference = [layer.activation(layer.layer_norm(layer.conv(clip[None, None])))[0].T for clip in clips]
-    parameters = (layer.conv.weight, *layer.layer_norm.parameters())
-    for row, expected in enumerate(reference):
-        actual = ours[row, : len(expected)]
-        torch.testing.assert_close(actual, expected, atol=2e-5, rtol=2e-5)
-        alone = layer.finish(channels_of(layer, clips[row][None]))[0]
-        torch.testing.assert_close(alone, expected, atol=2e-5, rtol=2e-5)
-        gradients = torch.autograd.grad(actual.square().mean(), parameters, retain_graph=True)
-        expected_gradients = torch.autograd.grad(expected.square().mean(), parameters, retain_graph=True)
-        for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
-            torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-3)
-
-
-def test_first_layer_on_a_slow_wave_with_an_offset():
-    """The windows' covariance is nearly singular: float32 would lose the variance of a filter of fast waves."""
-    layer = first_layer()
-    with torch.no_grad():  # a third difference
-        layer.conv.weight.copy_(torch.tensor([1.0, -3.0, 3.0, -1.0, 0, 0, 0, 0, 0, 0]).expand(8, 1, 10))
-    layer.layer_norm.eps = 0.0
-    wave = (0.5 + 0.4 * torch.sin(torch.arange(8000, dtype=torch.float64) / 40))[None]
-    exact = nn.functional.conv1d(wave[None], layer.conv.weight.double(), stride=5)
-    exact = (exact - exact.mean(-1, keepdim=True)) / exact.var(-1, correction=0, keepdim=True).sqrt()
-    exact = exact * layer.layer_norm.weight.double()[:, None] + layer.layer_norm.bias.double()[:, None]
-    # the samples themselves are rounded to float32, 3e-8 of a signal of which this filter leaves 1e-5
-    torch.testing.assert_close(channels_of(layer, wave.float()).mT.double(), exact, atol=0.1, rtol=0)
-
-
 def test_too_short_clip_is_named(norm):
-    model = WavLMToxicityBackbone(tiny_config(**norm))
+    model = WavLMBackbone(tiny_config(**norm))
     with pytest.raises(ValueError, match=r"clip 1 of the batch has 29 samples.* at least 30"):
         model(**pad(clips_of(100, 29, 60)))
     with pytest.raises(ValueError, match=r"every clip of the batch has 29 samples.* at least 30"):
@@ -541,7 +229,7 @@ def test_too_short_clip_is_named(norm):
 
 
 def test_padding_values_do_not_matter(norm):
-    model = randomize_(WavLMToxicityBackbone(tiny_config(**norm))).eval()
+    model = randomize_(WavLMBackbone(tiny_config(**norm))).eval()
     clips = clips_of(200, 95)
     quiet, loud = model(**pad(clips, extra=30)), model(**pad(clips, extra=30, value=1e3))
     valid = quiet.frame_mask
@@ -664,7 +352,7 @@ def test_loads_the_old_names_of_weight_norm(tmp_path):
     assert set(old) <= set(load_file(tmp_path / "model.safetensors"))
 
     config = WavLMToxicityMTLConfig.from_encoder(source.config)
-    backbone, info = WavLMToxicityBackbone.from_pretrained(tmp_path, config=config, output_loading_info=True)
+    backbone, info = WavLMBackbone.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     model = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config)
     for name, value in expected.items():
@@ -672,80 +360,12 @@ def test_loads_the_old_names_of_weight_norm(tmp_path):
         assert torch.equal(model.wavlm.state_dict()[name], value), name
 
 
-# --- task adapters
-
-
-def test_adapter_has_the_papers_size():
-    with torch.device("meta"):
-        adapter = TaskAdapter(WavLMToxicityMTLConfig())
-    count = sum(parameter.numel() for parameter in adapter.parameters())
-    assert count == 4_331_648
-    assert 4_328_700 <= count <= 4_332_500
-
-
-def test_adapter_mask_lies_between_0_and_2():
-    adapter = randomize_(TaskAdapter(tiny_config()))
-    nn.init.normal_(adapter.up_proj.weight, std=10.0)
-    shared = torch.rand(2, 7, 16) + 0.5
-    mask = adapter(shared) / shared
-    assert (mask >= 0).all() and (mask <= 2).all()
-    assert mask.min() < 0.5 and mask.max() > 1.5
-
-
-def test_adapter_reads_the_place_below():
-    adapter = randomize_(TaskAdapter(tiny_config()))
-    shared, previous = torch.randn(2, 1, 7, 16)
-    assert not torch.allclose(adapter(shared), adapter(shared, previous))
-    torch.testing.assert_close(
-        adapter(shared, previous) / shared, adapter(shared + previous) / (shared + previous), atol=1e-5, rtol=1e-5
-    )
-
-
-def test_adapter_sees_frames_around():
-    """Its convolution and attention mix the frames of a clip, but never those of the padding."""
-    adapter = randomize_(TaskAdapter(tiny_config()))
-    mask = length_mask(torch.tensor([5]), 7)
-    shared = torch.randn(1, 7, 16)
-    in_clip, in_padding = shared.clone(), shared.clone()
-    in_clip[:, 4] *= -1.0
-    in_padding[:, 5:] *= -1.0
-    expected = adapter(shared, None, mask)
-    assert not torch.allclose(adapter(in_clip, None, mask)[:, 0], expected[:, 0])
-    torch.testing.assert_close(adapter(in_padding, None, mask)[:, :5], expected[:, :5])
-    torch.testing.assert_close(adapter(shared[:, :5]), expected[:, :5], atol=1e-6, rtol=1e-5)
-
-
-def test_adapters_of_each_task_at_each_place():
-    backbone = WavLMToxicityBackbone(tiny_config(use_task_adapter=True))
-    assert {task: len(adapters) for task, adapters in backbone.encoder.task_adapters.items()} == {
-        "classification": 3,
-        "keyword": 3,
-    }
-    only = WavLMToxicityBackbone(tiny_config(use_task_adapter=True, tasks=["keyword"]))
-    assert list(only.encoder.task_adapters) == ["keyword"]
-    assert len(WavLMToxicityBackbone(tiny_config()).encoder.task_adapters) == 0
-    assert not any("task_adapters" in name for name in WavLMToxicityBackbone(tiny_config()).state_dict())
-
-
-def test_task_features_are_the_last_adapters_output(norm):
-    """Recomputed from the hidden states: `adapted_j = adapter_j(shared_j, adapted_{j-1})`."""
-    backbone = randomize_(WavLMToxicityBackbone(tiny_config(use_task_adapter=True, **norm))).eval()
-    encoded = backbone(**pad(clips_of(200, 90)), output_hidden_states=True)
-    for task, adapters in backbone.encoder.task_adapters.items():
-        adapted = None
-        for adapter, shared in zip(adapters, encoded.hidden_states, strict=True):
-            adapted = adapter(shared, adapted, encoded.frame_mask)
-        torch.testing.assert_close(encoded.task_features[task], adapted)
-    plain = randomize_(WavLMToxicityBackbone(tiny_config(**norm))).eval()(**pad(clips_of(200, 90)))
-    assert all(torch.equal(features, plain.last_hidden_state) for features in plain.task_features.values())
-
-
 # --- SpecAugment and LayerDrop
 
 
 def test_spec_augment_only_in_training():
     fields = {"apply_spec_augment": True, "mask_time_prob": 0.5, "mask_time_length": 3}
-    model = randomize_(WavLMToxicityBackbone(tiny_config(**fields)))
+    model = randomize_(WavLMBackbone(tiny_config(**fields)))
     batch = pad(clips_of(400, 200, 31))
     model.eval()
     expected = model(**batch).last_hidden_state
@@ -757,7 +377,7 @@ def test_spec_augment_only_in_training():
 
 def test_spec_augment_puts_the_mask_embedding_on_spans():
     fields = {"apply_spec_augment": True, "mask_time_prob": 0.3, "mask_time_length": 4, "mask_time_min_masks": 1}
-    model = randomize_(WavLMToxicityBackbone(tiny_config(**fields))).train()
+    model = randomize_(WavLMBackbone(tiny_config(**fields))).train()
     frames = torch.randn(4, 50, 16)
     frame_mask = length_mask(torch.tensor([50, 50, 50, 20]), 50)
     masked = model._mask_time(frames, frame_mask)
@@ -769,13 +389,13 @@ def test_spec_augment_puts_the_mask_embedding_on_spans():
 
 
 def test_no_mask_embedding_without_time_masking():
-    model = WavLMToxicityBackbone(tiny_config(apply_spec_augment=True, mask_time_prob=0.0)).train()
+    model = WavLMBackbone(tiny_config(apply_spec_augment=True, mask_time_prob=0.0)).train()
     assert model.masked_spec_embed is None
     model(**pad(clips_of(100)))
 
 
 def test_layer_drop_only_in_training():
-    model = randomize_(WavLMToxicityBackbone(tiny_config(num_hidden_layers=4, layerdrop=0.999)))
+    model = randomize_(WavLMBackbone(tiny_config(num_hidden_layers=4, layerdrop=0.999)))
     batch = pad(clips_of(200))
     model.eval()
     states = model(**batch, output_hidden_states=True).hidden_states
@@ -790,5 +410,5 @@ def test_layer_drop_only_in_training():
 
 def test_import_is_quiet(caplog):
     with caplog.at_level(logging.WARNING):
-        WavLMToxicityBackbone(tiny_config())
+        WavLMBackbone(tiny_config())
     assert not caplog.text
