@@ -14,7 +14,6 @@ from modeling_toxmtl.attention import GatedRelativeAttention
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.heads import InformationSharing, classification_loss, keyword_loss, masked_mean
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
-from modeling_toxmtl.outputs import length_mask
 
 
 LABELS = torch.tensor(
@@ -646,7 +645,9 @@ def test_compiles_once_without_graph_breaks(norm, fields, train):
 
 @whole_graph
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [(Dim.DYNAMIC, Dim.DYNAMIC), (Dim("batch", max=8), Dim("samples", min=50, max=16_000))])
+@pytest.mark.parametrize(
+    "sizes", [(Dim.DYNAMIC, Dim.DYNAMIC), (Dim("batch", max=8), Dim("samples", min=50, max=16_000))]
+)
 def test_export(norm, sizes):
     """Of any length, or of a bounded one: 50 samples are two frames."""
     model = tiny_model(**norm, **EVERYTHING)

@@ -10,8 +10,8 @@ from torch.distributed.fsdp import fully_shard
 from transformers import WavLMForCTC, WavLMForSequenceClassification, WavLMModel
 
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.outputs import length_mask
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
+from modeling_toxmtl.outputs import length_mask
 from modeling_toxmtl.wavlm import WavLMBackbone
 
 
