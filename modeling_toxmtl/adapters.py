@@ -24,7 +24,7 @@ class TaskAdapter(GradientCheckpointingLayer):
         config: of the model; its `hidden_size`, `num_attention_heads`, `layer_norm_eps` and `task_adapter_*` count.
     """
 
-    def __init__(self, config: PreTrainedConfig):
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         size = config.hidden_size
         self.num_heads = config.num_attention_heads
@@ -39,7 +39,7 @@ class TaskAdapter(GradientCheckpointingLayer):
         self.down_proj = nn.Linear(size, config.task_adapter_bottleneck_size)
         self.up_proj = nn.Linear(config.task_adapter_bottleneck_size, size)
 
-    def start_as_identity(self):
+    def start_as_identity(self) -> None:
         """Sets the mask to 1 everywhere; a model's `_init_weights` calls it."""
         init.zeros_(self.up_proj.weight)
         init.zeros_(self.up_proj.bias)
@@ -80,7 +80,7 @@ class TaskAdapters(nn.ModuleDict):
     """The adapters of each task, one for the encoder's input and one for each block; none unless
     `config.use_task_adapter`."""
 
-    def __init__(self, config: PreTrainedConfig):
+    def __init__(self, config: PreTrainedConfig) -> None:
         tasks = config.tasks if config.use_task_adapter else ()
         super().__init__(
             {task: nn.ModuleList(TaskAdapter(config) for _ in range(config.num_hidden_layers + 1)) for task in tasks}

@@ -143,7 +143,7 @@ def time_origin(container) -> float | None:
     return 0.0 if container.format.name in ABSOLUTE_TIME else None
 
 
-def check_finite(samples: np.ndarray, name: str):
+def check_finite(samples: np.ndarray, name: str) -> None:
     """Raises ValueError if a sample is NaN or infinite: a model would answer with NaN, and learn nothing else."""
     if not np.isfinite(samples).all():
         raise ValueError(f"{name} holds samples that are NaN or infinite.")

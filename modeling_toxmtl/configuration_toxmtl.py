@@ -75,7 +75,8 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
-    def validate_backbone(self):
+    def validate_backbone(self) -> None:
+        """Raises ValueError for fields of WavLM's that have no meaning here."""
         if self.feat_extract_norm not in ("group", "layer"):
             raise ValueError(f"`feat_extract_norm` must be 'group' or 'layer', but is {self.feat_extract_norm!r}.")
         if self.mask_feature_prob > 0:
@@ -163,7 +164,8 @@ class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
         shape)."""
         return (num_samples // MEL_HOP + 1) // 2
 
-    def validate_backbone(self):
+    def validate_backbone(self) -> None:
+        """Raises ValueError for fields of Whisper's that have no meaning here."""
         if self.use_weighted_layer_sum:
             raise ValueError(
                 "`use_weighted_layer_sum` is not supported: the heads read the last layer, as in the paper."

@@ -137,7 +137,7 @@ class ToxicityMTLFields:
         else:
             raise ValueError(f"{message}: correct config.json, or the argument.")
 
-    def save_pretrained(self, save_directory, **kwargs):
+    def save_pretrained(self, save_directory, **kwargs) -> None:
         """Writes `config.json` and, beside it, the code that loads the model where this package is not installed."""
         described = copy.copy(self)
         for name in [name for name in vars(described) if not self._is_known(name)]:
@@ -217,24 +217,28 @@ class ToxicityMTLFields:
         reached = [label for label, score in scores.items() if score >= thresholds[label]]
         return [label for label in reached if label != NO_VIOLATION]
 
-    def validate_labels(self):
+    def validate_labels(self) -> None:
+        """Raises ValueError if the labels are not numbered from 0 on, or one is named twice."""
         if sorted(self.id2label) != list(range(len(self.id2label))):
             raise ValueError(f"`id2label` must number the labels from 0 on, but its keys are {list(self.id2label)}.")
         if len(set(self.id2label.values())) != len(self.id2label):
             raise ValueError(f"`id2label` names a label twice: {list(self.id2label.values())}.")
 
-    def validate_thresholds(self):
+    def validate_thresholds(self) -> None:
+        """Raises ValueError for thresholds of unknown labels, or outside [0, 1]."""
         for label, threshold in (self.label_thresholds or {}).items():
             if label not in self.label2id:
                 raise ValueError(f"`label_thresholds` names {label!r}, but the labels are {list(self.label2id)}.")
             if not 0 <= threshold <= 1:
                 raise ValueError(f"`label_thresholds[{label!r}]` must lie between 0 and 1, but is {threshold}.")
 
-    def validate_tasks(self):
+    def validate_tasks(self) -> None:
+        """Raises ValueError for tasks that there are not, or none."""
         if not self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"`tasks` must be one or both of {TASKS}, each once, but is {self.tasks}.")
 
-    def validate_info_sharing(self):
+    def validate_info_sharing(self) -> None:
+        """Raises ValueError for settings of information sharing that do not fit each other."""
         if self.info_sharing_combination not in COMBINATIONS:
             raise ValueError(
                 f"`info_sharing_combination` must be one of {COMBINATIONS}, but is {self.info_sharing_combination!r}."
@@ -255,7 +259,8 @@ class ToxicityMTLFields:
                 "compare with each alone."
             )
 
-    def validate_task_adapter(self):
+    def validate_task_adapter(self) -> None:
+        """Raises ValueError for sizes that an adapter cannot have."""
         if self.task_adapter_kernel_size < 1 or self.task_adapter_kernel_size % 2 == 0:
             raise ValueError(
                 f"`task_adapter_kernel_size` must be odd and positive, but is {self.task_adapter_kernel_size}."
@@ -265,7 +270,8 @@ class ToxicityMTLFields:
                 f"`task_adapter_bottleneck_size` must be positive, but is {self.task_adapter_bottleneck_size}."
             )
 
-    def validate_loss(self):
+    def validate_loss(self) -> None:
+        """Raises ValueError for a weight outside [0, 1], a blank outside the vocabulary, or another problem type."""
         if not 0 <= self.classification_loss_weight <= 1:
             raise ValueError(
                 f"`classification_loss_weight` must lie between 0 and 1, but is {self.classification_loss_weight}."

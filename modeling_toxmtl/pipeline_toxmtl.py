@@ -47,7 +47,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     _load_processor = True
     _load_feature_extractor = False
 
-    def __init__(self, model, processor, feature_extractor=None, **kwargs):
+    def __init__(self, model, processor, feature_extractor=None, **kwargs) -> None:
         if processor is None:
             raise ValueError(
                 "The pipeline needs the model's processor, but has none: pass `processor=`. (For a model folder, "
@@ -62,7 +62,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         )
         self.model.eval()  # dropout would give a clip other scores each time
 
-    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any):
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
         """Saves the model, its processor, which the base class leaves out, and their code."""
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         custom_object_save(self, save_directory)

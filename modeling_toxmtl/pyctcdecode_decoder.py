@@ -47,7 +47,7 @@ class PyctcdecodeDecoder:
         beta: float = DecodingSettings.beta,
         beam_width: int = DecodingSettings.beam_width,
         hotword_weight: float = DecodingSettings.hotword_weight,
-    ):
+    ) -> None:
         if BeamSearchDecoderCTC is None:
             raise ImportError(
                 "The decoder 'pyctcdecode' needs a package that is not installed: "
@@ -74,6 +74,6 @@ class PyctcdecodeDecoder:
             readings.append(Reading(words, tuple(span for _, span in timed_words), log_probability))
         return score_words(readings)
 
-    def __del__(self):
+    def __del__(self) -> None:
         if hasattr(self, "_decoder"):
             self._decoder.cleanup()  # pyctcdecode keeps its language models in a class attribute

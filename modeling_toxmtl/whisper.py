@@ -48,7 +48,7 @@ class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
 class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
     """Convolutions, blocks, and the task adapters beside them."""
 
-    def __init__(self, config: WhisperToxicityMTLConfig):
+    def __init__(self, config: WhisperToxicityMTLConfig) -> None:
         super().__init__(config)
         self.task_adapters = TaskAdapters(config)
         self.post_init()
@@ -102,12 +102,12 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
 class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
     """Log-mel features to shared and per-task features."""
 
-    def __init__(self, config: WhisperToxicityMTLConfig):
+    def __init__(self, config: WhisperToxicityMTLConfig) -> None:
         super().__init__(config)
         self.encoder = WhisperToxicityEncoder(config)
         self.post_init()
 
-    def freeze_feature_encoder(self):
+    def freeze_feature_encoder(self) -> None:
         """Keeps the convolutions as they are during training."""
         for convolution in (self.encoder.conv1, self.encoder.conv2):
             convolution.requires_grad_(False)

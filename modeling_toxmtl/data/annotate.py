@@ -59,11 +59,12 @@ class AnnotateStage:
         {**LabelStage.features, "asr_transcript": Value("string"), "keywords": TRACED_FEATURES["keywords"]}
     )
 
-    def __init__(self, args: AnnotateArguments, keywords: KeywordArguments):
+    def __init__(self, args: AnnotateArguments, keywords: KeywordArguments) -> None:
         self.args, self.keywords = args, keywords.load()
         self.corrections = read_corrections(args.corrections)
 
     def settings(self) -> dict:
+        """As of [`Stage`]."""
         contents = {"keywords": self.keywords.to_dict(), "corrections": self.corrections}
         return asdict(self.args) | contents
 
@@ -95,4 +96,5 @@ def run(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments
 
 
 def main(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> None:
+    """Runs the stage and says how much it made."""
     print(f"{run(args, keywords, work).num_rows} chunks annotated.")

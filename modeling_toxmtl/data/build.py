@@ -179,5 +179,6 @@ def push(folder: Path, repository: str) -> None:
 
 
 def main(args: BuildArguments, work: WorkArguments) -> None:
+    """Builds the data set and prints its hours by label."""
     statistics = run(args, work)
     print(f"Wrote {args.output_dir}, hours by label:\n{render_hours(statistics)}")

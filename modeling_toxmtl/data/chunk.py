@@ -87,6 +87,7 @@ class ChunkStage:
             raise ValueError(f"--max_seconds is {self.max_seconds}: give at least 1.")
 
     def settings(self) -> dict:
+        """As of [`Stage`]."""
         return asdict(self)
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
@@ -303,5 +304,6 @@ def run(recordings: RecordingsArguments, stage: ChunkStage, work: WorkArguments)
 
 
 def main(recordings: RecordingsArguments, stage: ChunkStage, work: WorkArguments) -> None:
+    """Runs the stage and says how much it made."""
     manifest = run(recordings, stage, work)
     print(f"{manifest.num_rows} chunks, {len(manifest.rejected)} recordings or tracks in quarantine.")

@@ -104,11 +104,12 @@ class KeywordFilter:
 
     name = "keywords"
 
-    def __init__(self, keywords: KeywordList):
+    def __init__(self, keywords: KeywordList) -> None:
         self.keywords = keywords
         self.knows = tuple(label for label in VIOLATIONS if any(label in entry.labels for entry in keywords))
 
     def score(self, rows: Sequence[dict]) -> np.ndarray:
+        """As of [`TextFilter`]."""
         return np.stack([self._score(row["transcript"]) for row in rows])
 
     def _score(self, text):
@@ -126,7 +127,7 @@ class RuleFilter:
 
     name = "rules"
 
-    def __init__(self, rules: dict[str, list[str]]):
+    def __init__(self, rules: dict[str, list[str]]) -> None:
         self.rules: dict[str, list[re.Pattern]] = {}
         for label, expressions in rules.items():
             if label not in VIOLATIONS:
@@ -137,6 +138,7 @@ class RuleFilter:
         self.knows = tuple(label for label in VIOLATIONS if label in self.rules)
 
     def score(self, rows: Sequence[dict]) -> np.ndarray:
+        """As of [`TextFilter`]."""
         return np.stack([self._score(" ".join(normalize_text(row["transcript"]))) for row in rows])
 
     def _score(self, text):
@@ -155,7 +157,7 @@ class ClassifierFilter:
 
     name = "classifier"
 
-    def __init__(self, name_or_path: str, revision: str | None, mapping: dict[str, str | None] | None):
+    def __init__(self, name_or_path: str, revision: str | None, mapping: dict[str, str | None] | None) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
         self.model = AutoModelForSequenceClassification.from_pretrained(name_or_path, revision=revision)
         self.model.eval().to(best_device())
@@ -170,6 +172,7 @@ class ClassifierFilter:
         self.knows = tuple(label for label in VIOLATIONS if label in targets)
 
     def score(self, rows: Sequence[dict]) -> np.ndarray:
+        """As of [`TextFilter`]."""
         texts = [phrase["text"] for row in rows for phrase in row["phrases"]]
         owners = [index for index, row in enumerate(rows) for _ in row["phrases"]]
         scores = np.zeros((len(rows), len(VIOLATIONS)))
@@ -230,7 +233,7 @@ class LabelStage:
         }
     )
 
-    def __init__(self, args: LabelArguments, keywords: KeywordArguments):
+    def __init__(self, args: LabelArguments, keywords: KeywordArguments) -> None:
         self.uses_model = args.text_classifier is not None
         if not (args.use_keywords or args.rules or args.text_classifier):
             raise ValueError(
@@ -246,6 +249,7 @@ class LabelStage:
             self.classifier = model_version(args.text_classifier, args.text_classifier_revision)
 
     def settings(self) -> dict:
+        """As of [`Stage`]."""
         paths = ("rules", "label_mapping", "text_classifier")  # their contents count
         arguments = {name: value for name, value in asdict(self.args).items() if name not in paths}
         contents = {"rules": self.rules, "label_mapping": self.mapping, "classifier": self.classifier}
@@ -308,5 +312,6 @@ def run(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -
 
 
 def main(args: LabelArguments, keywords: KeywordArguments, work: WorkArguments) -> None:
+    """Runs the stage and says how much it made."""
     manifest = run(args, keywords, work)
     print(f"{manifest.num_rows} chunks labelled.")

@@ -17,7 +17,7 @@ except ImportError as error:
 class ShardActor:
     """Makes shards of one stage, which comes with `make_shard`."""
 
-    def __init__(self, make_shard: Callable[[tuple[str, str, str]], Shard]):
+    def __init__(self, make_shard: Callable[[tuple[str, str, str]], Shard]) -> None:
         self.make_shard = make_shard
 
     def __call__(self, task: dict) -> dict:

@@ -139,6 +139,7 @@ def read_corrections(path: str | None) -> dict[str, list[str]]:
 
 
 def main(args: ReviewArguments) -> None:
+    """Writes the report and the page, and prints the report."""
     lines = Path(args.predictions).read_text(encoding="utf-8").splitlines()
     scores = {clip["id"]: clip["scores"] for clip in map(json.loads, lines) if clip["scores"]}
     labels = {row["id"]: row["labels"] for row in read_clips(args.dataset, ["id", "labels"]) if row["id"] in scores}

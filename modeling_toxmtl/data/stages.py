@@ -73,10 +73,12 @@ class Manifest:
 
     @property
     def num_rows(self) -> int:
+        """Rows in all shards."""
         return sum(shard.num_rows for shard in self.shards)
 
     @property
     def rejected(self) -> list[Rejected]:
+        """What was rejected in all shards."""
         return [rejected for shard in self.shards for rejected in shard.rejected]
 
 

@@ -45,7 +45,7 @@ class TextFilterArguments:
 class LabelledTexts(Dataset):
     """Tokenised texts with multi-hot labels."""
 
-    def __init__(self, rows: list[dict], label_names: list[str], tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, rows: list[dict], label_names: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
         self.encodings = [tokenizer(row["text"], truncation=True) for row in rows]
         self.targets = [[float(name in row["labels"]) for name in label_names] for row in rows]
 
@@ -102,6 +102,7 @@ def train(
 
 
 def main(args: TextFilterArguments) -> None:
+    """Trains and saves the classifier."""
     rows = read_texts(args.texts)
     names = [label for label in LABELS if any(label in row["labels"] for row in rows)]
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -74,7 +74,7 @@ class Recognizer(Protocol):
 class CTCRecognizer:
     """A CTC model, read greedily. A clip's confidence is the mean of its words' scores."""
 
-    def __init__(self, name_or_path: str, revision: str | None = None):
+    def __init__(self, name_or_path: str, revision: str | None = None) -> None:
         self.device = best_device()
         self.model = AutoModelForCTC.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
         self.model.eval().to(self.device)
@@ -106,7 +106,7 @@ class WhisperRecognizer:
     """A Whisper model. A clip's confidence, and that of its words, is the geometric mean of the probabilities that the
     model gives to the tokens of its transcript."""
 
-    def __init__(self, name_or_path: str, revision: str | None = None, language: str | None = None):
+    def __init__(self, name_or_path: str, revision: str | None = None, language: str | None = None) -> None:
         model = AutoModelForSpeechSeq2Seq.from_pretrained(name_or_path, revision=revision, dtype="auto")
         self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
         self.feature_extractor = AutoFeatureExtractor.from_pretrained(name_or_path, revision=revision)
@@ -169,7 +169,7 @@ class WhisperRecognizer:
 class FasterWhisperRecognizer:
     """faster-whisper (CTranslate2), several times as fast on processors."""
 
-    def __init__(self, name: str, language: str | None = None):
+    def __init__(self, name: str, language: str | None = None) -> None:
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
@@ -202,7 +202,7 @@ class GivenTranscripts:
         ValueError: if a row lacks a value, its numbers are none, or no row has a text; the message names the file.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str) -> None:
         self.path = path
         self._words: dict[tuple[str, int], list[Word]] = {}
         self._languages: dict[str, str] = {}
@@ -308,6 +308,7 @@ class TranscribeStage:
 
     @property
     def uses_model(self) -> bool:
+        """Whether a recogniser is needed."""
         return self.transcripts is None
 
     @functools.cached_property
@@ -320,6 +321,7 @@ class TranscribeStage:
         return model_version(self.asr_model, self.asr_revision)
 
     def settings(self) -> dict:
+        """As of [`Stage`]."""
         arguments = {name: value for name, value in asdict(self).items() if name not in ("transcripts", "asr_model")}
         return arguments | {"asr": self.asr}  # names and contents, not paths
 
@@ -390,5 +392,6 @@ def run(stage: TranscribeStage, work: WorkArguments) -> Manifest:
 
 
 def main(stage: TranscribeStage, work: WorkArguments) -> None:
+    """Runs the stage and says how much it made."""
     manifest = run(stage, work)
     print(f"{manifest.num_rows} chunks transcribed, {len(manifest.rejected)} in quarantine.")

@@ -22,11 +22,12 @@ class EpochSampler(LengthGroupedSampler):
     share out different orders, and train on some clips twice and on others never.
     """
 
-    def __init__(self, batch_size: int, lengths: list[int], seed: int):
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
         super().__init__(batch_size, lengths=lengths)
         self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """The next pass draws the order of this epoch."""
         self.epoch = epoch
 
     def __iter__(self):
@@ -41,13 +42,15 @@ class ToxicityTrainer(Trainer):
 
     @property
     def predictions(self):
+        """Of the clips of the last evaluation."""
         return () if self.evaluation is None else self.evaluation.predictions
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._task_losses = {}
 
     def create_optimizer(self, *args, **kwargs):
+        """As of the base class, with `head_learning_rate` for what is not in the encoder."""
         optimizer = super().create_optimizer(*args, **kwargs)
         rate = self.args.head_learning_rate
         if rate is not None:
@@ -60,6 +63,7 @@ class ToxicityTrainer(Trainer):
         return optimizer
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As of the base class; keeps each task's loss for the log."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             for name in TASK_LOSSES:
@@ -68,7 +72,8 @@ class ToxicityTrainer(Trainer):
                     self._task_losses.setdefault(name, []).append(outputs[name].detach().mean())
         return (loss, outputs) if return_outputs else loss
 
-    def log(self, logs, *args, **kwargs):
+    def log(self, logs, *args, **kwargs) -> None:
+        """As of the base class, with the mean of each task's loss since the last log."""
         if "loss" in logs:
             for name, values in self._task_losses.items():
                 logs[name] = sum(values).item() / len(values)
@@ -76,6 +81,7 @@ class ToxicityTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """As of the base class, by clips: a clip that was cut is joined again."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, str):  # the name of one of several
             dataset = self.eval_dataset[dataset]
@@ -85,6 +91,7 @@ class ToxicityTrainer(Trainer):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
+        """As of the base class; the clips' scores and keywords are in `predictions`."""
         with self._evaluates(test_dataset):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
