@@ -19,7 +19,13 @@ from helpers import RATE, save_tiny_model, tone, write_corpus
 from transformers import HfArgumentParser, WavLMConfig, WhisperConfig
 
 from benchmarks import decoding, new_keywords, scores
-from datasets_scripts import build_language_model, make_demo_corpus, make_spoken_digits
+from datasets_scripts import (
+    build_language_model,
+    convert_whisper,
+    make_demo_corpus,
+    make_spoken_digits,
+    make_voice_corpus,
+)
 from datasets_scripts.effects import encode_opus
 from datasets_scripts.espeak import VOICES, synthesize_words
 from modeling_toxmtl import (
@@ -53,7 +59,9 @@ PARSED_BY = {
     "benchmarks.scores": scores.ScoresArguments,
     "datasets_scripts.build_language_model": build_language_model.LanguageModelArguments,
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
+    "datasets_scripts.convert_whisper": convert_whisper.ConversionArguments,
     "datasets_scripts.make_spoken_digits": make_spoken_digits.SpokenDigitsArguments,
+    "datasets_scripts.make_voice_corpus": make_voice_corpus.VoiceCorpusArguments,
 }
 MODULE_COMMANDS = [
     command
