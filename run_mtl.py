@@ -27,17 +27,18 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_toxmtl import ToxicityMTLProcessor
+from modeling_toxmtl.alphabet import alphabet_tokenizer
 from modeling_toxmtl.configuration_toxmtl import configuration_for
-from modeling_toxmtl.io.files import write_json, write_json_lines
+from modeling_toxmtl.io.files import write_json, write_json_lines, write_text
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
 from modeling_toxmtl.multitask_config import ToxicityMTLFields
-from modeling_toxmtl.processing_toxmtl import alphabet_tokenizer
+from modeling_toxmtl.processing_toxmtl import LANGUAGE_MODEL_FOLDER
 from modeling_toxmtl.training.arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from modeling_toxmtl.training.calibration import LabelCalibration, calibrate, uncalibrated
 from modeling_toxmtl.training.card import write_model_card
 from modeling_toxmtl.training.collator import ToxicityDataCollator
-from modeling_toxmtl.training.dataset import ToxicityDataset, usable_dataset
+from modeling_toxmtl.training.dataset import ToxicityDataset, rank_words, usable_dataset
 from modeling_toxmtl.training.evaluation import system_name
 from modeling_toxmtl.training.folders import audio_root, load_clips
 from modeling_toxmtl.training.metrics import calibration_metrics
@@ -72,9 +73,13 @@ def load_model(args: ModelArguments) -> tuple[PreTrainedModel, ToxicityMTLProces
     """The model and processor that `args` describe, with what the checkpoint has; transformers reports what is new."""
     keywords = KeywordList.from_file(args.keywords) if args.keywords else None
     tokenizer = alphabet_tokenizer(args.characters) if args.characters else None
-    processor = ToxicityMTLProcessor.from_checkpoint(args.model_name_or_path, keywords, args.model_revision, tokenizer)
+    processor = ToxicityMTLProcessor.from_checkpoint(
+        args.model_name_or_path, keywords, args.model_revision, tokenizer, args.keyword_target
+    )
     if args.language_model:
         processor.language_model = args.language_model
+    if args.common_words:
+        processor.common_words = args.common_words
     if args.decoder:
         processor.decoding = replace(processor.decoding, decoder=args.decoder)
     overrides = args.config_overrides  # a JSON file of arguments holds the object itself
@@ -192,6 +197,9 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     splits |= {data_args.test_split} if do_test else set()
     with training_args.main_process_first(desc="inspecting clips"):
         datasets = load_datasets(data_args, splits, model, processor, output_dir / "rejected.jsonl")
+    if training_args.do_train and processor.keyword_target == "transcript" and processor.common_words is None:
+        processor.common_words = str(output_dir / LANGUAGE_MODEL_FOLDER / "common_words.txt")
+        write_text(processor.common_words, "\n".join(rank_words(datasets[data_args.train_split])) + "\n")
     patience = data_args.early_stopping_patience
     trainer = ToxicityTrainer(
         model=model,

@@ -24,8 +24,8 @@ from transformers import AutoModelForAudioClassification, HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor
+from modeling_toxmtl.decoders import log_softmax
 from modeling_toxmtl.decoding import DECODERS, DecodingSettings
-from modeling_toxmtl.processing_toxmtl import log_softmax
 from modeling_toxmtl.training.evaluation import evaluate_batches, predict_batches
 from modeling_toxmtl.training.tuning import COLUMNS, load_split
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForAudioClassification, HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor
-from modeling_toxmtl.processing_toxmtl import log_softmax
+from modeling_toxmtl.decoders import log_softmax
 from modeling_toxmtl.training.evaluation import predict_batches, scores_of_words
 from modeling_toxmtl.training.metrics import keyword_metrics
 from modeling_toxmtl.training.tuning import load_split

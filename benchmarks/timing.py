@@ -19,7 +19,7 @@ from datasets_scripts.espeak import VOICES, SpokenWord, synthesize_words
 from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl import KeywordList, ToxicityMTLProcessor
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
-from modeling_toxmtl.processing_toxmtl import DetectedKeyword
+from modeling_toxmtl.decoding import DetectedKeyword
 from modeling_toxmtl.text import normalize_text
 from modeling_toxmtl.training.metrics import align_words
 

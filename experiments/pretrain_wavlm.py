@@ -28,12 +28,13 @@ from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, synthesize
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.make_demo_corpus import PLAYBACK_RATES
+from modeling_toxmtl.alphabet import character_tokenizer
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.heads import IGNORE_INDEX
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
-from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_feature_extractor
+from modeling_toxmtl.processing_toxmtl import speech_feature_extractor
 from modeling_toxmtl.text import normalize_text
 
 

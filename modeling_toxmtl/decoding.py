@@ -25,7 +25,9 @@ class DecodingSettings:
         beta: log weight of each word; above 0, more words are read.
         beam_width: readings that are followed at most.
         blank_threshold: frames with a blank above it count as blank; 1 turns that off. Lexicon only.
-        other_word_penalty: in nats, of a word spelled otherwise than any in the list. Lexicon only.
+        other_word_penalty: in nats, of a word spelled otherwise than any that the decoder knows. Lexicon only.
+        common_word_penalty: in nats, of a common word, times the logarithm of its rank. Lexicon only, and only where
+            the head writes all words.
         hotword_weight: bonus in nats of each keyword. pyctcdecode only.
 
     Raises:
@@ -38,6 +40,7 @@ class DecodingSettings:
     beam_width: int = 32
     blank_threshold: float = 0.98
     other_word_penalty: float = 12.0
+    common_word_penalty: float = 0.35
     hotword_weight: float = 0.0
 
     def __post_init__(self):
@@ -49,8 +52,9 @@ class DecodingSettings:
             raise ValueError(f"`beam_width` is {self.beam_width}: give 1 or more")
         if not 0 < self.blank_threshold <= 1:
             raise ValueError(f"`blank_threshold` is {self.blank_threshold}: give a probability, 1 to turn it off")
-        if not self.other_word_penalty >= 0:
-            raise ValueError(f"`other_word_penalty` is {self.other_word_penalty}: give 0 nats or more")
+        for name in ("other_word_penalty", "common_word_penalty"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}: give 0 nats or more")
 
 
 class DecodedWord(NamedTuple):
@@ -81,6 +85,41 @@ class Reading(NamedTuple):
     words: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
     log_probability: float
+
+
+class DetectedKeyword(NamedTuple):
+    """A keyword heard in a clip.
+
+    Args:
+        keyword: as the keyword list spells it.
+        labels: the labels that the list gives it.
+        start: in seconds from the start of the clip.
+        end: in seconds.
+        score: in [0, 1]; of the lexicon decoder, the posterior probability that it was said there.
+    """
+
+    keyword: str
+    labels: tuple[str, ...]
+    start: float
+    end: float
+    score: float
+
+    def shifted(self, seconds: float) -> "DetectedKeyword":
+        """The keyword of a window that starts `seconds` into its clip, in the clip's own time."""
+        return self._replace(start=self.start + seconds, end=self.end + seconds)
+
+
+class DecodedClip(NamedTuple):
+    """What the keyword head read of a clip.
+
+    Args:
+        keywords: in order of time.
+        words: the whole word sequence; a keyword, phrases too, is one item in its canonical spelling, and the filler
+            where its score is below its threshold.
+    """
+
+    keywords: list[DetectedKeyword]
+    words: list[str]
 
 
 def score_words(readings: Sequence[Reading]) -> list[DecodedWord]:

@@ -145,6 +145,11 @@ class KeywordList:
         """
         return dict(self._decodable)
 
+    @property
+    def spellings(self) -> dict[str, str]:
+        """Every spelling, phrases with spaces, and its keyword."""
+        return {" ".join(words): keyword for words, keyword in self._spellings.items()}
+
     def threshold_of(self, keyword: str) -> float:
         """The score that a canonical keyword must reach. Raises KeyError for any other word."""
         return self._entry(keyword).threshold
@@ -192,16 +197,20 @@ class KeywordList:
             tokens += [token] if self._readings(token) else plain_words(token, self.language)
         return tokens
 
+    def undisguise(self, transcript: str) -> list[str]:
+        """The words of a transcript, disguised spellings written out: "sh1t" as shit, and no word replaced."""
+        tokens = self.tokens(transcript)
+        words, position = [], 0
+        for match, spelling in self._matches(tokens):
+            words += [*tokens[position : match.start], *spelling]
+            position = match.end
+        # what is disguised and fits no keyword, or several
+        return [word for token in [*words, *tokens[position:]] for word in plain_words(token, self.language)]
+
     def find(self, words: Sequence[str]) -> list[KeywordMatch]:
-        """The keywords in a sequence of words, such as `tokens`, without overlaps: leftmost first, then longest."""
-        readings = [self._readings(word) for word in words]
-        matches, start = [], 0
-        while start < len(readings):
-            match = self._match_at(readings, start)
-            if match:
-                matches.append(match)
-            start = match.end if match else start + 1
-        return matches
+        """The keywords in a sequence of words, such as `tokens`, without overlaps: leftmost first, then longest. A
+        phrase may be one item already, as [`merge`] gives it."""
+        return [match for match, _ in self._matches(words)]
 
     def merge(self, words: Sequence[str]) -> list[str]:
         """The words with each keyword, phrases too, as one item in its canonical spelling."""
@@ -211,15 +220,29 @@ class KeywordList:
             end = match.end
         return [*merged, *words[end:]]
 
-    def _match_at(self, readings: list[tuple[str, ...]], start: int) -> KeywordMatch | None:
-        found: dict[int, set[str]] = {}  # number of words -> keywords
+    def _matches(self, words: Sequence[str]) -> Iterator[tuple[KeywordMatch, tuple[str, ...]]]:
+        """The keywords in a sequence of words, each with the spelling that it has there."""
+        readings = [self._readings(word) for word in words]
+        start = 0
+        while start < len(readings):
+            if " " in words[start] and words[start] in self._entries:
+                found = KeywordMatch(words[start], start, start + 1), tuple(words[start].split())
+            else:
+                found = self._match_at(readings, start)
+            if found:
+                yield found
+            start = found[0].end if found else start + 1
+
+    def _match_at(self, readings: list[tuple[str, ...]], start: int) -> tuple[KeywordMatch, tuple[str, ...]] | None:
+        found: dict[int, dict[str, tuple[str, ...]]] = {}  # number of words -> keyword -> spelling
         for spelling in itertools.chain.from_iterable(self._starting_with.get(word, ()) for word in readings[start]):
             span = readings[start : start + len(spelling)]
             if len(span) == len(spelling) and all(map(operator.contains, span, spelling)):
-                found.setdefault(len(spelling), set()).add(self._spellings[spelling])
+                found.setdefault(len(spelling), {}).setdefault(self._spellings[spelling], spelling)
         for length in sorted(found, reverse=True):
             if len(found[length]) == 1:
-                return KeywordMatch(found[length].pop(), start, start + length)
+                ((keyword, spelling),) = found[length].items()
+                return KeywordMatch(keyword, start, start + length), spelling
         return None
 
     def _readings(self, token: str) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
-"""Word n-gram models, read by kenlm where it is installed."""
+"""What is known of words before they are heard: word n-gram models, read by kenlm where it is installed, and lists of
+common words."""
 
 import math
 import os
 from functools import lru_cache
 from os import PathLike
+from pathlib import Path
 
 from transformers.utils import logging
 
@@ -65,17 +67,42 @@ def usable_language_model(path: str | PathLike | None) -> tuple[str, int] | None
     """
     if path is None:
         return None
-    try:
-        version = os.stat(path).st_mtime_ns
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"There is no language model at {path}: make one with datasets_scripts/build_language_model.py, or decode "
-            "without one (`processor.language_model = None`)."
-        ) from error
+    version = _version(
+        path,
+        f"There is no language model at {path}: make one with datasets_scripts/build_language_model.py, or decode "
+        "without one (`processor.language_model = None`).",
+    )
     if kenlm is None:
         logger.warning_once(f"Decoding without the language model {path}, which needs kenlm: pip install kenlm")
         return None
     return str(path), version
+
+
+def usable_common_words(path: str | PathLike | None) -> tuple[str, int] | None:
+    """A file of [`load_common_words`] and its version, or None where there is none. Raises FileNotFoundError if the
+    file is gone."""
+    if path is None:
+        return None
+    return str(path), _version(
+        path, f"There are no common words at {path}: restore the file, or set `processor.common_words`."
+    )
+
+
+def _version(path, missing):
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError as error:
+        raise FileNotFoundError(missing) from error
+
+
+@lru_cache(maxsize=4)
+def load_common_words(path: str, version: int) -> tuple[str, ...]:
+    """The words of a text file, one a line, the commonest first. Raises ValueError if a line is no word."""
+    words = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    for number, word in enumerate(words, start=1):
+        if not word or word != word.casefold() or any(map(str.isspace, word)):
+            raise ValueError(f"{path}, line {number}: {word!r} is no word in lower case.")
+    return tuple(words)
 
 
 @lru_cache(maxsize=4)

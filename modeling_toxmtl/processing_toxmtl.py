@@ -5,21 +5,19 @@ Design choices:
   features (`input_features`) for Whisper, which are made of each clip alone and never padded to 30 s.
 - The keyword list is part of the processor and is saved in its `processor_config.json`, so a pushed model carries the
   list it obeys.
-- The decoding settings are saved beside it, and the language model as a file in `language_model/`. The processor
-  keeps its path only (a processor is copied and pickled), and reads it when it first decodes.
+- The decoding settings are saved beside it, and the language model and the common words as files in `language_model/`.
+  The processor keeps their paths only (a processor is copied and pickled), and reads them when it first decodes.
+- The keyword head learns to write the keywords alone (`keyword_target`), as in the paper, or all words: then a keyword
+  that joins the list later is heard without training.
 - Decoders are made from the list as it is at each call and cached by its content, so edits act at once.
 - The character vocabulary belongs to the tokenizer. A checkpoint's own tokenizer is kept, so that its trained keyword
   head keeps its meaning.
 """
 
-import json
 import shutil
-import tempfile
 from dataclasses import asdict, replace
-from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,78 +33,18 @@ from transformers import (
 from transformers.utils import PROCESSOR_NAME
 from transformers.utils.hub import cached_file, has_file
 
+from .alphabet import character_tokenizer, check_words
 from .audio import SAMPLING_RATE
 from .configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig, configuration_for
-from .decoding import DecodedWord, Decoder, DecodingSettings, GreedyDecoder
+from .decoders import build_decoder, log_softmax
+from .decoding import DecodedClip, DecodedWord, Decoder, DecodingSettings, DetectedKeyword
 from .keywords import KeywordList
-from .language_model import load_language_model, usable_language_model
-from .lexicon import LexiconDecoder
-from .pyctcdecode_decoder import PyctcdecodeDecoder
+from .language_model import usable_common_words, usable_language_model
 
 
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
-WORD_DELIMITER = "|"
+KEYWORD_TARGETS = ("keywords", "transcript")
 LANGUAGE_MODEL_FOLDER = "language_model"  # in a model folder
-CHARACTERS = (*SPECIAL_TOKENS, WORD_DELIMITER, *"etaonihsrdlumwcfgypbvk'xjqz")
-
-
-class DetectedKeyword(NamedTuple):
-    """A keyword heard in a clip.
-
-    Args:
-        keyword: as the keyword list spells it.
-        labels: the labels that the list gives it.
-        start: in seconds from the start of the clip.
-        end: in seconds.
-        score: in [0, 1]; of the lexicon decoder, the posterior probability that it was said there.
-    """
-
-    keyword: str
-    labels: tuple[str, ...]
-    start: float
-    end: float
-    score: float
-
-    def shifted(self, seconds: float) -> "DetectedKeyword":
-        """The keyword of a window that starts `seconds` into its clip, in the clip's own time."""
-        return self._replace(start=self.start + seconds, end=self.end + seconds)
-
-
-class DecodedClip(NamedTuple):
-    """What the keyword head read of a clip.
-
-    Args:
-        keywords: in order of time.
-        words: the whole word sequence; a keyword, phrases too, is one item in its canonical spelling, and the filler
-            where its score is below its threshold.
-    """
-
-    keywords: list[DetectedKeyword]
-    words: list[str]
-
-
-def character_tokenizer(characters: tuple[str, ...] = CHARACTERS) -> Wav2Vec2CTCTokenizer:
-    """CTC tokenizer over `characters` (ids in order; by default the 32 of English Wav2Vec2 and WavLM checkpoints, in
-    lower case)."""
-    with tempfile.TemporaryDirectory() as folder:
-        vocab_file = Path(folder, "vocab.json")
-        vocab_file.write_text(
-            json.dumps({character: index for index, character in enumerate(characters)}), encoding="utf-8"
-        )
-        return Wav2Vec2CTCTokenizer(str(vocab_file), word_delimiter_token=WORD_DELIMITER)
-
-
-def alphabet_tokenizer(letters: str) -> Wav2Vec2CTCTokenizer:
-    """CTC tokenizer for another alphabet.
-
-    Args:
-        letters: each once, in lower case, composed (NFC); an apostrophe too, if the words have one.
-    """
-    if repeated := sorted({letter for letter in letters if letters.count(letter) > 1}):
-        raise ValueError(f"The alphabet has {', '.join(map(repr, repeated))} more than once: {letters!r}.")
-    if any(letter != letter.casefold() or letter.isspace() for letter in letters):
-        raise ValueError(f"The alphabet must be letters in lower case, without spaces, but is {letters!r}.")
-    return character_tokenizer((*SPECIAL_TOKENS, WORD_DELIMITER, *letters))
+LANGUAGE_FILES = ("language_model", "common_words")  # attributes that are paths, of files in that folder
 
 
 def speech_feature_extractor() -> Wav2Vec2FeatureExtractor:
@@ -128,10 +66,14 @@ class ToxicityMTLProcessor(ProcessorMixin):
         keywords: the keyword list, or its dictionary form; the packaged English list by default.
         decoding: how keywords are decoded, or its dictionary form.
         language_model: path of a word n-gram model of substituted transcripts (ARPA or kenlm binary).
+        keyword_target: what the keyword head writes: "keywords" (every other word as the filler) or "transcript" (all
+            words as they are said).
+        common_words: path of a text file of words that are no keywords, one a line, the commonest first, which the
+            lexicon decoder lets compete with the keywords where the head writes all words.
 
     Raises:
-        ValueError: if a keyword or the filler word holds a character that the tokenizer does not know, or a decoding
-            setting is out of range.
+        ValueError: if a keyword or the filler word holds a character that the tokenizer does not know, a decoding
+            setting is out of range, or there is no such target.
     """
 
     def __init__(
@@ -141,6 +83,8 @@ class ToxicityMTLProcessor(ProcessorMixin):
         keywords: KeywordList | dict | None = None,
         decoding: DecodingSettings | dict | None = None,
         language_model: str | PathLike | None = None,
+        keyword_target: str = "keywords",
+        common_words: str | PathLike | None = None,
     ):
         super().__init__(feature_extractor, tokenizer)
         if isinstance(keywords, dict):
@@ -149,11 +93,15 @@ class ToxicityMTLProcessor(ProcessorMixin):
         if isinstance(decoding, dict):
             decoding = DecodingSettings(**decoding)
         self.decoding = DecodingSettings() if decoding is None else decoding
+        if keyword_target not in KEYWORD_TARGETS:
+            raise ValueError(f"`keyword_target` is {keyword_target!r}: choose one of {', '.join(KEYWORD_TARGETS)}")
+        self.keyword_target = keyword_target
         self.language_model = None if language_model is None else str(language_model)
+        self.common_words = None if common_words is None else str(common_words)
         vocabulary = tokenizer.get_vocab()
         # some checkpoints know capital letters only
         self._upper_case = "A" in vocabulary and "a" not in vocabulary
-        _check_alphabet(self.keywords.words, self._characters)
+        check_words(self.keywords.words, self._characters)
 
     @classmethod
     def from_checkpoint(
@@ -162,23 +110,26 @@ class ToxicityMTLProcessor(ProcessorMixin):
         keywords: KeywordList | None = None,
         revision: str = "main",
         tokenizer: Wav2Vec2CTCTokenizer | None = None,
+        keyword_target: str | None = None,
     ) -> "ToxicityMTLProcessor":
         """The processor to fine-tune a checkpoint with: its own tokenizer and feature extractor, where it has them.
 
         Args:
             name_or_path: folder or Hub id of an encoder's checkpoint, with or without heads, or of a model of this
                 package.
-            keywords: the keyword list; by default that of the checkpoint, or else the packaged one. Decoding settings
-                and language model are those of the checkpoint, where it has them.
+            keywords: the keyword list; by default that of the checkpoint, or else the packaged one. Decoding settings,
+                language model and common words are those of the checkpoint, where it has them.
             revision: branch, tag or commit of a Hub checkpoint.
-            tokenizer: another than the checkpoint's, see [`alphabet_tokenizer`].
+            tokenizer: another than the checkpoint's, see `alphabet.py`.
+            keyword_target: by default that of the checkpoint, or else "keywords".
         """
 
         if has_file(name_or_path, PROCESSOR_NAME, revision=revision):
             saved = cls.from_pretrained(name_or_path, revision=revision)
             keywords = saved.keywords if keywords is None else keywords
             parts = (saved.feature_extractor, tokenizer or saved.tokenizer, keywords, saved.decoding)
-            return cls(*parts, saved.language_model)
+            target = keyword_target or saved.keyword_target
+            return cls(*parts, saved.language_model, target, saved.common_words)
 
         def load(part, default):
             try:
@@ -189,43 +140,47 @@ class ToxicityMTLProcessor(ProcessorMixin):
         config = load(AutoConfig, WavLMToxicityMTLConfig)
         if configuration_for(config.model_type) is WhisperToxicityMTLConfig:  # its own tokens are no characters
             feature_extractor = load(WhisperFeatureExtractor, lambda: mel_feature_extractor(config.num_mel_bins))
-            return cls(feature_extractor, tokenizer or character_tokenizer(), keywords)
-        feature_extractor = load(Wav2Vec2FeatureExtractor, speech_feature_extractor)
-        return cls(feature_extractor, tokenizer or load(Wav2Vec2CTCTokenizer, character_tokenizer), keywords)
+            tokenizer = tokenizer or character_tokenizer()
+        else:
+            feature_extractor = load(Wav2Vec2FeatureExtractor, speech_feature_extractor)
+            tokenizer = tokenizer or load(Wav2Vec2CTCTokenizer, character_tokenizer)
+        return cls(feature_extractor, tokenizer, keywords, keyword_target=keyword_target or "keywords")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> "ToxicityMTLProcessor":
-        """As [`ProcessorMixin.from_pretrained`]; fetches the language model too, where the checkpoint has one.
+        """As [`ProcessorMixin.from_pretrained`]; fetches language model and common words too, where there are some.
 
         Raises:
-            OSError: also if the language model that the processor names is missing.
+            OSError: also if a file that the processor names is missing.
         """
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if processor.language_model is not None and "language_model" not in kwargs:
-            hub = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+        hub = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+        options = {name: kwargs[name] for name in hub if name in kwargs}
+        for name in LANGUAGE_FILES:
+            path = getattr(processor, name)
+            if path is None or name in kwargs:
+                continue
             try:
-                processor.language_model = cached_file(
-                    pretrained_model_name_or_path,
-                    processor.language_model,
-                    **{name: kwargs[name] for name in hub if name in kwargs},
-                )
+                setattr(processor, name, cached_file(pretrained_model_name_or_path, path, **options))
             except OSError as error:
                 raise OSError(
-                    f"{pretrained_model_name_or_path} lacks the language model that its {PROCESSOR_NAME} names, "
-                    f"{processor.language_model}: restore the file, or load with `language_model=None`."
+                    f"{pretrained_model_name_or_path} lacks the {name.replace('_', ' ')} that its {PROCESSOR_NAME} "
+                    f"names, {path}: restore the file, or load with `{name}=None`."
                 ) from error
         return processor
 
     def save_pretrained(self, save_directory: str | PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """As [`ProcessorMixin.save_pretrained`]; the language model is copied into the folder."""
+        """As [`ProcessorMixin.save_pretrained`]; language model and common words are copied into the folder."""
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         files = super().save_pretrained(save_directory, **kwargs)
-        if self.language_model is not None:
-            target = Path(save_directory, self._saved_language_model())
+        for name in LANGUAGE_FILES:
+            if (source := getattr(self, name)) is None:
+                continue
+            target = Path(save_directory, self._saved(name))
             target.parent.mkdir(exist_ok=True)
-            if target.resolve() != Path(self.language_model).resolve():
-                shutil.copyfile(self.language_model, target)
+            if target.resolve() != Path(source).resolve():
+                shutil.copyfile(source, target)
             files.append(str(target))
         return files
 
@@ -233,12 +188,14 @@ class ToxicityMTLProcessor(ProcessorMixin):
         output = super().to_dict()
         output["keywords"] = self.keywords.to_dict()
         output["decoding"] = asdict(self.decoding)
-        output["language_model"] = self._saved_language_model()
+        for name in LANGUAGE_FILES:
+            output[name] = self._saved(name)
         return output
 
-    def _saved_language_model(self):
-        """Where the language model lies in a model folder."""
-        return None if self.language_model is None else f"{LANGUAGE_MODEL_FOLDER}/{Path(self.language_model).name}"
+    def _saved(self, name):
+        """Where a language file lies in a model folder."""
+        path = getattr(self, name)
+        return None if path is None else f"{LANGUAGE_MODEL_FOLDER}/{Path(path).name}"
 
     def __call__(self, audio, sampling_rate: int | None = None, transcripts: str | list[str] | None = None, **kwargs):
         """Prepares a batch.
@@ -310,12 +267,21 @@ class ToxicityMTLProcessor(ProcessorMixin):
         return batch
 
     def encode_keywords(self, transcript: str) -> list[int]:
-        """Character ids of the keyword target: the transcript with every word that is no keyword replaced by the
-        filler (paper, section 3.2)."""
-        target = self.keywords.substitute(transcript)
+        """Character ids of the keyword target: the transcript, in which the filler stands for every word that is no
+        keyword (paper, section 3.2) unless `keyword_target` is "transcript".
+
+        Raises:
+            ValueError: a word of the target holds a character that the tokenizer does not know.
+        """
+        if self.keyword_target == "transcript":
+            target = " ".join(self.keywords.undisguise(transcript))
+        else:
+            target = self.keywords.substitute(transcript)
         ids = self.tokenizer(target.upper() if self._upper_case else target).input_ids
-        if self.tokenizer.unk_token_id in ids:  # the list was edited since it was checked
-            _check_alphabet(self.keywords.words, self._characters)
+        if self.tokenizer.unk_token_id in ids:
+            check_words(self.keywords.words, self._characters)  # the list was edited since it was checked
+            unknown = sorted(set(target).difference(self._characters, " "))
+            raise ValueError(f"the transcript holds {', '.join(unknown)}, which the tokenizer's vocabulary lacks")
         return ids or [self.tokenizer.pad_token_id]  # the blank alone: nothing is said
 
     def decode_keywords(
@@ -339,7 +305,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
         Raises:
             ValueError: the logits have another shape, or another alphabet than the tokenizer, the edited list has
                 characters outside it, or there is no such decoder.
-            FileNotFoundError: the language model is gone.
+            FileNotFoundError: the language model or the common words are gone.
             ImportError: pyctcdecode is asked for and not installed.
         """
         if isinstance(keyword_logits, torch.Tensor):
@@ -365,15 +331,18 @@ class ToxicityMTLProcessor(ProcessorMixin):
         """The decoder of a name, by default that of `decoding`, for the list as it is now. Errors are those of
         `decode_keywords`."""
         settings = self.decoding if name is None else replace(self.decoding, decoder=name)
-        return _build_decoder(
+        writes_all_words = self.keyword_target == "transcript"
+        spellings = self.keywords.spellings if writes_all_words else self.keywords.decodable
+        return build_decoder(
             settings,
             self._characters,
             self.tokenizer.pad_token_id,
             self.tokenizer.word_delimiter_token_id,
             self.keywords.words,
-            tuple(self.keywords.decodable.items()),
+            tuple(spellings.items()),
             self.keywords.filler,
-            None if name == "greedy" else usable_language_model(self.language_model),
+            None if settings.decoder == "greedy" else usable_language_model(self.language_model),
+            usable_common_words(self.common_words) if writes_all_words else None,
         )
 
     def _find_keywords(self, words: list[DecodedWord], seconds_per_frame: float, duration: float) -> DecodedClip:
@@ -399,54 +368,3 @@ class ToxicityMTLProcessor(ProcessorMixin):
         """The tokenizer's, by id, in the list's lower case."""
         characters = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         return tuple(map(str.lower, characters) if self._upper_case else characters)
-
-
-def _check_alphabet(words, characters):
-    for word in sorted(words):
-        missing = set(word).difference(characters)
-        if missing:
-            raise ValueError(
-                f"The word {word!r} of the keyword list holds {sorted(missing)}, which the tokenizer's vocabulary "
-                "lacks: change the list, or train a keyword head on a vocabulary that has them."
-            )
-
-
-@lru_cache(maxsize=8)
-def _build_decoder(settings, characters, blank, delimiter, words, spellings, filler, language_model) -> Decoder:
-    """Arguments as of the decoders, but hashable; the list may have been edited since its words were checked."""
-    _check_alphabet(words, characters)
-    vocabulary = list(characters)
-    # a variant that no head can write still counts in transcripts
-    spellings = {spelling: word for spelling, word in spellings if not set(spelling).difference(characters)}
-    if settings.decoder == "greedy":
-        return GreedyDecoder(vocabulary, blank, delimiter)
-    language_model = None if language_model is None else load_language_model(*language_model)
-    common = {"alpha": settings.alpha, "beta": settings.beta, "beam_width": settings.beam_width}
-    if settings.decoder == "pyctcdecode":
-        return PyctcdecodeDecoder(
-            vocabulary,
-            blank,
-            delimiter,
-            words=spellings,
-            keywords=set(spellings) - {filler},
-            language_model=language_model,
-            hotword_weight=settings.hotword_weight,
-            **common,
-        )
-    return LexiconDecoder(
-        vocabulary,
-        blank,
-        delimiter,
-        spellings,
-        filler,
-        language_model,
-        blank_threshold=settings.blank_threshold,
-        other_word_penalty=settings.other_word_penalty,
-        **common,
-    )
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log posteriors from the logits of each frame, as decoders read them."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

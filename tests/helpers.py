@@ -16,9 +16,10 @@ from transformers import WavLMForCTC
 
 from datasets_scripts.effects import encode_opus
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl.alphabet import CHARACTERS, character_tokenizer
 from modeling_toxmtl.data.schema import FEATURES, Row, write_split
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
-from modeling_toxmtl.processing_toxmtl import CHARACTERS, character_tokenizer, speech_feature_extractor
+from modeling_toxmtl.processing_toxmtl import speech_feature_extractor
 
 
 RATE = 16_000

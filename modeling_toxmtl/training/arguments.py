@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..decoding import DECODERS
+from ..processing_toxmtl import KEYWORD_TARGETS
 
 
 SWITCH = {"nargs": "?", "const": True}  # `--flag` means `--flag true`, though the default is neither
@@ -35,6 +36,22 @@ class ModelArguments:
     labels: list[str] | None = field(default=None, metadata={"help": "Labels, if not those of the checkpoint."})
     keywords: str | None = field(
         default=None, metadata={"help": "Keyword list, a JSON file; default: that of the model, or the packaged one."}
+    )
+    keyword_target: str | None = field(
+        default=None,
+        metadata={
+            "choices": list(KEYWORD_TARGETS),
+            "help": "What the keyword head writes: keywords (any other word as the filler, as in the paper) or "
+            "transcript (all words, so that keywords added later are heard without training); default: that of the "
+            "model, or keywords.",
+        },
+    )
+    common_words: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text file of common words, the commonest first, that compete with the keywords of a transcript; "
+            "default: those of the model, or of the training transcripts."
+        },
     )
     characters: str | None = field(
         default=None,

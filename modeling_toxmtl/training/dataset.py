@@ -9,6 +9,7 @@ Design choices:
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -92,7 +93,10 @@ class RowInspector:
         if unknown:
             return f"unknown label {', '.join(unknown)}: the model has {', '.join(self.config.label2id)}"
         if transcript is not None and "keyword" in self.config.tasks:
-            needed, frames = self._frames_needed(transcript), self.config.num_frames(num_samples)
+            try:
+                needed, frames = self._frames_needed(transcript), self.config.num_frames(num_samples)
+            except ValueError as error:
+                return str(error)
             if needed > frames:
                 return f"target longer than its frames: it needs {needed} frames, and the clip has {frames}"
         return ""
@@ -255,3 +259,11 @@ def usable_dataset(
     if not len(usable):
         raise ValueError(f"{source} has no usable row (row {rejected[0].id}: {rejected[0].reason}).")
     return ToxicityDataset(usable, processor, config, window_seconds, root, rejected)
+
+
+def rank_words(dataset: ToxicityDataset) -> list[str]:
+    """The words of a dataset's transcripts, the commonest first, and in order of the alphabet among equals."""
+    keywords = dataset.processor.keywords
+    transcripts = (transcript for transcript in dataset.rows["transcript"] if transcript is not None)
+    counts = Counter(word for transcript in transcripts for word in keywords.undisguise(transcript))
+    return sorted(counts, key=lambda word: (-counts[word], word))

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel
 
+from ..decoding import DetectedKeyword
 from ..io.tables import read_labels
 from ..keywords import KeywordList
 from ..labels import aggregate_windows, scores_from_logits
 from ..multitask_config import TASKS
-from ..processing_toxmtl import DetectedKeyword
 from .collator import ToxicityDataCollator
 from .dataset import ToxicityDataset
 from .metrics import (

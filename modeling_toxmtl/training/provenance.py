@@ -30,7 +30,7 @@ TRAINING_FIELDS = (
     "world_size",
 )
 # What a run may be resumed with though it began with another: how long it goes on, where, and how it is evaluated
-RESUMABLE_WITH = ("num_train_epochs", "max_steps", "world_size", "decoder", "language_model")
+RESUMABLE_WITH = ("num_train_epochs", "max_steps", "world_size", "decoder", "language_model", "common_words")
 NOT_REPRODUCIBLE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
 
 
@@ -46,7 +46,8 @@ def describe_run(model_args, data_args, training_args, model, datasets: dict[str
     return {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"}
-        | {name: getattr(model.config, name) for name in SYSTEM_FIELDS},
+        | {name: getattr(model.config, name) for name in SYSTEM_FIELDS}
+        | {"keyword_target": next(iter(datasets.values())).processor.keyword_target},
         "parameters": model.num_parameters(),
         "data": {
             "dataset": data_args.dataset,

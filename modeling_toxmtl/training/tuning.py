@@ -51,6 +51,10 @@ class TuningArguments:
         default_factory=lambda: [4.0, 8.0, 12.0],
         metadata={"help": "Penalties to try of words outside the list (lexicon only)."},
     )
+    common_word_penalty: list[float] = field(
+        default_factory=lambda: [0.25, 0.35, 0.45],
+        metadata={"help": "Penalties to try of common words (lexicon only, if the model has common words)."},
+    )
     batch_size: int = field(default=8, metadata={"help": "Clips per forward pass."})
 
 
@@ -74,13 +78,15 @@ def load_split(
 
 def grid(args: TuningArguments, processor: ToxicityMTLProcessor) -> list[DecodingSettings]:
     """The settings to try, narrow beams first. What changes nothing is not varied: alpha without a language model,
-    and the penalty without the lexicon decoder."""
+    and the penalties without the lexicon decoder or common words."""
     settings = processor.decoding
     axes = {"beam_width": sorted(set(args.beam_width)), "beta": args.beta}
     if processor.language_model is not None:
         axes["alpha"] = args.alpha
     if settings.decoder == "lexicon":
         axes["other_word_penalty"] = args.other_word_penalty
+        if processor.common_words is not None:
+            axes["common_word_penalty"] = args.common_word_penalty
     combinations = itertools.product(*axes.values())
     return [replace(settings, **dict(zip(axes, values, strict=True))) for values in combinations]
 
@@ -109,7 +115,7 @@ def tune(
 
 def markdown(results: Sequence[tuple[DecodingSettings, dict[str, float]]]) -> str:
     """A row per setting."""
-    fields = ("decoder", "beam_width", "alpha", "beta", "other_word_penalty")
+    fields = ("decoder", "beam_width", "alpha", "beta", "other_word_penalty", "common_word_penalty")
     lines = ["| " + " | ".join([*fields, *COLUMNS.values()]) + " |", "|---" * (len(fields) + len(COLUMNS)) + "|"]
     for settings, metrics in results:
         values = [str(getattr(settings, name)) for name in fields]

@@ -9,7 +9,7 @@ from helpers import Speller, save_tiny_model, tiny_processor, tiny_speech_model,
 
 from benchmarks import scores as benchmark
 from benchmarks.scores import ExactScores, ScoresArguments, main, summarize
-from modeling_toxmtl.processing_toxmtl import log_softmax
+from modeling_toxmtl.decoders import log_softmax
 
 
 def test_summary_by_hand():

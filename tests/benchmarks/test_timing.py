@@ -8,7 +8,7 @@ from benchmarks import timing
 from benchmarks.timing import TimingArguments, errors, main, markdown, spoken_keywords, summarize
 from datasets_scripts.espeak import SpokenWord
 from modeling_toxmtl import KeywordList
-from modeling_toxmtl.processing_toxmtl import DetectedKeyword
+from modeling_toxmtl.decoding import DetectedKeyword
 
 
 def test_true_times_of_words_and_phrases():

@@ -203,6 +203,40 @@ def test_find_in_tokens_agrees_with_substitute_on_disguises(default, text):
     assert matches and all(normalize_text(token) == [token] for i, token in enumerate(tokens) if i not in covered)
 
 
+def test_find_takes_phrases_that_are_one_item(small):
+    assert small.find(["good", "shut up", "damned"]) == [
+        KeywordMatch("shut up", 1, 2),
+        KeywordMatch("damn", 2, 3),
+    ]
+    assert small.find(["shutting up"]) == []  # `merge` gives the canonical spelling
+    assert small.merge(small.merge(["shutting", "up", "now"])) == ["shut up", "now"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Well, DAMNED if I know: 42!", "well damned if i know forty two"),
+        ("sh1t happens, daaamn", "shit happens damn"),
+        ("sh*ts and g*d d4mn", "shits and god damn"),
+        ("$hutting uuup now", "shutting up now"),
+        ("what the f*ck mp3 b***h", "what the fck mp three bh"),  # none of them is in the list
+        ("", ""),
+    ],
+)
+def test_undisguise(small, text, words):
+    assert small.undisguise(text) == words.split()
+
+
+def test_undisguise_leaves_what_fits_two_keywords():
+    twins = KeywordList([KeywordEntry(k, ("Other",)) for k in ("cot", "cat")])
+    assert twins.undisguise("c*t cat caaat") == ["ct", "cat", "cat"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_undisguised_words_have_the_same_keywords(default, text):
+    assert default.substitute(" ".join(default.undisguise(text))) == default.substitute(text)
+
+
 # --- looking up and editing
 
 
@@ -414,6 +448,21 @@ def test_thresholds():
     with pytest.raises(KeyError, match="dammit"):
         keywords.set_threshold("dammit", 0.5)
     assert keywords.threshold_of("damn") == 0.0  # a refused edit changes nothing
+
+
+def test_spellings(small):
+    assert small.spellings == {
+        "damn": "damn",
+        "dammit": "damn",
+        "damned": "damn",
+        "shit": "shit",
+        "shits": "shit",
+        "shut up": "shut up",
+        "shutting up": "shut up",
+        "shut": "shut",
+        "goddamn": "goddamn",
+        "god damn": "goddamn",
+    }
 
 
 def test_decodable_words():

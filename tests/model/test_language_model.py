@@ -4,7 +4,13 @@ import pytest
 from helpers import needs_kenlm, write_arpa
 
 from modeling_toxmtl import language_model
-from modeling_toxmtl.language_model import WordLanguageModel, load_language_model, usable_language_model
+from modeling_toxmtl.language_model import (
+    WordLanguageModel,
+    load_common_words,
+    load_language_model,
+    usable_common_words,
+    usable_language_model,
+)
 
 
 @needs_kenlm
@@ -48,3 +54,20 @@ def test_a_replaced_file_is_read_again(tmp_path):
     assert load_language_model(*first) is load_language_model(*first)
     write_arpa(path, {"good": -0.2, "damn": -1.0})
     assert "damn" in load_language_model(str(path), first[1] + 1)
+
+
+def test_common_words(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("the\nand\ndon't\naño\n", encoding="utf-8-sig")
+    assert load_common_words(*usable_common_words(path)) == ("the", "and", "don't", "año")
+    assert usable_common_words(None) is None
+    with pytest.raises(FileNotFoundError, match="gone.txt.*processor.common_words"):
+        usable_common_words(tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize("line", ["", "The", "two words"])
+def test_lines_that_are_no_words(tmp_path, line):
+    path = tmp_path / "words.txt"
+    path.write_text(f"the\n{line}\nand\n")
+    with pytest.raises(ValueError, match=f"words.txt, line 2: {line!r} is no word"):
+        load_common_words(str(path), 0)

@@ -1,5 +1,6 @@
 import itertools
 import math
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -26,18 +27,40 @@ def random_log_probs(frames: int, seed: int = 0, characters: int = len(VOCABULAR
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def readings_by_enumeration(log_probs: np.ndarray, other_weight: float = 0.0, weigh=lambda words: 1.0) -> dict:
+def readings_by_enumeration(
+    log_probs: np.ndarray,
+    other_weight: float = 0.0,
+    weigh=lambda words: 1.0,
+    spellings: dict = SPELLINGS,
+    common: dict = MappingProxyType({}),
+) -> dict:
     """Mass of each word sequence over all paths: repeats collapse, blanks vanish, delimiters split.
 
-    A stretch between delimiters also is an other word if it begins with the likeliest letter of its frame and goes on
-    with the likeliest label that is no delimiter.
+    A stretch between delimiters is a spelling or a common word (given with its factor), or part of a phrase that goes
+    on in the next stretch. It also is an other word if it begins with the likeliest letter of its frame and goes on
+    with the likeliest label that is no delimiter, over frames whose delimiter is no likelier than blank and likeliest
+    letter together.
     """
     letter, label = 2 + log_probs[:, 2:].argmax(1), log_probs[:, [0, 2, 3]].argmax(1)
     label += label > 0  # index among blank and letters -> label
+    goes_on = np.exp(log_probs[:, 1]) <= np.exp(log_probs[:, 0]) + np.exp(log_probs[:, 2:]).max(1)
+
+    def sequences(stretches):
+        """Words and factor of each way to read the stretches, `(spelling, is best)` each."""
+        if not stretches:
+            yield (), 1.0
+        for length in range(1, len(stretches) + 1):
+            spelling = " ".join(text for text, _ in stretches[:length])
+            choices = [(spellings[spelling], 1.0)] if spelling in spellings else []
+            if length == 1:
+                choices += [("b", common.get(spelling, 0.0)), ("b", other_weight * stretches[0][1])]
+            for (word, weight), (words, rest) in itertools.product(choices, sequences(stretches[length:])):
+                yield (word, *words), weight * rest
+
     masses = {}
     for path in itertools.product(range(len(VOCABULARY)), repeat=len(log_probs)):
         mass = math.exp(sum(log_probs[frame, label] for frame, label in enumerate(path)))
-        choices = []  # for each word, what it can be read as
+        stretches = []
         for is_delimiter, stretch in itertools.groupby(range(len(path)), key=[c == 1 for c in path].__getitem__):
             frames = list(stretch)
             while frames and path[frames[0]] == 0:
@@ -45,13 +68,12 @@ def readings_by_enumeration(log_probs: np.ndarray, other_weight: float = 0.0, we
             if is_delimiter or not frames:
                 continue
             spelling = "".join(VOCABULARY[key] for key, _ in itertools.groupby(path[frame] for frame in frames) if key)
-            known = [(SPELLINGS[spelling], 1.0)] if spelling in SPELLINGS else []
             first, *rest = frames
-            is_best = path[first] == letter[first] and all(path[frame] == label[frame] for frame in rest)
-            choices.append([*known, ("b", other_weight * is_best)])
-        for choice in itertools.product(*choices):
-            words = tuple(word for word, _ in choice)
-            weight = math.prod(weight for _, weight in choice)
+            is_best = path[first] == letter[first] and all(
+                path[frame] == label[frame] and goes_on[frame] for frame in rest
+            )
+            stretches.append((spelling, is_best))
+        for words, weight in sequences(stretches):
             if weight:
                 masses[words] = masses.get(words, 0.0) + mass * weight * weigh(words)
     return masses
@@ -98,6 +120,81 @@ def test_full_width_equals_enumeration(frames, other_word_penalty):
     assert [r.log_probability for r in readings] == sorted((r.log_probability for r in readings), reverse=True)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_phrases_and_common_words_equal_enumeration(seed):
+    """A phrase is one word, its parts alone are none; common words are fillers that cost by rank."""
+    spellings = {"a b": "a b", "ab": "ab", "a b a": "phrase"}
+    log_probs = random_log_probs(6, seed)
+    search = LexiconDecoder(
+        VOCABULARY,
+        0,
+        1,
+        spellings,
+        "b",
+        other_word_penalty=2.0,
+        common_words=[
+            "b",
+            "ab",
+            "c",
+            "a",
+        ],  # a spelling, and a letter that the vocabulary lacks, count in the rank only
+        common_word_penalty=0.5,
+        beta=0.2,
+        **EXACT,
+    )
+    expected = readings_by_enumeration(
+        log_probs,
+        math.exp(-2.0),
+        weigh=lambda words: math.exp(0.2 * len(words)),
+        spellings=spellings,
+        common={"b": 1.0, "a": 0.5},
+    )
+    assert {("a b",), ("ab", "a b"), ("phrase",)} <= set(map(keywords_of, expected))
+    assert masses_of(search.read(log_probs)) == pytest.approx(by_keywords(expected))
+
+
+def test_a_phrase_spans_its_words_and_the_pause_between():
+    log_probs = np.full((9, len(VOCABULARY)), math.log(0.01))
+    for frame, label in enumerate([0, 2, 2, 1, 0, 1, 3, 0, 1]):  # _aa|_|b_|
+        log_probs[frame, label] = math.log(0.97)
+    (word,) = LexiconDecoder(VOCABULARY, 0, 1, {"a b": "a b"}, "b", other_word_penalty=3.0).decode(log_probs)
+    assert word[:3] == ("a b", 1, 7) and word.score > 0.9
+
+
+def test_common_words_compete_with_what_sounds_like_them():
+    """The letters are between "ab" and "aa", where only the list of common words has the latter."""
+    log_probs = np.log(np.array([[0.01, 0.01, 0.97, 0.01], [0.97, 0.01, 0.01, 0.01], [0.02, 0.02, 0.56, 0.4]]))
+
+    def read(**settings):
+        search = LexiconDecoder(VOCABULARY, 0, 1, {"ab": "ab"}, "good", other_word_penalty=6.0, **settings)
+        return [word.text for word in search.decode(log_probs)]
+
+    assert read() == ["ab"]
+    assert read(common_words=["aa"]) == ["good"]
+    assert read(common_words=["ba", "aa"], common_word_penalty=1.0) == ["ab"]  # 0.56 / 2 < 0.4
+    assert read(common_words=["ba", "aa"], common_word_penalty=0.25) == ["good"]
+
+
+def test_other_words_do_not_swallow_a_keyword_between_them():
+    """The penalty of one of them costs more than two unsure delimiters taken for blanks."""
+    log_probs = np.full((8, len(VOCABULARY)), math.log(1e-6))
+    for frame, label in enumerate([3, 2, 1, 2, 3, 1, 3, 2]):  # ba|ab|ba
+        log_probs[frame, label] = math.log(0.6 if label == 1 else 1 - 3e-6)
+    log_probs[[2, 5], 0] = math.log(0.4 - 2e-6)
+    search = LexiconDecoder(VOCABULARY, 0, 1, {"ab": "ab"}, "good", other_word_penalty=12.0)
+    assert [word.text for word in search.decode(log_probs)] == ["good", "ab", "good"]
+
+
+def test_an_other_word_survives_a_narrow_beam():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    spellings = {first + second: first + second for first in letters for second in letters}
+    search = LexiconDecoder(["_", "|", *letters], 0, 1, spellings, "good", other_word_penalty=9.0, beam_width=4)
+    log_probs = np.full((4, 28), math.log(0.1 / 27))
+    for frame, letter in enumerate("wxyz"):
+        log_probs[frame, 2 + letters.index(letter)] = math.log(0.9)
+    assert [word.text for word in search.decode(log_probs)] == ["good"]
+
+
 @needs_kenlm
 def test_full_width_with_language_model_equals_enumeration(tmp_path):
     model = kenlm.Model(str(write_arpa(tmp_path / "b.arpa", UNIGRAMS, BIGRAMS)))
@@ -107,6 +204,15 @@ def test_full_width_with_language_model_equals_enumeration(tmp_path):
         log_probs, math.exp(-1.0), weigh=lambda words: bigram_weight(words, alpha=0.7, beta=-0.2)
     )
     assert masses_of(readings) == pytest.approx(by_keywords(expected), rel=1e-4)  # the tables have five digits
+
+
+@needs_kenlm
+def test_a_language_model_reads_a_phrase_word_by_word(tmp_path):
+    model = kenlm.Model(str(write_arpa(tmp_path / "b.arpa", UNIGRAMS, BIGRAMS)))
+    search = LexiconDecoder(VOCABULARY, 0, 1, {"b ab": "b ab", "aa": "aa"}, "b", model, alpha=1.0)
+    weight, context = search.weight(search.start_context, search.words.index("b ab"))
+    assert weight == pytest.approx(10 ** (-0.4 - 0.6), rel=1e-4)
+    assert search.end_weight(context) == pytest.approx(10**-0.1, rel=1e-4)
 
 
 @needs_kenlm
@@ -136,9 +242,9 @@ def test_blank_skipping():
     for plain, skipping in zip(off.read(padded), on.read(padded), strict=True):
         assert skipping.words == plain.words
         assert skipping.log_probability == pytest.approx(plain.log_probability)
-    kept = [index for index, *_ in on._frames(np.exp(padded))]
+    kept = [index for index, *_ in on.frames(np.exp(padded))]
     assert kept == [0, *range(3, 18), 18, *range(21, 36), 36]
-    assert len(list(off._frames(np.exp(padded)))) == len(padded)
+    assert len(list(off.frames(np.exp(padded)))) == len(padded)
 
 
 def test_only_words_of_the_lexicon_in_order_inside_the_clip():

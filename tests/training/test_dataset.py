@@ -26,6 +26,7 @@ from modeling_toxmtl.training.dataset import (
     Window,
     fingerprint,
     inspect_rows,
+    rank_words,
     usable_dataset,
 )
 from modeling_toxmtl.training.folders import load_clips
@@ -261,3 +262,16 @@ def test_usable_dataset(processor):
         usable_dataset(rows, processor, CONFIG, "Split 'test' of clips", max_seconds=1.0)
     with pytest.raises(ValueError, match="Split 'test' of clips is empty"):
         usable_dataset(rows.select([]), processor, CONFIG, "Split 'test' of clips")
+
+
+def test_transcript_targets():
+    """A transcript that cannot be spelled is reported; the words of the others are ranked by how common they are."""
+    processor = tiny_processor()
+    processor.keyword_target = "transcript"
+    clip = wav(tone(2 * RATE))
+    texts = ["The end, the damn end", "a café", "d4mn, a nice game", None]
+    rows = dataset_of(*(record(str(index), clip, transcript=text) for index, text in enumerate(texts)))
+    dataset = usable_dataset(rows, processor, CONFIG, "clips")
+    assert dataset.rejected == [RejectedRow("1", "the transcript holds é, which the tokenizer's vocabulary lacks")]
+    assert rank_words(dataset) == ["damn", "end", "the", "a", "game", "nice"]
+    assert dataset[0]["keyword_labels"] == processor.tokenizer("the end the damn end").input_ids

@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import clip_row, tiny_checkpoint, write_corpus
+from helpers import SENTENCES, clip_row, tiny_checkpoint, write_corpus
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForAudioClassification, AutoProcessor, WavLMConfig, WavLMForCTC
 
 import run_mtl
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
+from modeling_toxmtl.alphabet import character_tokenizer
 from modeling_toxmtl.data.schema import Row, write_split
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
-from modeling_toxmtl.processing_toxmtl import character_tokenizer, speech_feature_extractor
+from modeling_toxmtl.processing_toxmtl import speech_feature_extractor
 from modeling_toxmtl.training.calibration import LabelCalibration
 from modeling_toxmtl.training.evaluation import markdown_table
 from modeling_toxmtl.training.folders import load_clips
@@ -441,6 +442,22 @@ def test_early_stopping(workbench, tmp_path):
     )
     steps = sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*"))
     assert steps == [1, 3]  # best and last: of one step an epoch, two brought nothing
+
+
+def test_a_head_that_writes_all_words(workbench, tmp_path):
+    fields = {"keyword_target": "transcript", "num_train_epochs": 1, "tasks": ["keyword"]}
+    results = run(workbench, tmp_path / "run", **fields)
+    assert results["model"]["keyword_target"] == "transcript"
+    processor = AutoProcessor.from_pretrained(tmp_path / "run")
+    assert processor.keyword_target == "transcript"
+    words = Path(processor.common_words).read_text(encoding="utf-8").split()
+    assert sorted(words) == sorted({word for _, transcript in SENTENCES for word in transcript.split()})
+    again = run(workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "run")
+    assert again["test"] == pytest.approx(results["test"]) and again["model"]["keyword_target"] == "transcript"
+    (tmp_path / "words.txt").write_text("the\nof\n")
+    fields |= {"model_name_or_path": tmp_path / "run", "common_words": tmp_path / "words.txt"}
+    run(workbench, tmp_path / "more", "--do_train", **fields)
+    assert Path(AutoProcessor.from_pretrained(tmp_path / "more").common_words).read_text() == "the\nof\n"
 
 
 # --- errors

@@ -17,8 +17,8 @@ from helpers import (
 from transformers import EvalPrediction
 
 from modeling_toxmtl import ToxicityMTLProcessor
+from modeling_toxmtl.alphabet import CHARACTERS
 from modeling_toxmtl.decoding import DecodingSettings
-from modeling_toxmtl.processing_toxmtl import CHARACTERS
 from modeling_toxmtl.training import tuning
 from modeling_toxmtl.training.dataset import ToxicityDataset
 
@@ -49,7 +49,9 @@ def test_the_grid_varies_what_matters():
         (8, 1),
         (8, 2),
     ]
-    processor.language_model = "some.arpa"
+    processor.common_words = "words.txt"
+    assert {s.common_word_penalty for s in tuning.grid(args, processor)} == {0.25, 0.35, 0.45}
+    processor.common_words, processor.language_model = None, "some.arpa"
     assert len(tuning.grid(args, processor)) == 8
     processor.decoding = DecodingSettings(decoder="pyctcdecode")
     assert {(s.decoder, s.beam_width, s.alpha) for s in tuning.grid(args, processor)} == {
@@ -69,7 +71,7 @@ def test_the_best_settings_win_and_ties_go_to_the_first(dataset):
     assert [metrics["keyword_f1"] for _, metrics in results[:2]] == [100.0, 100.0]
     assert results[2][1]["keyword_false_reject_rate"] == 100.0
     assert dataset.processor.decoding == dear
-    assert tuning.markdown(results).splitlines()[2].startswith("| lexicon | 32 | 0.25 | 0.0 | 9.0 | 100.00 |")
+    assert tuning.markdown(results).splitlines()[2].startswith("| lexicon | 32 | 0.25 | 0.0 | 9.0 | 0.35 | 100.00 |")
 
 
 def test_nothing_to_tune_on(dataset):
