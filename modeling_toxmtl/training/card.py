@@ -1,8 +1,8 @@
 """Model cards, rendered from what was measured.
 
 A card has no number of its own: everything comes from files in the folder (`results.json`, `config.json`,
-`processor_config.json`, `train_results.json`), so that rendering again must give the
-same card.
+`processor_config.json`, `train_results.json`), so that rendering again must give the same card. What no measurement
+tells, such as the voices that a model heard, is in `NOTES.md` of the folder.
 """
 
 import json
@@ -19,6 +19,7 @@ from .evaluation import TABLE_COLUMNS, system_name
 
 
 CARD = "README.md"
+NOTES = "NOTES.md"  # in a model folder: what no measurement tells, as Markdown
 
 
 def write_model_card(folder: str | Path, **metadata: Any) -> str:
@@ -35,13 +36,16 @@ def write_model_card(folder: str | Path, **metadata: Any) -> str:
         ToxicityMTLProcessor.from_pretrained(folder),
         _read_json(folder / "results.json"),
         _read_json(folder / "train_results.json"),
+        notes=_read_text(folder / NOTES),
         **{"name": folder.resolve().name, **metadata},
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     return card
 
 
-def render_model_card(config, processor, results: dict, train_results: dict, name: str, **metadata: Any) -> str:
+def render_model_card(
+    config, processor, results: dict, train_results: dict, name: str, notes: str = "", **metadata: Any
+) -> str:
     """The card of a model, given the content of its files; see [`write_model_card`]."""
     splits = [split for split in ("test", "validation") if split in results]
     intervals = {split: results.get(f"{split}_intervals", {}) for split in splits}
@@ -69,6 +73,7 @@ def render_model_card(config, processor, results: dict, train_results: dict, nam
         "model_card.md",
         metadata=data.to_yaml(),
         name=name,
+        notes=notes.strip(),
         system=system_name(config),
         tasks=config.tasks,
         labels=list(config.label2id),
@@ -150,6 +155,10 @@ def _count_parameters(config):
 
     with torch.device("meta"):
         return AutoModelForAudioClassification.from_config(config).num_parameters()
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _read_json(path: Path) -> dict:
