@@ -9,7 +9,8 @@ Design choices:
 - Both models have the same random weights at WavLM Base+ size. LayerDrop and SpecAugment are off, so that both do the
   same work; dropout is as the configuration has it in training.
 - A case measures its variants in turn, round by round, so that a change in the machine's speed meets all of them; the
-  median counts. A long case stops early once its time is spent, never before each variant ran once.
+  median counts. With one thread on a CPU it is the process's time on the processor, which other programs of the
+  machine do not lengthen. A long case stops early once its time is spent, never before each variant ran once.
 - Peak memory is that of a process that runs one variant alone, weights included: on a GPU the allocator's; on a CPU
   the highest resident size of the step, less what the libraries took (Linux alone tells). There every large tensor
   has pages of its own, which go back when it is freed: gaps in the allocator's heap are no model's.
@@ -40,9 +41,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
-from benchmarks.plain_wavlm import ONLY_INFERENCE, ONLY_TRAINING, PIECES, plain, switched_off
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.kernels import onednn_product, uses_onednn
+from modeling_toxmtl.kernels import MKL_MAY_BE_SLOW, OneDNNLinear
 from modeling_toxmtl.outputs import length_mask
 from modeling_toxmtl.wavlm import WavLMBackbone
 
@@ -58,8 +58,8 @@ CASES = {
     "cuda": [f"{mode}:{size}" for mode in ("inference", "train") for size in ("1x15", "8x2", "8x5", "8x15", "32x15")],
 }
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
-PACKED = "packed"
-VARIANTS = {"cpu": ["sdpa", PACKED], "cuda": ["sdpa", "flex_attention"]}
+CHECKPOINTING = "checkpointing"
+VARIANTS = ("sdpa", CHECKPOINTING)
 
 
 @dataclass
@@ -80,8 +80,8 @@ class Arguments:
     variants: list[str] = field(
         default=None,
         metadata={
-            "help": "Our attention back ends: sdpa, eager, flex_attention; or packed: sdpa after `pack_weights`, for "
-            "inference on a CPU."
+            "help": "Ours: sdpa or eager, the attention's implementation; checkpointing, which is sdpa with gradient "
+            "checkpointing, for training."
         },
     )
     compile: bool = field(default=False, metadata={"help": "Run ours through torch.compile."})
@@ -90,7 +90,6 @@ class Arguments:
     seconds_per_case: float = field(
         default=15.0, metadata={"help": "After this long, a case starts no further round."}
     )
-    memory: bool = field(default=True, metadata={"help": "Measure peak memory too, in processes of their own."})
     output_dir: str = field(default=str(Path(__file__).parent / "results"), metadata={"help": "Where results go."})
     only_memory: str = field(
         default=None, metadata={"help": "Internal: run this variant of the one case once and print peak memory."}
@@ -99,8 +98,7 @@ class Arguments:
     def __post_init__(self):
         self.cases = self.cases or CASES[self.device]
         self.dtypes = self.dtypes or DTYPES[self.device]
-        able = [name for name in VARIANTS[self.device] if name != PACKED or not self.compile]  # it is not compiled
-        self.variants = self.variants or able
+        self.variants = self.variants or list(VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -145,19 +143,13 @@ def build(
     if variant == REFERENCE:
         torch.manual_seed(0)
         return WavLMModel(config).to(device, getattr(torch, dtype))
-    if variant.startswith("plain"):
-        torch.manual_seed(0)
-        model = plain(config).to(device, getattr(torch, dtype))
-        for piece in variant.split("+")[1:]:
-            PIECES[piece](model)
-        return model
-    attention = "sdpa" if variant == PACKED or variant.startswith("full") else variant
+    attention = "sdpa" if variant == CHECKPOINTING else variant
     ours = WavLMBackbone._from_config(WavLMToxicityMTLConfig.from_encoder(config), attn_implementation=attention)
     if same_weights:
         ours.load_state_dict(build(REFERENCE, "cpu").state_dict())
     ours.to(device, getattr(torch, dtype))
-    if variant == PACKED:
-        ours.pack_weights()
+    if variant == CHECKPOINTING:
+        ours.gradient_checkpointing_enable()
     return torch.compile(ours, dynamic=True) if compiled else ours
 
 
@@ -176,26 +168,14 @@ def batch_of(clips: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"input_values": input_values} | ({} if attention_mask.all() else {"attention_mask": attention_mask})
 
 
-def fits(variant: str, mode: str) -> bool:
-    """Whether the variant, such as `plain+PIECE` or `full-PIECE` (see `plain_wavlm.py`), is of use in this mode."""
-    pieces = set(variant.replace("-", "+").split("+"))
-    return not pieces & (ONLY_TRAINING if mode == "inference" else ONLY_INFERENCE)
-
-
-def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str, variant: str = "") -> torch.Tensor:
+def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str) -> torch.Tensor:
     """The last hidden states of one inference or training step."""
-    with switched_off(variant.partition("-")[2]):
-        return _run(model, batch, mode)
-
-
-def _run(model, batch, mode):
     if mode == "inference":
         with torch.no_grad():
             return model(**batch).last_hidden_state
     model.zero_grad()
     states = model(**batch).last_hidden_state
     states.float().square().mean().backward()
-    model.zero_grad()
     return states.detach()
 
 
@@ -204,21 +184,24 @@ def synchronize(device: str):
         torch.cuda.synchronize()
 
 
-def timed(function, device: str) -> tuple[float, float]:
-    """Seconds of the wall clock and of this process on the CPU."""
+def timed(function, device: str) -> float:
+    """Seconds: with one thread on a CPU, those that the processor gave to this process; else those on the clock."""
+    is_alone = device == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if is_alone else time.perf_counter
     synchronize(device)
-    wall, cpu = time.perf_counter(), time.process_time()
+    start = clock()
     function()
     synchronize(device)
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return clock() - start
 
 
 def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
     """Floating-point operations per second of a square matrix product, the best of some."""
     size = size * 4 if device == "cuda" else size
     matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
-    products = [torch.matmul] + [onednn_product] * uses_onednn(matrix)
-    return 2 * size**3 / min(timed(partial(product, matrix, matrix), device)[0] for product in products * 8)
+    is_slow = MKL_MAY_BE_SLOW and device == "cpu" and dtype == "float32"
+    products = [torch.matmul] + [OneDNNLinear.apply] * is_slow
+    return 2 * size**3 / min(timed(partial(product, matrix, matrix), device) for product in products * 8)
 
 
 def count_operations(case: Case) -> int:
@@ -253,12 +236,12 @@ def print_peak_memory(arguments: Arguments):
     gc.collect()
     if arguments.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        run(model, batch, case.mode, arguments.only_memory)
+        run(model, batch, case.mode)
         print(torch.cuda.max_memory_allocated())
     else:
         ctypes.CDLL(None).malloc_trim(0)  # what building left goes back to the system
         Path("/proc/self/clear_refs").write_text("5")  # and its peak is forgotten
-        run(model, batch, case.mode, arguments.only_memory)
+        run(model, batch, case.mode)
         print(resident_memory("VmHWM") - libraries)
 
 
@@ -275,33 +258,27 @@ def differences(models: dict[str, torch.nn.Module], case: Case, device: str) -> 
     reference = build(REFERENCE, device).eval()
     expected = [run(reference, batch_of([clip.float()]), "inference")[0] for clip in clips]
 
-    def difference(name, model):
-        if case.mode == "train":
-            return 0.0
-        states = run(model.eval(), batch_of(clips), "inference", name).float()
+    def difference(model):
+        states = run(model.eval(), batch_of(clips), "inference").float()
         return max(
             (ours[: len(alone)] - alone).abs().max().item() for ours, alone in zip(states, expected, strict=True)
         )
 
-    return {name: difference(name, model) for name, model in models.items()}
+    return {name: difference(model) for name, model in models.items()}
 
 
 def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments, rate: float) -> list[dict]:
     """One record per variant."""
     batch = batch_of(waveforms(case, arguments.device))
     difference = differences(models, case, arguments.device)
-    warm_up = (
-        case.mode == "train" and sum(case.seconds) < 10
-    )  # a longer one has calls enough; `differences` ran the rest
-    for name, model in models.items():
+    for model in models.values():
         model.train(case.mode == "train")
-        if warm_up:
-            run(model, batch, case.mode, name)
+        run(model, batch, case.mode)  # warm-up
     times = {name: [] for name in models}
     start = time.perf_counter()
     for _ in range(arguments.repeats):
         for name, model in models.items():
-            times[name].append(timed(partial(run, model, batch, case.mode, name), arguments.device))
+            times[name].append(timed(partial(run, model, batch, case.mode), arguments.device))
         if time.perf_counter() - start > arguments.seconds_per_case:
             break
     for model in models.values():
@@ -312,10 +289,9 @@ def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments
             "case": str(case),
             "dtype": case.dtype,
             "variant": name,
-            "seconds": statistics.median(wall for wall, _ in times[name]),
-            "cpu_seconds": statistics.median(cpu for _, cpu in times[name]),
+            "seconds": statistics.median(times[name]),
             "rounds": len(times[name]),
-            "peak_memory": peak_memory(case, name, arguments) if arguments.memory else 0,
+            "peak_memory": peak_memory(case, name, arguments),
             "difference": difference[name],
             "operations": operations,
             "floor_seconds": operations / rate,
@@ -366,7 +342,7 @@ def markdown(results: dict) -> str:
         lines.append(
             f"| {case} | {dtype} | {variant} | {record['seconds']:.3f} | {speed} "
             f"| {record['seconds'] / record['floor_seconds']:.2f} | {record['peak_memory'] / 2**30:.2f} GiB "
-            f"| {record['peak_memory'] / max(1, same['peak_memory']):.2f} | {record['difference']:.1e} |"
+            f"| {record['peak_memory'] / same['peak_memory']:.2f} | {record['difference']:.1e} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -392,14 +368,11 @@ def main(arguments: Arguments):
         cases = [Case.parse(text, dtype) for text in arguments.cases]
         if arguments.device == "cpu" and dtype == "bfloat16":
             cases = [case for case in cases if case.mode == "inference"]
-        names = (REFERENCE, *arguments.variants)
-        built = {
-            name: build(name, arguments.device, dtype, arguments.compile)
-            for name in dict.fromkeys(name.partition("-")[0] for name in names)
+        models = {
+            name: build(name, arguments.device, dtype, arguments.compile) for name in (REFERENCE, *arguments.variants)
         }
-        models = {name: built[name.partition("-")[0]] for name in names}
         for case in tqdm(cases, desc=dtype):
-            able = {name: model for name, model in models.items() if fits(name, case.mode)}
+            able = {name: model for name, model in models.items() if case.mode == "train" or name != CHECKPOINTING}
             results["records"] += measure(case, able, arguments, rates[dtype])
             write(results, arguments)
     print(markdown(results))

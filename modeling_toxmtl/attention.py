@@ -57,7 +57,7 @@ class GatedRelativeAttention(WavLMAttention):
             position_bias = self.compute_bias(length, length).contiguous()
         bias = self._gate(hidden_states) * position_bias  # (B, H, T, T)
         if frame_mask is not None:
-            bias = bias.masked_fill(~frame_mask[:, None, None, :], -torch.inf)
+            bias = bias.masked_fill_(~frame_mask[:, None, None, :], -torch.inf)
         context, weights = attend(self, hidden_states, bias, output_attentions)
         return context, weights, position_bias
 

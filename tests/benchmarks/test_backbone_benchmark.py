@@ -46,9 +46,9 @@ def test_table_by_hand():
 
 
 def test_rate_is_operations_over_time(monkeypatch):
-    monkeypatch.setattr("benchmarks.backbone.timed", lambda function, device: (0.5, 0.0))
+    monkeypatch.setattr("benchmarks.backbone.timed", lambda function, device: 0.5)
     assert matrix_rate("float32", "cpu", size=10) == 2 * 10**3 / 0.5
     monkeypatch.undo()
     calls = []
-    wall, _ = timed(lambda: calls.append(torch.ones(1)), "cpu")
-    assert len(calls) == 1 and wall > 0
+    assert timed(lambda: calls.append(torch.ones(1)), "cpu") > 0
+    assert len(calls) == 1
