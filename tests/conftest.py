@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import NORMS, SYSTEMS
+from tiny_models import ENCODERS, NORMS, SYSTEMS
 from transformers import set_seed
 
 
@@ -19,6 +19,12 @@ def seed():
 def norm(request) -> dict:
     """Fields of `tiny_config` for each kind of WavLM."""
     return NORMS[request.param]
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request) -> dict:
+    """Fields of `tiny_model` for each kind of encoder."""
+    return ENCODERS[request.param]
 
 
 @pytest.fixture(params=SYSTEMS)

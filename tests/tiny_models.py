@@ -19,6 +19,8 @@ NORMS = {
     "group": {"feat_extract_norm": "group", "do_stable_layer_norm": False},
     "layer": {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
 }
+# Encoders of both families, as fields of `tiny_model`
+ENCODERS = {**NORMS, "plain": {"use_position_bias": False}, "whisper": {"family": "whisper"}}
 TINY_WAVLM = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -60,9 +62,11 @@ def tiny_wavlm_config(**overrides) -> WavLMConfig:
     return WavLMConfig(**{**TINY_WAVLM, **overrides})
 
 
-def tiny_config(**overrides) -> WavLMToxicityMTLConfig:
+def tiny_config(family: str = "wavlm", **overrides) -> WavLMToxicityMTLConfig | WhisperToxicityMTLConfig:
     """Two layers of width 16 without dropout, LayerDrop and SpecAugment; training is deterministic."""
-    tiny = {"task_adapter_bottleneck_size": 4, "info_sharing_size": 12}
+    tiny = {"task_adapter_bottleneck_size": 4, "info_sharing_size": 12, "final_dropout": 0.0}
+    if family == "whisper":
+        return WhisperToxicityMTLConfig(**{**TINY_WHISPER, **tiny, **overrides})
     return WavLMToxicityMTLConfig(**{**TINY_WAVLM, **tiny, **overrides})
 
 
@@ -71,12 +75,6 @@ def tiny_whisper_config(**overrides) -> WhisperConfig:
     decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "vocab_size": 50}
     special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1)
     return WhisperConfig(**{**TINY_WHISPER, **decoder, **special, **overrides})
-
-
-def tiny_whisper_mtl_config(**overrides) -> WhisperToxicityMTLConfig:
-    """As `tiny_config`."""
-    tiny = {"task_adapter_bottleneck_size": 4, "info_sharing_size": 12, "final_dropout": 0.0}
-    return WhisperToxicityMTLConfig(**{**TINY_WHISPER, **tiny, **overrides})
 
 
 def randomize_(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -90,14 +88,15 @@ def randomize_(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def tiny_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL:
+def fresh_model(**overrides) -> WavLMForToxicityMTL | WhisperForToxicityMTL:
+    """A tiny model as it starts to learn."""
+    config = tiny_config(**overrides)
+    return (WhisperForToxicityMTL if config.model_type == "whisper_toxmtl" else WavLMForToxicityMTL)(config)
+
+
+def tiny_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL | WhisperForToxicityMTL:
     """A tiny model with random weights everywhere, in evaluation mode."""
-    return randomize_(WavLMForToxicityMTL(tiny_config(**overrides)), seed).eval()
-
-
-def tiny_whisper(seed: int = 0, **overrides) -> WhisperForToxicityMTL:
-    """As `tiny_model`."""
-    return randomize_(WhisperForToxicityMTL(tiny_whisper_mtl_config(**overrides)), seed).eval()
+    return randomize_(fresh_model(**overrides), seed).eval()
 
 
 def mel_of(*lengths: int, seed: int = 0) -> list[torch.Tensor]:
@@ -130,3 +129,12 @@ def pad(clips: list[torch.Tensor], extra: int = 0, value: float = 0.0) -> dict[s
         input_values[row, : len(clip)] = clip
         attention_mask[row, : len(clip)] = 1
     return {"input_values": input_values, "attention_mask": attention_mask}
+
+
+def inputs_of(model: torch.nn.Module, clips: list[torch.Tensor], extra: int = 0) -> dict[str, torch.Tensor]:
+    """Batch of clips for a tiny model, padded by at least `extra` samples: for Whisper, spectrograms with a mel frame
+    for each 10 samples, which makes its frames as long as the tiny WavLM's."""
+    if model.main_input_name == "input_values":
+        return pad(clips, extra)
+    mel = [clip[: len(clip) // 10 * 10].reshape(-1, 10)[:, :8].T for clip in clips]
+    return pad_mel(mel, extra // 10)

@@ -4,13 +4,12 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import clips_of, pad, randomize_, tiny_config, tiny_model
+from tiny_models import clips_of, fresh_model, inputs_of, pad, randomize_, tiny_config, tiny_model
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.export import Dim, export
 from transformers import AutoModelForAudioClassification
 
-from modeling_toxmtl.attention import GatedRelativeAttention
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
 from modeling_toxmtl.heads import InformationSharing, classification_loss, keyword_loss, masked_mean
 from modeling_toxmtl.modeling_toxmtl import WavLMForToxicityMTL
@@ -23,10 +22,10 @@ LABELS = torch.tensor(
 KEYWORD_LABELS = torch.tensor([[3, 4, 5, 5], [6, -100, -100, -100], [0, -100, -100, -100], [7, 8, -100, -100]])
 
 
-def training_batch(*lengths: int) -> dict[str, torch.Tensor]:
-    rows = len(lengths)
+def training_batch(*lengths: int, model: nn.Module | None = None) -> dict[str, torch.Tensor]:
+    rows, clips = len(lengths), clips_of(*lengths)
     return {
-        **pad(clips_of(*lengths)),
+        **(pad(clips) if model is None else inputs_of(model, clips)),
         "labels": LABELS[:rows].clone(),
         "keyword_labels": KEYWORD_LABELS[:rows].clone(),
     }
@@ -35,8 +34,9 @@ def training_batch(*lengths: int) -> dict[str, torch.Tensor]:
 def alone(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     """One clip of a batch, without its padding."""
     length = batch["attention_mask"][row].sum()
+    (name,) = batch.keys() - {"attention_mask", "labels", "keyword_labels"}
     return {
-        "input_values": batch["input_values"][row : row + 1, :length],
+        name: batch[name][row : row + 1, ..., :length],
         "labels": batch["labels"][row : row + 1],
         "keyword_labels": batch["keyword_labels"][row : row + 1],
     }
@@ -76,9 +76,9 @@ def test_parameter_counts(fields, count):
 # --- outputs
 
 
-def test_outputs(system, norm):
-    model = tiny_model(**system, **norm)
-    batch = training_batch(200, 95)
+def test_outputs(system, encoder):
+    model = tiny_model(**system, **encoder)
+    batch = training_batch(200, 95, model=model)
     output = model(**batch, output_hidden_states=True)
     tasks = model.config.tasks
     assert (output.logits is not None) == (output.classification_loss is not None) == ("classification" in tasks)
@@ -86,7 +86,8 @@ def test_outputs(system, norm):
     if "classification" in tasks:
         assert output.logits.shape == (2, 6)
     if "keyword" in tasks:
-        assert output.keyword_logits.shape == (2, 9, 10)
+        num_frames = 10 if encoder.get("family") == "whisper" else 9
+        assert output.keyword_logits.shape == (2, num_frames, 10)
     assert len(output.hidden_states) == 3
     del batch["labels"], batch["keyword_labels"]
     unlabelled = model(**batch)
@@ -118,18 +119,18 @@ def test_order_of_tasks_does_not_matter():
 
 
 @pytest.mark.parametrize(("order", "extra"), [((0, 1, 2, 3), 0), ((3, 1, 0, 2), 0), ((2, 0, 1, 3), 57)])
-def test_length_exact(system, norm, order, extra):
-    model = tiny_model(**system, **norm)
-    clips = clips_of(600, 237, 31, 410)  # one is a sample longer than the receptive field: a single frame
+def test_length_exact(system, encoder, order, extra):
+    model = tiny_model(**system, **encoder)
+    clips = clips_of(600, 237, 31, 410)  # one is a sample longer than WavLM's receptive field: a single frame
     with torch.no_grad():
-        together = model(**pad([clips[i] for i in order], extra=extra))
+        together = model(**inputs_of(model, [clips[i] for i in order], extra))
         for row, i in enumerate(order):
-            single = model(clips[i][None])
+            single = model(inputs_of(model, clips[i : i + 1])[model.main_input_name])
             if together.logits is not None:
                 torch.testing.assert_close(together.logits[row], single.logits[0], atol=1e-5, rtol=1e-5)
             if together.keyword_logits is not None:
-                frames = model.config.num_frames(len(clips[i]))
-                assert single.keyword_logits.shape[1] == frames
+                frames = single.keyword_logits.shape[1]
+                assert frames == (len(clips[i]) // 10 + 1) // 2 or frames == model.config.num_frames(len(clips[i]))
                 torch.testing.assert_close(
                     together.keyword_logits[row, :frames], single.keyword_logits[0], atol=1e-5, rtol=1e-5
                 )
@@ -167,10 +168,10 @@ def test_length_exact_eager():
             torch.testing.assert_close(logits[row], model(clip[None]).logits[0], atol=1e-5, rtol=0)
 
 
-def test_batch_is_the_mean_of_its_clips(system, norm):
+def test_batch_is_the_mean_of_its_clips(system, encoder):
     """Losses and gradients of a batch of 4 are the means of those of 4 batches of 1."""
-    model = tiny_model(**system, **norm).train()
-    batch = training_batch(420, 237, 31, 300)
+    model = tiny_model(**system, **encoder).train()
+    batch = training_batch(420, 237, 31, 300, model=model)
     together = model(**batch)
     together.loss.backward()
     expected = gradients(model)
@@ -195,13 +196,15 @@ def test_too_short_clip_is_named(system):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_finite(system, norm, dtype):
+def test_half_precision_is_finite(system, encoder, dtype):
     """Also on frames of padding, and where a whole tail of the batch is padding."""
-    model = tiny_model(**system, **norm).to(dtype)
-    batch = pad(clips_of(400, 95, 31), extra=400)
-    batch["input_values"] = batch["input_values"].to(dtype)
+    model = tiny_model(**system, **encoder).to(dtype)
+    model.set_attn_implementation("eager")  # Whisper's weights need it
+    batch = inputs_of(model, clips_of(400, 95, 31), extra=400)
+    batch[model.main_input_name] = batch[model.main_input_name].to(dtype)
     with torch.no_grad():
         output = model(**batch, output_attentions=True, output_hidden_states=True)
+        model.set_attn_implementation("sdpa")
         fast = model(**batch)
     tensors = [output.logits, output.keyword_logits, fast.logits, fast.keyword_logits]
     tensors = [tensor for tensor in tensors if tensor is not None] + [*output.hidden_states, *output.attentions]
@@ -210,9 +213,9 @@ def test_half_precision_is_finite(system, norm, dtype):
         assert tensor.isfinite().all()
 
 
-def test_mixed_precision_training(norm):
-    model = tiny_model(use_task_adapter=True, **norm).train()
-    batch = training_batch(300, 95, 31)
+def test_mixed_precision_training(encoder):
+    model = tiny_model(use_task_adapter=True, **encoder).train()
+    batch = training_batch(300, 95, 31, model=model)
     expected = model(**batch).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(**batch).loss
@@ -511,21 +514,22 @@ def test_masked_mean():
 # --- training
 
 
-def test_every_parameter_trains(system, norm):
+def test_every_parameter_trains(system, encoder):
     """A fresh adapter passes no gradient to the one below, so each step reaches one place further down. The optimiser
     is Adam with next to no epsilon: the gradients down there are tiny."""
-    config = tiny_config(**system, **norm)
-    model = WavLMForToxicityMTL(config).train()
+    model = fresh_model(**system, **encoder).train()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-20)
-    for _ in range(config.num_hidden_layers + 2 if config.use_task_adapter else 2):
+    for _ in range(model.config.num_hidden_layers + 2 if model.config.use_task_adapter else 2):
         optimizer.zero_grad()
-        model(**training_batch(420, 237, 31, 300)).loss.backward()
+        model(**training_batch(420, 237, 31, 300, model=model)).loss.backward()
         optimizer.step()
     unchanged = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
     # the keys' bias adds the same to all of a query's scores, which softmax does not see
     unchanged = {name for name in unchanged if not name.endswith("k_proj.bias")}
-    assert unchanged == {"wavlm.masked_spec_embed"}  # SpecAugment is off
+    assert unchanged == {
+        "model.encoder.embed_positions.weight" if encoder.get("family") == "whisper" else "wavlm.masked_spec_embed"
+    }  # sinusoids; SpecAugment is off
 
 
 def test_mask_embedding_trains_with_spec_augment():
@@ -537,12 +541,12 @@ def test_mask_embedding_trains_with_spec_augment():
     assert torch.equal(model(**training_batch(420, 237, 31)).loss, expected)
 
 
-def test_training_lowers_the_loss(system):
-    model = WavLMForToxicityMTL(tiny_config(**system)).train()
+def test_training_lowers_the_loss(system, encoder):
+    model = fresh_model(**system, **encoder).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(12):
-        loss = model(**training_batch(300, 237)).loss
+        loss = model(**training_batch(300, 237, model=model)).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -560,28 +564,31 @@ def test_freeze_feature_encoder(system):
     assert gradient_size(model.wavlm.feature_projection) > 0
 
 
-def test_freeze_base_model(system):
-    model = tiny_model(**system).train()
+def test_freeze_base_model(system, encoder):
+    model = tiny_model(**system, **encoder).train()
     model.freeze_base_model()
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    expected = {name for name, _ in model.named_parameters() if not name.startswith("wavlm.") or "adapters" in name}
+    expected = {
+        name for name, _ in model.named_parameters() if not name.startswith(("wavlm.", "model.")) or "adapters" in name
+    }
     assert trainable == expected
     assert any("task_adapters" in name for name in trainable) == model.config.use_task_adapter
-    model(**training_batch(300, 95)).loss.backward()
+    model(**training_batch(300, 95, model=model)).loss.backward()
     assert set(gradients(model)) == trainable
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_gradient_checkpointing(monkeypatch, norm, reentrant):
-    model = tiny_model(use_task_adapter=True, **norm).train()
-    batch = training_batch(300, 95)
+def test_gradient_checkpointing(encoder, reentrant):
+    model = tiny_model(use_task_adapter=True, **encoder).train()
+    batch = training_batch(300, 95, model=model)
     expected = model(**batch).loss
     expected.backward()
     expected_gradients = gradients(model)
 
     calls = []
-    gate = GatedRelativeAttention._gate
-    monkeypatch.setattr(GatedRelativeAttention, "_gate", lambda self, states: calls.append(1) or gate(self, states))
+    for layer in model.base_model.encoder.layers:
+        queries = getattr(layer, "attention", None) or layer.self_attn
+        queries.q_proj.register_forward_hook(lambda *call: calls.append(1))
     model.zero_grad()
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     loss = model(**batch).loss
@@ -593,13 +600,15 @@ def test_gradient_checkpointing(monkeypatch, norm, reentrant):
     assert not expected_gradients
 
 
-def test_layer_drop_trains(norm):
-    model = tiny_model(layerdrop=1.0 - 1e-6, use_task_adapter=True, **norm).train()
-    output = model(**training_batch(300, 95), output_hidden_states=True)
+def test_layer_drop_trains(encoder):
+    model = tiny_model(
+        **{"encoder_layerdrop" if "family" in encoder else "layerdrop": 1.0 - 1e-6}, use_task_adapter=True, **encoder
+    ).train()
+    output = model(**training_batch(300, 95, model=model), output_hidden_states=True)
     assert len(output.hidden_states) == 3
     output.loss.backward()
-    assert gradient_size(model.wavlm.encoder.layers[0]) > 0
-    assert gradient_size(model.wavlm.encoder.layers[1]) == 0
+    assert gradient_size(model.base_model.encoder.layers[0]) > 0
+    assert gradient_size(model.base_model.encoder.layers[1]) == 0
 
 
 # --- the compiler and export
@@ -621,9 +630,9 @@ def assert_same_outputs(ours, expected, num_frames):
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("fields", [{}, EVERYTHING], ids=["mtl", "everything"])
-def test_compiles_once_without_graph_breaks(norm, fields, train):
+def test_compiles_once_without_graph_breaks(encoder, fields, train):
     """The compiler traces the whole model once, and the graph holds for other lengths and sizes of batch."""
-    model = tiny_model(**norm, **fields).train(train)
+    model = tiny_model(**encoder, **fields).train(train)
     torch.compiler.reset()
     counter = CompileCounter()
     compiled = torch.compile(model, backend=counter, dynamic=True, fullgraph=True)
@@ -686,17 +695,18 @@ def poisoned_memory():
     torch.use_deterministic_algorithms(False)
 
 
-def test_every_parameter_is_initialized(system, norm, poisoned_memory):
+def test_every_parameter_is_initialized(system, encoder, poisoned_memory):
     states = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        states.append(WavLMForToxicityMTL(tiny_config(**system, **norm)).state_dict())
+        states.append(fresh_model(**system, **encoder).state_dict())
     first, same, other = states
     for name, value in first.items():
         assert value.isfinite().all(), name
         assert torch.equal(value, same[name]), name
         constant = value.numel() == 1 or value.std() == 0
-        assert constant or not torch.equal(value, other[name]), name
+        fixed = constant or "embed_positions" in name
+        assert fixed or not torch.equal(value, other[name]), name
 
 
 def test_parameters_that_a_checkpoint_lacks_are_initialized(tmp_path, poisoned_memory):
@@ -711,28 +721,28 @@ def test_parameters_that_a_checkpoint_lacks_are_initialized(tmp_path, poisoned_m
     assert torch.equal(model(**batch).keyword_logits, plain(**batch).keyword_logits)  # adapters start as the identity
 
 
-def test_save_and_load(system, norm, tmp_path):
-    model = tiny_model(**system, **norm)
+def test_save_and_load(system, encoder, tmp_path):
+    model = tiny_model(**system, **encoder)
     model.save_pretrained(tmp_path)
-    loaded, info = WavLMForToxicityMTL.from_pretrained(tmp_path, output_loading_info=True)
+    loaded, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert not loaded.training
     assert loaded.config.tasks == model.config.tasks
-    batch = training_batch(300, 95)
+    batch = training_batch(300, 95, model=model)
     output, expected = loaded(**batch), model(**batch)
     for name in expected:
         assert torch.equal(output[name], expected[name]), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_save_and_load_half_precision(system, norm, dtype, tmp_path):
-    model = tiny_model(**system, **norm).to(dtype)
+def test_save_and_load_half_precision(system, encoder, dtype, tmp_path):
+    model = tiny_model(**system, **encoder).to(dtype)
     model.save_pretrained(tmp_path)
-    loaded = WavLMForToxicityMTL.from_pretrained(tmp_path, dtype="auto")
+    loaded = type(model).from_pretrained(tmp_path, dtype="auto")
     for name, value in model.state_dict().items():
         assert loaded.state_dict()[name].dtype == dtype
         assert torch.equal(loaded.state_dict()[name], value), name
-    full = WavLMForToxicityMTL.from_pretrained(tmp_path, dtype=torch.float32)
+    full = type(model).from_pretrained(tmp_path, dtype=torch.float32)
     assert {parameter.dtype for parameter in full.parameters()} == {torch.float32}
 
 

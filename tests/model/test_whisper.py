@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from tiny_models import mel_of, pad_mel, randomize_, tiny_whisper, tiny_whisper_config, tiny_whisper_mtl_config
+from tiny_models import mel_of, pad_mel, randomize_, tiny_config, tiny_model, tiny_whisper_config
 from torch import nn
 from transformers import (
     WhisperForAudioClassification,
@@ -77,7 +77,7 @@ def test_a_shorter_clip_is_not_padded_to_the_positions():
 
 def test_positions_are_sinusoids():
     """Also where a checkpoint has none: they are never trained."""
-    model = WhisperForToxicityMTL(tiny_whisper_mtl_config())
+    model = WhisperForToxicityMTL(tiny_config("whisper"))
     positions = model.model.encoder.embed_positions.weight
     torch.testing.assert_close(positions, WhisperEncoder(tiny_whisper_config()).embed_positions.weight)
     assert not positions.requires_grad
@@ -110,7 +110,7 @@ def test_padding_that_is_no_number():
 def test_frames_are_those_of_the_configuration():
     """Whisper's features have a mel frame for each 160 samples, and the encoder a frame for each two of these."""
     config = WhisperToxicityMTLConfig()
-    model = WhisperBackbone(tiny_whisper_mtl_config())
+    model = WhisperBackbone(tiny_config("whisper"))
     for num_samples in (400, 480, 800, 16_000):
         frames = model(torch.zeros(1, 8, num_samples // 160)).last_hidden_state.shape[1]
         assert frames == config.num_frames(num_samples)
@@ -121,7 +121,7 @@ def test_frames_are_those_of_the_configuration():
 
 
 def test_longer_than_the_positions():
-    model = WhisperBackbone(tiny_whisper_mtl_config())
+    model = WhisperBackbone(tiny_config("whisper"))
     assert model(torch.zeros(1, 8, 200)).last_hidden_state.shape == (1, 100, 16)
     with pytest.raises(ValueError, match=r"201 mel frames.* for 200 \(2 s\).* shorter windows"):
         model(torch.zeros(1, 8, 201))
@@ -138,7 +138,7 @@ def test_attention_masks_of_any_kind(dtype):
 
 
 def test_inputs_that_say_something_else():
-    model = WhisperBackbone(tiny_whisper_mtl_config())
+    model = WhisperBackbone(tiny_config("whisper"))
     batch = pad_mel(mel_of(50, 23))
     with pytest.raises(ValueError, match="pad on the right"):
         model(batch["input_features"], batch["attention_mask"].flip(1))
@@ -183,7 +183,7 @@ MASKED = {"apply_spec_augment": True, "mask_time_prob": 0.4, "mask_time_length":
 
 
 def test_spec_augment_only_in_training():
-    model = randomize_(WhisperBackbone(tiny_whisper_mtl_config(**MASKED)))
+    model = randomize_(WhisperBackbone(tiny_config("whisper", **MASKED)))
     batch = pad_mel(mel_of(60, 31))
     given = batch["input_features"].clone()
     model.eval()
@@ -198,22 +198,22 @@ def test_spec_augment_only_in_training():
 def test_spec_augment_puts_zeros_on_spans():
     fields = {"mask_feature_prob": 0.3, "mask_feature_length": 2, "mask_feature_min_masks": 1}
     features, mask = torch.ones(4, 8, 50), torch.arange(50) < torch.tensor([[50], [50], [50], [20]])
-    model = WhisperBackbone(tiny_whisper_mtl_config(**MASKED)).train()
+    model = WhisperBackbone(tiny_config("whisper", **MASKED)).train()
     masked = model._mask_features(features, mask) == 0
     assert masked.all(1).any(-1).all() and torch.equal(masked.all(1), masked.any(1))  # whole frames of each clip
     assert not masked[3, :, 20:].any()
-    model = WhisperBackbone(tiny_whisper_mtl_config(**MASKED | {"mask_time_prob": 0.0}, **fields)).train()
+    model = WhisperBackbone(tiny_config("whisper", **MASKED | {"mask_time_prob": 0.0}, **fields)).train()
     masked = model._mask_features(features, mask) == 0
     assert masked.all(2).any(-1).all() and torch.equal(masked.all(2), masked.any(2))  # whole bins of each clip
 
 
 def test_spec_augment_on_clips_shorter_than_its_spans():
-    model = WhisperBackbone(tiny_whisper_mtl_config(apply_spec_augment=True, mask_time_length=10)).train()
+    model = WhisperBackbone(tiny_config("whisper", apply_spec_augment=True, mask_time_length=10)).train()
     assert model(**pad_mel(mel_of(6, 1))).last_hidden_state.isfinite().all()
 
 
 def test_layer_drop_only_in_training():
-    model = randomize_(WhisperBackbone(tiny_whisper_mtl_config(encoder_layers=4, encoder_layerdrop=0.999)))
+    model = randomize_(WhisperBackbone(tiny_config("whisper", encoder_layers=4, encoder_layerdrop=0.999)))
     batch = pad_mel(mel_of(20))
     model.eval()
     states = model(**batch, output_hidden_states=True).hidden_states
@@ -228,7 +228,7 @@ def test_layer_drop_only_in_training():
 @pytest.mark.parametrize("field", ["dropout", "attention_dropout", "activation_dropout"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_dropout_only_in_training(field, attention):
-    config = tiny_whisper_mtl_config(**{field: 0.5})
+    config = tiny_config("whisper", **{field: 0.5})
     model = randomize_(WhisperBackbone._from_config(config, attn_implementation=attention)).eval()
     batch = pad_mel(mel_of(40))
     assert torch.equal(model(**batch).last_hidden_state, model(**batch).last_hidden_state)
@@ -237,7 +237,7 @@ def test_dropout_only_in_training(field, attention):
 
 
 def test_frozen_convolutions():
-    model = tiny_whisper().train()
+    model = tiny_model(family="whisper").train()
     model.freeze_feature_encoder()
     model(**pad_mel(mel_of(40, 21))).logits.sum().backward()
     encoder = model.model.encoder
@@ -315,7 +315,7 @@ def test_fields_by_their_common_names():
 
 
 def test_adapters_have_the_places_of_the_paper():
-    model = tiny_whisper(use_task_adapter=True)
+    model = tiny_model(family="whisper", use_task_adapter=True)
     places = model.model.encoder.task_adapters
     assert set(places) == {"classification", "keyword"} and all(len(adapters) == 3 for adapters in places.values())
     before = copy.deepcopy(model)
@@ -329,11 +329,11 @@ def test_adapters_have_the_places_of_the_paper():
 
 def test_fresh_adapters_change_nothing(tmp_path):
     """Of a model that is built, and of one that starts from a checkpoint."""
-    plain = tiny_whisper()
+    plain = tiny_model(family="whisper")
     plain.model.save_pretrained(tmp_path)
-    built = WhisperBackbone(tiny_whisper_mtl_config(use_task_adapter=True)).eval()
+    built = WhisperBackbone(tiny_config("whisper", use_task_adapter=True)).eval()
     built.load_state_dict(plain.model.state_dict(), strict=False)
-    loaded = WhisperBackbone.from_pretrained(tmp_path, config=tiny_whisper_mtl_config(use_task_adapter=True))
+    loaded = WhisperBackbone.from_pretrained(tmp_path, config=tiny_config("whisper", use_task_adapter=True))
     batch = pad_mel(mel_of(40, 13))
     with torch.no_grad():
         expected = plain.model(**batch).last_hidden_state
