@@ -65,7 +65,7 @@ def render_model_card(
         **{key: value for key, value in fields.items() if value is not None},
         library_name="transformers",
         pipeline_tag=PIPELINE_TASK,
-        tags=["wavlm", "voice-toxicity", "multi-task", "keyword-spotting"],
+        tags=[config.model_type.removesuffix("_toxmtl"), "voice-toxicity", "multi-task", "keyword-spotting"],
         model_name=name if splits else None,
         eval_results=_eval_results(rows[splits[0]], dataset, splits[0]) if splits else None,
     )
@@ -79,6 +79,7 @@ def render_model_card(
         labels=list(config.label2id),
         num_keywords=len(processor.keywords.keywords),
         language=processor.keywords.language,
+        keyword_target=processor.keyword_target,
         parameters=results["parameters"] if results else _count_parameters(config),
         results=rows,
         intervals=intervals,

@@ -42,7 +42,7 @@ def run(tmp_path, monkeypatch, text):
             model.lm_head = Speller(text)
             return model
 
-    monkeypatch.setattr(benchmark, "WavLMForToxicityMTL", Model)
+    monkeypatch.setattr(benchmark, "AutoModelForAudioClassification", Model)
     model, corpus = save_tiny_model(tmp_path / "model"), write_corpus(tmp_path / "corpus")
     return main(ScoresArguments(str(model), str(corpus), results_file=str(tmp_path / "out" / "scores.json")))
 

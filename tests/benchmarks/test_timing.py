@@ -41,7 +41,7 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
             model.lm_head = Speller("go_od idiot go_od")  # the demo's most frequent keyword
             return model
 
-    monkeypatch.setattr(timing, "WavLMForToxicityMTL", Model)
+    monkeypatch.setattr(timing, "AutoModelForAudioClassification", Model)
     tiny_processor(KeywordList.default()).save_pretrained(tmp_path)
     results = main(TimingArguments(str(tmp_path), num_clips=40, results_file=str(tmp_path / "results.json")))
     assert 0 < results["heard"] <= results["said"]
