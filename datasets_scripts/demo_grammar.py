@@ -26,12 +26,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 from modeling_toxmtl.text import normalize_text
 
-
-SPLITS = ("train", "validation", "test")
 
 NO_VIOLATION_SHARE = 0.38  # of all clips
 BENIGN_KEYWORD_SHARE = 0.13  # of the NoViolation clips: 10 % of the clips with a keyword

@@ -101,7 +101,7 @@ def draw_channel(
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """A scene with every setting drawn from the ranges of this module; every fourth background is of talkers."""
+    """A scene with every setting drawn from the ranges of this module; two of nine backgrounds are talkers."""
     has_room, has_band = rng.random() < ROOM_SHARE, rng.random() < BAND_SHARE
     return Scene(
         reverb_time=rng.uniform(*REVERB_TIME_RANGE) if has_room else 0.0,
@@ -167,7 +167,12 @@ def mix_talkers(talkers: Sequence[np.ndarray], num_samples: int, rng: np.random.
         talkers: float32 samples of each, at least one; from a random moment on, and over and over.
         num_samples: length of the babble.
         rng: source of the moments.
+
+    Raises:
+        ValueError: if there are no talkers.
     """
+    if not talkers:
+        raise ValueError("`talkers` is empty: a background of talkers needs what they say.")
     babble = np.zeros(num_samples, np.float32)
     for talker in talkers:
         positions = (int(rng.integers(len(talker))) + np.arange(num_samples)) % len(talker)
@@ -208,7 +213,7 @@ def make_noise(kind: str, num_samples: int, sampling_rate: int, rng: np.random.G
         kind: "white"; "pink" (power falls by 3 dB an octave); "babble", pink noise in the band of speech that swells
             and fades at the rate of syllables; "hum", the mains frequency and its harmonics; "breath", pink noise that
             swells and fades as breath; "clicks" of keys; or "music", notes of a scale that fade.
-        num_samples: length of the noise.
+        num_samples: length of the noise, at least 2.
         sampling_rate: in Hz.
         rng: source of the noise.
 

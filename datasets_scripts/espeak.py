@@ -29,7 +29,7 @@ import numpy as np
 try:
     import espeakng_loader
 except ImportError as error:
-    raise ImportError("Speech synthesis needs espeakng-loader: pip install -e '.[data]'.") from error
+    raise ImportError("Speech synthesis needs espeakng-loader: pip install -e '.[corpora]'.") from error
 
 
 class Voice(NamedTuple):

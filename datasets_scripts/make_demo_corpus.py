@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from datasets_scripts.demo_grammar import SPLITS, ClipText, Grammar, generate_corpus
+from datasets_scripts.demo_grammar import ClipText, Grammar, generate_corpus
 from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, Voice, synthesize
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.grammar_es import SPANISH
-from modeling_toxmtl.data.schema import Row, split_path, write_split
+from modeling_toxmtl.data.schema import SPLITS, Row, split_path, write_split
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import NO_VIOLATION

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from datasets_scripts.demo_grammar import SPLITS, ClipText
+from datasets_scripts.demo_grammar import ClipText
 from datasets_scripts.effects import BACKGROUND_KINDS, draw_scene, encode, make_noise, record
 from datasets_scripts.make_demo_corpus import (
     CorpusArguments,
@@ -37,7 +37,7 @@ from datasets_scripts.speakers import shift_formants
 from datasets_scripts.speech_engines import ENGINES, Engine
 from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
-from modeling_toxmtl.data.schema import SPLIT_FILE, Row, split_path, write_split
+from modeling_toxmtl.data.schema import SPLIT_FILE, SPLITS, Row, split_path, write_split
 from modeling_toxmtl.data.statistics import render_hours
 
 

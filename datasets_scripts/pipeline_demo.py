@@ -28,7 +28,7 @@ from transformers import (
     set_seed,
 )
 
-from datasets_scripts.demo_grammar import SPLITS, ClipText, generate_corpus
+from datasets_scripts.demo_grammar import ClipText, generate_corpus
 from datasets_scripts.effects import apply_gain
 from datasets_scripts.espeak import VOICES, synthesize
 from datasets_scripts.grammar_en import ENGLISH
@@ -40,6 +40,7 @@ from modeling_toxmtl.data.chunk import ChunkStage
 from modeling_toxmtl.data.label import VIOLATIONS, KeywordArguments, LabelArguments
 from modeling_toxmtl.data.opus import encode_dtx, ogg_file
 from modeling_toxmtl.data.recordings import RecordingsArguments
+from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.data.shards import read_rows
 from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train

@@ -48,30 +48,12 @@ BLENDS = {  # of the train styles, in per cent; the train split draws others
 }
 KOKORO_BLEND_SHARE = 0.3  # of the test clips; the others are spoken by test styles
 
-# espeak-ng's IPA with ties, and the symbols that Kokoro was trained with; without lengths, other ties and nasals
-_KOKORO_SYMBOLS = tuple(
-    pair.split("→")
-    for pair in [
-        "a^ɪ→I",
-        "a^ʊ→W",
-        "e^ɪ→A",
-        "o^ʊ→O",
-        "ə^ʊ→Q",
-        "ɔ^ɪ→Y",
-        "t^ʃ→ʧ",
-        "d^ʒ→ʤ",
-        "ɜːɹ→ɜɹ",
-        "ɜː→ɜɹ",
-        "ɚ→əɹ",
-        "r→ɹ",
-        "ɐ→ə",
-        "e→A",
-        "x→k",
-        "ː→",
-        "^→",
-        "̃→",
-    ]
-)
+# espeak-ng's IPA with ties to the symbols that Kokoro was trained with, one after the other: "ɜːɹ" before "ɜː"
+_KOKORO_SYMBOLS = {
+    **{"a^ɪ": "I", "a^ʊ": "W", "e^ɪ": "A", "o^ʊ": "O", "ə^ʊ": "Q", "ɔ^ɪ": "Y", "t^ʃ": "ʧ", "d^ʒ": "ʤ"},
+    **{"ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɚ": "əɹ", "r": "ɹ", "ɐ": "ə", "e": "A", "x": "k"},
+    **{"ː": "", "^": "", "\u0303": ""},  # lengths, other ties, nasals
+}
 _INSTALL = "pip install -e '.[voices]'"
 
 
@@ -136,7 +118,7 @@ def _session(model_path: str | Path, optimization: str = "ORT_ENABLE_ALL"):
 
 
 class EspeakEngine:
-    """espeak-ng with its voices by split; in training also at other playback rates, which shift the pitch."""
+    """espeak-ng with its voices by split, at any of its pitches."""
 
     name = "espeak"
     words_a_minute = 165
@@ -255,9 +237,12 @@ class KokoroEngine:
 
     def speak(self, text: str, voice: KokoroVoice, pace: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         phonemes = espeak.phonemize(text, voice.accent, has_ties=True)
-        for espeak_symbol, symbol in _KOKORO_SYMBOLS:
+        for espeak_symbol, symbol in _KOKORO_SYMBOLS.items():
             phonemes = phonemes.replace(espeak_symbol, symbol)
         tokens = [self._vocab[symbol] for symbol in phonemes if symbol in self._vocab]
+        longest = len(next(iter(self._styles.values())))  # a style has a row for every number of symbols
+        if not 0 < len(tokens) <= longest:
+            raise ValueError(f"Kokoro speaks 1 to {longest} phonemes at once, not the {len(tokens)} of {text!r}.")
         style = sum(weight / 100 * self._styles[name][len(tokens) - 1] for name, weight in voice.styles)
         inputs = {
             "tokens": np.array([[0, *tokens, 0]], np.int64),

@@ -17,11 +17,12 @@ from importlib import resources
 
 import numpy as np
 
-from datasets_scripts.demo_grammar import SPLITS, ClipGenerator, ClipText, Grammar, KeywordDealer, Piece, weighted_pick
+from datasets_scripts.demo_grammar import ClipGenerator, ClipText, Grammar, KeywordDealer, Piece, weighted_pick
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.grammar_voices_en import CUES, TEMPLATES
 from datasets_scripts.keyword_uses_en import SENSES, VARIANTS
 from datasets_scripts.words_en import LEXICONS, SOUND_ALIKES
+from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import NO_VIOLATION
 from modeling_toxmtl.text import normalize_text
@@ -56,7 +57,7 @@ def vocabulary() -> tuple[str, ...]:
         passphrases = (resources.files("xkcdpass") / "static" / "eff-long").read_text().split()
         mnemonics = (resources.files("mnemonic") / "wordlist" / "english.txt").read_text().split()
     except ImportError as error:
-        raise ImportError("The vocabulary needs word lists: pip install wordfreq xkcdpass mnemonic.") from error
+        raise ImportError("The vocabulary needs wordfreq, xkcdpass, mnemonic: pip install -e '.[corpora]'.") from error
     keywords = KeywordList.default()
     return tuple(
         word

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_scripts.demo_grammar import SPLITS, ClipGenerator, KeywordDealer, generate_corpus
+from datasets_scripts.demo_grammar import ClipGenerator, KeywordDealer, generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.make_demo_corpus import LANGUAGES
+from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 from modeling_toxmtl.text import normalize_text

@@ -4,17 +4,26 @@ import numpy as np
 import pytest
 
 from datasets_scripts.effects import (
+    BACKGROUND_KINDS,
     BIT_RATES,
     NOISE_KINDS,
     SAMPLING_RATES,
+    SCENE_SNR_RANGE,
     SNR_RANGE,
+    TALKERS,
     Channel,
+    Scene,
     add_noise,
+    add_room,
     apply_gain,
     clip_peaks,
     draw_channel,
+    draw_scene,
     encode_opus,
+    limit_band,
     make_noise,
+    mix_talkers,
+    record,
     send,
     transmit,
 )
@@ -36,8 +45,8 @@ def band_power(samples, sampling_rate, low, high):
     return power[(frequencies >= low) & (frequencies < high)].sum() / power.sum()
 
 
-@pytest.mark.parametrize("kind", NOISE_KINDS)
-@pytest.mark.parametrize("num_samples", [1, 1000, 22_051])
+@pytest.mark.parametrize("kind", BACKGROUND_KINDS)
+@pytest.mark.parametrize("num_samples", [2, 1000, 22_051])
 def test_noise_has_mean_power_one(kind, num_samples):
     noise = make_noise(kind, num_samples, 16_000, np.random.default_rng(0))
     assert noise.shape == (num_samples,) and noise.dtype == np.float32
@@ -67,7 +76,7 @@ def test_unknown_noise_is_refused():
         make_noise("rain", 100, 16_000, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("kind", NOISE_KINDS)
+@pytest.mark.parametrize("kind", BACKGROUND_KINDS)
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 35.0])
 def test_noise_lies_at_the_asked_snr(kind, snr_db):
     speech = tone()
@@ -167,3 +176,77 @@ def test_send_is_the_channel_and_the_codec_in_turn():
     heard = resample(transmit(speech, 22_050, channel, np.random.default_rng(2)), 22_050, channel.sampling_rate)
     assert content == encode_opus(heard, channel.sampling_rate, channel.bit_rate)
     assert duration == len(heard) / channel.sampling_rate == pytest.approx(1, abs=0.001)
+
+
+def test_music_is_made_of_tones_breath_swells_and_clicks_are_short():
+    def make(kind):
+        return make_noise(kind, 160_000, 16_000, np.random.default_rng(3))
+
+    spectrum = np.sort(np.abs(np.fft.rfft(make("music"))) ** 2)[::-1]
+    assert spectrum[: len(spectrum) // 100].sum() > 0.8 * spectrum.sum()
+    loudness = np.sqrt(np.mean(make("breath").reshape(-1, 1600) ** 2, axis=1))  # 100 ms
+    assert loudness.max() > 10 * loudness.min()
+    clicks = np.abs(make("clicks"))
+    assert np.median(clicks) < 0.01 * clicks.max()
+
+
+def test_an_echo_has_the_asked_energy_and_fades_by_60_db_in_the_reverb_time():
+    click = np.zeros(16_000, np.float32)
+    click[0] = 1
+    heard = add_room(click, 16_000, 0.5, -6.0, np.random.default_rng(0))
+    assert heard[0] == pytest.approx(1, abs=1e-4) and heard.shape == click.shape
+    assert decibels(np.sum(heard[1:] ** 2)) == pytest.approx(-6, abs=0.01)
+    early, late = (np.mean(heard[start : start + 800] ** 2) for start in (800, 4_800))  # 0.25 s apart: half of 60 dB
+    assert decibels(early / late) == pytest.approx(30, abs=1.5)
+    assert np.abs(heard[8_001:]).max() < 1e-4
+
+
+def test_a_microphone_passes_its_band_alone():
+    tones = {frequency: tone(frequency) for frequency in (50.0, 1000.0, 6000.0)}
+    levels = {
+        frequency: decibels(np.mean(limit_band(samples, 16_000, 200.0, 3000.0) ** 2) / np.mean(samples**2))
+        for frequency, samples in tones.items()
+    }
+    assert levels[1000.0] == pytest.approx(0, abs=0.1)
+    assert levels[50.0] == pytest.approx(-48, abs=1) and levels[6000.0] == pytest.approx(
+        -24, abs=1
+    )  # two octaves, one
+    np.testing.assert_array_equal(limit_band(tones[50.0], 16_000, 0.0, float("inf")), tones[50.0])
+
+
+def test_talkers_are_equally_loud_and_lie_at_the_asked_snr():
+    quiet, loud = tone(300.0, amplitude=0.01), tone(1000.0, amplitude=0.5)
+    babble = mix_talkers([quiet, loud], 40_000, np.random.default_rng(0))
+    assert babble.shape == (40_000,) and np.mean(babble**2) == pytest.approx(1, rel=1e-3)
+    assert band_power(babble, 16_000, 200, 600) == pytest.approx(0.5, abs=0.05)
+    speech = tone(2000.0)
+    added = add_noise(speech, babble[: len(speech)], 8.0) - speech
+    assert decibels(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(8.0, abs=0.5)
+    with pytest.raises(ValueError, match="`talkers` is empty"):
+        mix_talkers([], 100, np.random.default_rng(0))
+
+
+def test_a_scene_without_room_and_band_is_its_channel():
+    channel = Channel("pink", snr_db=10.0, gain_db=3.0, clipping_level=0.5, sampling_rate=16_000, bit_rate=16_000)
+    plain = Scene(reverb_time=0.0, echo_db=-6.0, low_cut=0.0, high_cut=float("inf"), channel=channel)
+    heard = record(tone(), 16_000, plain, np.random.default_rng(0))
+    np.testing.assert_array_equal(heard, transmit(tone(), 16_000, channel, np.random.default_rng(0)))
+
+
+def test_a_scene_with_talkers_is_heard_over_them():
+    channel = Channel(TALKERS, snr_db=20.0, gain_db=0.0, clipping_level=1.0, sampling_rate=16_000, bit_rate=16_000)
+    scene = Scene(reverb_time=0.2, echo_db=-10.0, low_cut=100.0, high_cut=3000.0, channel=channel)
+    heard = record(tone(440.0), 16_000, scene, np.random.default_rng(0), [tone(1500.0)])
+    assert decibels(band_power(heard, 16_000, 400, 480) / band_power(heard, 16_000, 1400, 1600)) == pytest.approx(
+        20, abs=1
+    )
+
+
+def test_drawn_scenes_cover_the_settings():
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(rng) for _ in range(1000)]
+    assert {scene.channel.noise_kind for scene in scenes} == {*BACKGROUND_KINDS, TALKERS}
+    assert np.mean([scene.reverb_time > 0 for scene in scenes]) == pytest.approx(0.4, abs=0.05)
+    assert np.mean([np.isfinite(scene.high_cut) for scene in scenes]) == pytest.approx(0.4, abs=0.05)
+    snrs = [scene.channel.snr_db for scene in scenes]
+    assert min(snrs) >= SCENE_SNR_RANGE[0] and max(snrs) <= SCENE_SNR_RANGE[1] and np.ptp(snrs) > 35

@@ -12,6 +12,7 @@ from datasets_scripts.espeak import (
     VOICES,
     Voice,
     draw_variant,
+    phonemize,
     synthesize,
     synthesize_words,
 )
@@ -95,3 +96,11 @@ def test_words_come_with_their_times():
     # a word alone is about as long as in its sentence
     alone, _, _ = synthesize_words("idiot", voice)
     assert words[-1].end - words[-1].start == pytest.approx(len(alone) / sampling_rate, rel=0.2)
+
+
+def test_pronunciation_keeps_the_punctuation_and_follows_the_accent():
+    assert phonemize("you damn idiot, stop it!", "en-us") == "juː dˈæm ˈɪdɪət, stˈɑːp ɪt!"
+    assert phonemize("car", "en-us") == "kˈɑːɹ" and phonemize("car", "en-gb-x-rp") == "kˈɑː"
+    assert phonemize("how", "en-us", has_ties=True) == "hˈa^ʊ"
+    with pytest.raises(ValueError, match="'xx-none'"):
+        phonemize("car", "xx-none")

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from datasets_scripts import make_demo_corpus
-from datasets_scripts.demo_grammar import SPLITS, ClipText, Piece
+from datasets_scripts.demo_grammar import ClipText, Piece
 from datasets_scripts.espeak import VOICES
 from datasets_scripts.make_demo_corpus import DemoCorpusArguments, Recipe, make_clip, speak, summarize
 from modeling_toxmtl.audio import load_audio
-from modeling_toxmtl.data.schema import FEATURES, ROW_GROUP_SIZE, Row, split_path, write_split
+from modeling_toxmtl.data.schema import FEATURES, ROW_GROUP_SIZE, SPLITS, Row, split_path, write_split
 from modeling_toxmtl.labels import LABELS
 
 

