@@ -166,11 +166,19 @@ def _frames_of(samples, rate):
         yield frame
 
 
-def split_windows(num_samples: int, window: int, shortest: int) -> list[tuple[int, int]]:
+def split_windows(num_samples: int, window: int, shortest: int, longest: int | None = None) -> list[tuple[int, int]]:
     """Start and end of the windows that a clip is heard in: side by side, `window` samples each (paper, section 4.1).
 
     A rest of fewer than `shortest` samples joins the window before it, so that no sample is lost.
+
+    Raises:
+        ValueError: if a window, with such a rest, is longer than the `longest` that the model hears at once.
     """
+    if longest is not None and window + shortest > longest:
+        raise ValueError(
+            f"`window_seconds` is {window / SAMPLING_RATE:g}, but the model hears at most "
+            f"{(longest - shortest) // (SAMPLING_RATE // 10) / 10:g} s at once."
+        )
     starts = list(range(0, max(num_samples, 1), window))
     if len(starts) > 1 and num_samples - starts[-1] < shortest:
         starts.pop()

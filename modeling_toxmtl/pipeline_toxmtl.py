@@ -125,12 +125,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             raise ValueError(
                 f"The clip has {len(samples)} samples at {rate} Hz, but the model needs at least {shortest}."
             )
-        longest = self.model.config.max_samples
-        if longest is not None and window_seconds * rate > longest:
-            raise ValueError(
-                f"`window_seconds` is {window_seconds:g}, but the model hears at most {longest / rate:g} s at once."
-            )
-        windows = split_windows(len(samples), round(window_seconds * rate), shortest)
+        windows = split_windows(len(samples), round(window_seconds * rate), shortest, self.model.config.max_samples)
         for start, end in windows:
             features = self.processor(
                 samples[start:end], sampling_rate=rate, return_attention_mask=True, return_tensors="pt"

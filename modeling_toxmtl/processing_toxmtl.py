@@ -225,6 +225,11 @@ class ToxicityMTLProcessor(ProcessorMixin):
         return features
 
     @property
+    def model_input_names(self) -> list[str]:
+        """What a model takes of a batch, beside its targets."""
+        return [self.input_name, "attention_mask"]
+
+    @property
     def input_name(self) -> str:
         """The model's main input: "input_values" or "input_features"."""
         return self.feature_extractor.model_input_names[0]
@@ -233,17 +238,16 @@ class ToxicityMTLProcessor(ProcessorMixin):
         """Log-mel features of each clip by itself, `(mel bins, mel frames)`."""
         clips = [audio] if isinstance(audio, torch.Tensor | np.ndarray) and audio.ndim == 1 else audio
         clips = [clips] if np.ndim(clips[0]) == 0 else clips
+        options = {"sampling_rate": sampling_rate, "padding": False, "truncation": False, "return_tensors": "np"}
         features = [
-            self.feature_extractor(
-                np.asarray(clip, dtype=np.float32), sampling_rate=sampling_rate, padding=False, return_tensors="np"
-            )["input_features"][0]
+            self.feature_extractor(np.asarray(clip, dtype=np.float32), **options)["input_features"][0]
             for clip in clips
         ]
         if return_tensors is None and not padding:
             return BatchFeature({"input_features": features})
-        return self.pad({"input_features": features}, return_tensors=return_tensors)
+        return self.pad({"input_features": features}, return_tensors=return_tensors or "np")
 
-    def pad(self, features: dict[str, list[np.ndarray]], return_tensors: str | None = "pt") -> BatchFeature:
+    def pad(self, features: dict[str, list[np.ndarray]], return_tensors: str = "pt") -> BatchFeature:
         """Pads clips to a batch.
 
         Args:

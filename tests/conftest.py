@@ -21,6 +21,12 @@ def norm(request) -> dict:
     return NORMS[request.param]
 
 
+@pytest.fixture(scope="module", params=["wavlm", "whisper"])
+def family(request) -> str:
+    """Of encoders."""
+    return request.param
+
+
 @pytest.fixture(params=ENCODERS)
 def encoder(request) -> dict:
     """Fields of `tiny_model` for each kind of encoder."""

@@ -11,21 +11,22 @@ import pytest
 import torch
 from datasets import Dataset, Features, Value
 from scipy.io import wavfile
-from tiny_models import randomize_, tiny_model, tiny_wavlm_config
-from transformers import WavLMForCTC
+from tiny_models import randomize_, tiny_model, tiny_wavlm_config, tiny_whisper_config
+from transformers import WavLMForCTC, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from datasets_scripts.effects import encode_opus
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
+from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WhisperForToxicityMTL
 from modeling_toxmtl.alphabet import CHARACTERS, character_tokenizer
 from modeling_toxmtl.data.schema import FEATURES, Row, write_split
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
-from modeling_toxmtl.processing_toxmtl import speech_feature_extractor
+from modeling_toxmtl.processing_toxmtl import mel_feature_extractor, speech_feature_extractor
 
 
 RATE = 16_000
 needs_kenlm = pytest.mark.skipif(importlib.util.find_spec("kenlm") is None, reason="kenlm is not installed")
 # WavLM's frame rate with three convolutions: a frame is 320 samples (20 ms) and sees 325; a second has 49
 SPEECH_FRAMES = {"conv_kernel": (10, 8, 8), "conv_stride": (5, 8, 8), "vocab_size": len(CHARACTERS)}
+MEL_FRAMES = {"num_mel_bins": 80, "max_source_positions": 1500, "vocab_size": len(CHARACTERS)}  # as Whisper has them
 INSPECTED = Features({**FEATURES, "num_samples": Value("int64"), "sha256": Value("string")})
 
 
@@ -82,19 +83,23 @@ def keyword_list() -> KeywordList:
     )
 
 
-def tiny_processor(keywords: KeywordList | None = None) -> ToxicityMTLProcessor:
-    return ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer(), keywords or keyword_list())
+def tiny_processor(keywords: KeywordList | None = None, family: str = "wavlm") -> ToxicityMTLProcessor:
+    feature_extractor = mel_feature_extractor() if family == "whisper" else speech_feature_extractor()
+    return ToxicityMTLProcessor(feature_extractor, character_tokenizer(), keywords or keyword_list())
 
 
-def tiny_speech_model(seed: int = 0, **overrides) -> WavLMForToxicityMTL:
-    """A tiny random model with WavLM's frame rate and the characters of the default tokenizer."""
-    return tiny_model(seed, **{**SPEECH_FRAMES, **overrides})
+def tiny_speech_model(
+    seed: int = 0, family: str = "wavlm", **overrides
+) -> WavLMForToxicityMTL | WhisperForToxicityMTL:
+    """A tiny random model with the frame rate of the real ones and the characters of the default tokenizer."""
+    frames = MEL_FRAMES if family == "whisper" else SPEECH_FRAMES
+    return tiny_model(seed, family=family, **{**frames, **overrides})
 
 
-def save_tiny_model(folder: Path, keywords: KeywordList | None = None) -> Path:
+def save_tiny_model(folder: Path, keywords: KeywordList | None = None, family: str = "wavlm") -> Path:
     """A model folder as `save_pretrained` writes it: model and processor."""
-    tiny_speech_model().save_pretrained(folder)
-    tiny_processor(keywords).save_pretrained(folder)
+    tiny_speech_model(family=family).save_pretrained(folder)
+    tiny_processor(keywords, family).save_pretrained(folder)
     return folder
 
 
@@ -104,6 +109,16 @@ def tiny_checkpoint(folder: Path) -> Path:
     randomize_(WavLMForCTC(config)).save_pretrained(folder)
     character_tokenizer().save_pretrained(folder)
     speech_feature_extractor().save_pretrained(folder)
+    return folder
+
+
+def tiny_whisper_checkpoint(folder: Path) -> Path:
+    """A `WhisperForConditionalGeneration` checkpoint with its feature extractor and a vocabulary of tokens, as on the
+    Hub."""
+    config = tiny_whisper_config(num_mel_bins=80, max_source_positions=1500)
+    randomize_(WhisperForConditionalGeneration(config)).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    (folder / "vocab.json").write_text('{"a": 0, "b": 1}')
     return folder
 
 

@@ -18,7 +18,10 @@ class ModelArguments:
 
     model_name_or_path: str = field(
         default="patrickvonplaten/wavlm-libri-clean-100h-base-plus",
-        metadata={"help": "WavLM or Whisper checkpoint, or a model of this package; a folder or Hub id."},
+        metadata={
+            "help": "Checkpoint of WavLM, wav2vec 2.0, HuBERT or Whisper, with or without heads, or a model of this "
+            "package; a folder or Hub id."
+        },
     )
     tasks: list[str] | None = field(
         default=None,

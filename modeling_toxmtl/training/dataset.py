@@ -9,6 +9,7 @@ Design choices:
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,9 +186,11 @@ class ToxicityDataset(TorchDataset):
         self._fits_in_memory = sum(rows["num_samples"]) <= MAX_SAMPLES_IN_MEMORY
         self.windows: list[Window] = []
         for index, num_samples in enumerate(rows["num_samples"]):
-            size = num_samples if window_seconds is None else round(window_seconds * self.rate)
-            for start, end in split_windows(num_samples, size, config.receptive_field):
-                self.windows.append(Window(index, start, end))
+            spans = [(0, num_samples)]
+            if window_seconds is not None:
+                size = round(window_seconds * self.rate)
+                spans = split_windows(num_samples, size, config.receptive_field, config.max_samples)
+            self.windows += [Window(index, start, end) for start, end in spans]
         if window_seconds is not None:
             self.windows.sort(key=lambda window: window.start - window.end)
 
@@ -246,13 +249,15 @@ def usable_dataset(
     Args:
         source: what the messages call the rows, such as "Split 'test' of my_clips".
         root, window_seconds: see [`ToxicityDataset`]; windows are by default those of evaluation.
-        max_seconds, num_proc: see [`inspect_rows`].
+        max_seconds, num_proc: see [`inspect_rows`]; whole clips are no longer than the model hears at once.
 
     Raises:
-        ValueError: if none can be used.
+        ValueError: if none can be used, or a window is longer than the model hears at once.
     """
     if not len(rows):
         raise ValueError(f"{source} is empty.")
+    if window_seconds is None and config.max_samples is not None:  # whole clips
+        max_seconds = min(max_seconds or math.inf, config.max_samples / processor.feature_extractor.sampling_rate)
     usable, rejected = inspect_rows(rows, RowInspector(processor, config, root), max_seconds, num_proc)
     for row in rejected:
         logger.warning(f"{source}: row {row.id} is not used: {row.reason}")

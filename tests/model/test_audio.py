@@ -184,6 +184,14 @@ def test_split_windows(num_samples, windows):
     assert split_windows(num_samples, window=10, shortest=3) == windows
 
 
+def test_windows_are_no_longer_than_a_model_hears():
+    """With the rest that may join one."""
+    options = {"shortest": 400, "longest": 480_000}
+    assert split_windows(500_000, window=479_600, **options) == [(0, 479_600), (479_600, 500_000)]
+    with pytest.raises(ValueError, match="`window_seconds` is 30, but the model hears at most 29.9 s at once"):
+        split_windows(16_000, window=480_000, **options)
+
+
 # --- files that cannot be read
 
 

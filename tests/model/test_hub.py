@@ -48,15 +48,15 @@ print(json.dumps({"class": type(moderate).__module__ + "." + type(moderate).__na
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(family, tmp_path_factory):
     """A model and processor as `save_pretrained` writes them."""
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), family=family)
 
 
 @pytest.fixture(scope="module")
-def expected():
+def expected(family):
     samples = as_read(tone(RATE))
-    pipe = ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())
+    pipe = ToxicityDetectionPipeline(tiny_speech_model(family=family), tiny_processor(family=family))
     return pipe(samples, return_keywords=True, return_windows=True)
 
 
@@ -193,6 +193,7 @@ def train_flags(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", ["wavlm"], indirect=True)
 def test_push_and_pull(hub, bare, expected, tmp_path):
     """Models, processors, a training run and an export go up, and come down where the package is not installed; the
     Hub, unlike a local folder, has every file's imports checked."""

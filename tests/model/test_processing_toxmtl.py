@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import needs_kenlm, write_arpa
+from helpers import needs_kenlm, tiny_whisper_checkpoint, write_arpa
 from tiny_models import tiny_config, tiny_wavlm_config
 from transformers import WavLMModel
 
@@ -18,7 +18,7 @@ from modeling_toxmtl.alphabet import (
 )
 from modeling_toxmtl.decoding import DECODERS, DecodingSettings
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
-from modeling_toxmtl.processing_toxmtl import ToxicityMTLProcessor, speech_feature_extractor
+from modeling_toxmtl.processing_toxmtl import ToxicityMTLProcessor, mel_feature_extractor, speech_feature_extractor
 from modeling_toxmtl.pyctcdecode_decoder import BeamSearchDecoderCTC
 
 
@@ -82,6 +82,38 @@ def test_prepares_a_batch(processor):
         assert clip.var(correction=0).item() == pytest.approx(1, abs=1e-3)
     assert batch["keyword_labels"] == [processor.encode_keywords("damn it"), [0]]
     assert "keyword_labels" not in processor(clips[0], sampling_rate=16_000)
+
+
+def test_prepares_a_batch_for_whisper():
+    """The features of each clip by itself, whatever stands beside it, and never padded to 30 s."""
+    processor = ToxicityMTLProcessor(mel_feature_extractor(), character_tokenizer(), keyword_list())
+    assert processor.input_name == "input_features"
+    assert processor.model_input_names == ["input_features", "attention_mask"]
+    generator = np.random.default_rng(0)
+    clips = [(scale * generator.normal(size=size)).astype(np.float32) for scale, size in ((0.1, 1600), (1e-4, 4000))]
+    batch = processor(clips, sampling_rate=16_000, transcripts=["damn", ""], padding=True, return_tensors="pt")
+    assert batch["input_features"].shape == (2, 80, 25) and batch["attention_mask"].sum(-1).tolist() == [10, 25]
+    assert batch["keyword_labels"] == [processor.encode_keywords("damn"), [0]]
+    for row, clip in enumerate(clips):
+        expected = processor.feature_extractor._np_extract_fbank_features(clip[None], "cpu")[0]  # without PyTorch
+        frames = len(clip) // 160
+        found = batch["input_features"][row]
+        np.testing.assert_allclose(found[:, :frames], expected, atol=1e-4)
+        assert (found[:, frames:] == 0).all()
+        for one in (clip, torch.tensor(clip), clip.tolist(), clip[None]):
+            (alone,) = processor(one, sampling_rate=16_000)["input_features"]
+            np.testing.assert_array_equal(alone, found[:, :frames])
+    arrays = processor(clips, sampling_rate=16_000, padding=True)
+    np.testing.assert_array_equal(arrays["input_features"], batch["input_features"])
+    again = processor.pad({"input_features": processor(clips, sampling_rate=16_000)["input_features"]})
+    assert all(torch.equal(again[name], batch[name]) for name in again)
+
+
+def test_long_clips_are_not_cut_for_whisper():
+    """The model refuses them by name; transformers' features would end at 30 s without a word."""
+    processor = ToxicityMTLProcessor(mel_feature_extractor(), character_tokenizer(), keyword_list())
+    (features,) = processor(np.ones(31 * 16_000, dtype=np.float32), sampling_rate=16_000)["input_features"]
+    assert features.shape == (80, 3100)
 
 
 def test_as_many_transcripts_as_clips(processor):
@@ -500,6 +532,28 @@ def test_from_checkpoint_of_a_bare_encoder(tmp_path):
     processor = ToxicityMTLProcessor.from_checkpoint(str(tmp_path))
     assert processor.tokenizer.get_vocab() == character_tokenizer().get_vocab()
     assert processor.keywords.to_dict() == KeywordList.default().to_dict()
+
+
+@pytest.mark.parametrize("has_features", [True, False])
+def test_from_checkpoint_of_whisper(has_features, tmp_path):
+    """Its features, or those that its configuration names, and characters in place of its tokens."""
+    folder = tiny_whisper_checkpoint(tmp_path)
+    if not has_features:
+        (folder / "preprocessor_config.json").unlink()
+    processor = ToxicityMTLProcessor.from_checkpoint(str(folder), keyword_list())
+    assert processor.feature_extractor.feature_size == 80
+    assert processor.tokenizer.get_vocab() == character_tokenizer().get_vocab()
+    processor.save_pretrained(tmp_path / "saved")
+    for loaded in (
+        ToxicityMTLProcessor.from_pretrained(tmp_path / "saved"),
+        ToxicityMTLProcessor.from_checkpoint(str(tmp_path / "saved")),
+    ):
+        assert type(loaded.feature_extractor) is type(processor.feature_extractor)
+        assert loaded.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+        assert loaded.keywords.to_dict() == processor.keywords.to_dict()
+        clip = np.linspace(-1, 1, 3200, dtype=np.float32)
+        found, expected = loaded(clip, sampling_rate=16_000), processor(clip, sampling_rate=16_000)
+        np.testing.assert_array_equal(found["input_features"][0], expected["input_features"][0])
 
 
 def test_from_checkpoint_of_this_package_keeps_its_list(processor, tmp_path):

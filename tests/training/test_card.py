@@ -28,6 +28,11 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_tags_name_the_encoder(folder, family):
+    tiny_speech_model(family=family).save_pretrained(folder)
+    assert ModelCard(write_model_card(folder)).data.tags[0] == family
+
+
 def test_every_number_comes_from_the_results(folder):
     (folder / "results.json").write_text(json.dumps(RESULTS))
     (folder / "train_results.json").write_text('{"train_runtime": 90.0}')

@@ -37,3 +37,17 @@ def test_collator_by_hand(default):
     assert batch.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(batch[name], tensor, check_dtype=name != "attention_mask", rtol=0, atol=0)
+
+
+def test_spectrograms_by_hand():
+    """Padded in time, which comes last."""
+    mel = np.arange(1, 161, dtype=np.float32).reshape(80, 2)
+    items = [
+        {"input_features": features, "labels": np.zeros(2, dtype=np.float32), "keyword_labels": [5]}
+        for features in (mel, mel[:, :1])
+    ]
+    batch = ToxicityDataCollator(tiny_processor(family="whisper"))(items)
+    assert batch.keys() == {"input_features", "attention_mask", "labels", "keyword_labels"}
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert torch.equal(batch["input_features"][0], torch.tensor(mel))
+    assert torch.equal(batch["input_features"][1], torch.tensor(mel) * torch.tensor([1.0, 0.0]))

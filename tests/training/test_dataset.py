@@ -4,6 +4,7 @@ import datasets
 import numpy as np
 import pytest
 from helpers import (
+    MEL_FRAMES,
     RATE,
     SPEECH_FRAMES,
     as_read,
@@ -204,6 +205,22 @@ def test_windows_of_the_paper(processor):
     # a rest that the model cannot hear joins the window before it
     assert windows_of(processor, 2 * cut + 324) == [(0, 0, cut), (0, cut, 2 * cut + 324)]
     assert windows_of(processor, 2 * cut + 325) == [(0, 0, cut), (0, cut, 2 * cut), (0, 2 * cut, 2 * cut + 325)]
+
+
+def test_items_for_whisper():
+    """A window's own log-mel features; clips that do not fit into its positions are rejected, and windows refused."""
+    processor, config = tiny_processor(family="whisper"), tiny_config("whisper", **MEL_FRAMES)
+    samples = tone(int(2.5 * RATE))
+    rows = dataset_of(record("cut", wav(samples)), record("long", wav(tone(31 * RATE, rate=RATE))))
+    cut = usable_dataset(rows, processor, config, "Split 'test' of clips", window_seconds=1.0)
+    assert len(cut) == 3 + 31
+    (index,) = (index for index, window in enumerate(cut.windows) if window == (0, 2 * RATE, 5 * RATE // 2))
+    expected = processor(as_read(samples)[2 * RATE :], sampling_rate=RATE)["input_features"][0]
+    np.testing.assert_allclose(cut[index]["input_features"], expected, atol=1e-4)
+    whole = usable_dataset(rows, processor, config, "Split 'train' of clips", window_seconds=None)
+    assert [(row.id, row.reason) for row in whole.rejected] == [("long", "longer than 30 s: 31.00 s")]
+    with pytest.raises(ValueError, match="`window_seconds` is 40, but the model hears at most 29.9 s at once"):
+        usable_dataset(rows, processor, config, "Split 'test' of clips", window_seconds=40.0)
 
 
 def test_cut_clip_has_no_targets(processor, inspector):

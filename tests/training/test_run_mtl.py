@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import SENTENCES, clip_row, tiny_checkpoint, write_corpus
+from helpers import SENTENCES, clip_row, tiny_checkpoint, tiny_whisper_checkpoint, write_corpus
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForAudioClassification, AutoProcessor, WavLMConfig, WavLMForCTC
+from transformers import AutoConfig, AutoModelForAudioClassification, AutoProcessor, WavLMConfig, WavLMForCTC, pipeline
 
 import run_mtl
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
@@ -239,6 +239,25 @@ def test_saved_model_gives_the_predictions(trained, workbench):
         assert list(predicted["scores"]) == list(LABELS)
         assert [word["keyword"] for word in verdict["keywords"]] == [word["keyword"] for word in predicted["keywords"]]
         assert all(isinstance(word, str) for word in predicted["words"])
+
+
+def test_training_starts_from_whisper(workbench, tmp_path):
+    """From a checkpoint as on the Hub to a folder that knows what it is."""
+    checkpoint = tiny_whisper_checkpoint(tmp_path / "whisper")
+    results = run(workbench, tmp_path / "run", num_train_epochs=1, model_name_or_path=checkpoint)
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "run"))
+    change = (after["model.encoder.layers.0.fc1.weight"] - before["model.encoder.layers.0.fc1.weight"]).abs().max()
+    assert 0 < change < 0.02  # 2 steps of at most the learning rate
+    assert torch.equal(after["model.encoder.conv1.weight"], before["model.encoder.conv1.weight"])  # frozen
+    assert not any("decoder" in name for name in after)
+    again = run(workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "run")
+    assert again["test"] == pytest.approx(results["test"])
+    moderate = pipeline("audio-classification", model=str(tmp_path / "run"), window_seconds=1.0)
+    assert type(moderate) is ToxicityDetectionPipeline
+    clips = {row["id"]: row["audio"]["bytes"] for row in load_clips(str(workbench / "clips"))["test"]}
+    for predicted in read_lines(tmp_path / "run" / "predictions.jsonl"):
+        scores = {item["label"]: item["score"] for item in moderate(clips[predicted["id"]])}
+        assert scores == pytest.approx(predicted["scores"], abs=1e-5)
 
 
 def test_training_starts_from_the_checkpoint_and_changes_it(trained, workbench):

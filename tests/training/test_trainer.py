@@ -23,7 +23,7 @@ def make_dataset(model, seconds=(0.5, 0.4, 0.6, 0.3), window_seconds=None, **mis
     ]
     for index, fields in missing.items():
         rows[int(index.removeprefix("row"))] |= fields
-    processor = tiny_processor()
+    processor = tiny_processor(family=model.config.model_type.removesuffix("_toxmtl"))
     usable, rejected = inspect_rows(dataset_of(*rows), RowInspector(processor, model.config))
     assert not rejected
     return ToxicityDataset(usable, processor, model.config, window_seconds)
@@ -139,20 +139,21 @@ def test_losses_of_an_evaluation_are_not_logged_as_training(tmp_path):
     assert logs["no"][0] != logs["no"][1]
 
 
-def test_two_steps_change_every_parameter(tmp_path):
-    model = tiny_speech_model(use_info_sharing=True, use_task_adapter=True)
+def test_two_steps_change_every_parameter(family, tmp_path):
+    model = tiny_speech_model(family=family, use_info_sharing=True, use_task_adapter=True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     make_trainer(model, make_dataset(model), tmp_path, max_steps=2, learning_rate=1e-2).train()
-    # a key's bias adds the same to all scores of a query, and softmax takes it away; SpecAugment is off
-    without_effect = ("k_proj.bias", "masked_spec_embed")
+    # a key's bias adds the same to all scores of a query, and softmax takes it away; SpecAugment is off, and
+    # Whisper's positions are sinusoids
+    without_effect = ("k_proj.bias", "masked_spec_embed", "embed_positions.weight")
     unchanged = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
     assert [name for name in unchanged if not name.endswith(without_effect)] == []
 
 
-def test_accumulated_gradients_equal_a_larger_batch(tmp_path):
+def test_accumulated_gradients_equal_a_larger_batch(family, tmp_path):
     models = []
     for size, accumulated in ((4, 1), (2, 2)):
-        model = tiny_speech_model()
+        model = tiny_speech_model(family=family)
         make_trainer(
             model,
             make_dataset(model),
@@ -166,7 +167,7 @@ def test_accumulated_gradients_equal_a_larger_batch(tmp_path):
             gradient_accumulation_steps=accumulated,
         ).train()
         models.append(model)
-    start, moved = tiny_speech_model(), 0.0
+    start, moved = tiny_speech_model(family=family), 0.0
     for (name, whole), split, old in zip(
         models[0].named_parameters(), models[1].parameters(), start.parameters(), strict=True
     ):
@@ -239,8 +240,8 @@ def test_other_strategies_are_left_alone(tmp_path):
 # --- evaluation
 
 
-def test_evaluates_clips(tmp_path):
-    model = tiny_speech_model()
+def test_evaluates_clips(family, tmp_path):
+    model = tiny_speech_model(family=family)
     dataset = make_dataset(model, (0.5, 2.5, 1.0, 0.4), window_seconds=1.0)
     trainer = make_trainer(model, dataset, tmp_path)
     assert list(trainer.predictions) == []
@@ -252,7 +253,7 @@ def test_evaluates_clips(tmp_path):
 
     clip = dataset[[window.row for window in dataset.windows].index(2)]
     with torch.no_grad():
-        logits = model(torch.tensor(clip["input_values"])[None]).logits[0]
+        logits = model(torch.tensor(clip[model.main_input_name])[None]).logits[0]
     scores = torch.sigmoid(logits).tolist()
     assert list(trainer.predictions[2].scores.values()) == pytest.approx(scores, abs=1e-5)
 
