@@ -9,7 +9,7 @@ PRECISION ?= $(shell nvidia-smi >/dev/null 2>&1 && echo --bf16 \
 	|| { grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo --bf16 --use_cpu; })
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-MODEL := model_cards/wavlm-tiny-toxmtl-demo
+MODEL := model_cards/whisper-tiny-en-toxmtl
 export HF_HUB_OFFLINE := 1
 # Libraries as large as torch take many seconds to compile: once, not in every command
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,8 +45,8 @@ pipeline-demo: install ## Make a data set of recordings whose truth is known, re
 	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
 		--dataset pipeline_demo/data/recogniser --output_dir runs/pipeline_demo --max_steps 20
 
-release: install ## Make the Hub folder of the demo's model in model_cards/, from runs/demo
-	$(BIN)/toxmtl export runs/demo $(MODEL) --dtype float16
+release: install ## Make the Hub folder of the released model in model_cards/, from runs/voices-2
+	$(BIN)/toxmtl export runs/voices-2 $(MODEL) --dtype float16 --base-model openai/whisper-tiny.en
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -12,11 +12,12 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
 from helpers import RATE, save_tiny_model, tone, write_corpus
-from transformers import HfArgumentParser, WavLMConfig, WhisperConfig
+from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, pipeline
 
 from benchmarks import decoding, new_keywords, scores
 from datasets_scripts import (
@@ -182,9 +183,7 @@ def test_tables_are_those_of_the_results(module, table):
 
 def test_figures_of_the_backbone_page_are_those_of_its_benchmark():
     page = (ROOT / "docs" / "backbone.md").read_text(encoding="utf-8")
-    assert (BENCHMARKS / "backbone-cpu.md").read_text(encoding="utf-8").strip() in page
-    command = json.loads((BENCHMARKS / "backbone-cpu.json").read_text(encoding="utf-8"))["about"]["command"]
-    assert command in page
+    assert (BENCHMARKS / "backbone-ablation.md").read_text(encoding="utf-8").strip() in page
 
 
 @pytest.mark.parametrize(
@@ -284,3 +283,48 @@ def test_hub_files_are_flat_and_need_no_more_than_the_base_install(name):
                 assert package in BASE_PACKAGES | sys.stdlib_module_names, f"{name}: {ast.unparse(node)}"
     relative = re.findall(r"^\s*from\s+\.(\S+)\s+import", source, flags=re.MULTILINE)
     assert all(f"{module}.py" in HUB_FILES for module in relative), "the loader also reads docstrings this way"
+
+
+RELEASED = ROOT / "model_cards" / "whisper-tiny-en-toxmtl"
+
+
+@pytest.fixture(scope="module")
+def released():
+    return pipeline("audio-classification", model=str(RELEASED))
+
+
+def test_the_released_model_hears_an_insult_from_a_voice_that_it_never_heard(released):
+    verdict = released(str(ROOT / "docs" / "examples" / "insult.ogg"), return_keywords=True)
+    assert "Bullying" in verdict["violations"] and verdict["labels"][0]["label"] == "Bullying"
+    assert [word["keyword"] for word in verdict["keywords"]] == ["shut up", "idiot"]
+    assert verdict["keywords"][0]["end"] <= verdict["keywords"][1]["start"]
+
+
+def test_the_released_model_hears_a_word_that_joins_the_list(released):
+    clip = str(ROOT / "docs" / "examples" / "harmless.ogg")
+    assert released(clip, return_keywords=True)["keywords"] == []
+    keywords = released.processor.keywords
+    keywords.add("market", ["Other"])
+    try:
+        (heard,) = released(clip, return_keywords=True)["keywords"]
+    finally:
+        keywords.remove("market")
+    assert heard["keyword"] == "market" and heard["labels"] == ("Other",)
+
+
+def background(name: str) -> np.ndarray:
+    time, rng = np.arange(3 * RATE) / RATE, np.random.default_rng(0)
+    return {
+        "silence": np.zeros(3 * RATE),
+        "hum": 0.1 * np.sin(2 * np.pi * 50 * time),
+        "noise": 0.1 * rng.standard_normal(3 * RATE),
+        "tone": 0.2 * np.sin(2 * np.pi * 440 * time),
+        "chord": sum(0.1 * np.sin(2 * np.pi * pitch * time) for pitch in (262, 330, 392)),
+        "breath": 0.05 * rng.standard_normal(3 * RATE) * np.sin(2 * np.pi * 0.4 * time) ** 2,
+    }[name].astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["silence", "hum", "noise", "tone", "chord", "breath"])
+def test_the_released_model_accuses_nobody_of_silence(released, name):
+    verdict = released(background(name), return_keywords=True)
+    assert verdict["violations"] == verdict["keywords"] == []
