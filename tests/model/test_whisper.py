@@ -245,6 +245,33 @@ def test_frozen_convolutions():
     assert encoder.layers[0].fc1.weight.grad is not None
 
 
+# --- what others' tools find
+
+
+def test_linear_layers_are_plain(system):
+    """4-bit quantisation replaces `nn.Linear` itself, not what derives from it."""
+    model = tiny_model(family="whisper", **system)
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    assert linears and {type(module) for module in linears.values()} == {nn.Linear}
+    shapes = {}
+    for name, module in linears.items():
+        module.register_forward_hook(lambda *call, name=name: shapes.update({name: call[2].shape[:-1]}))
+    model(**pad_mel(mel_of(40, 13)))
+    shapes.pop("classifier", None)
+    assert set(shapes) == set(linears) - {"classifier"} and set(shapes.values()) == {(2, 20)}
+
+
+def test_blocks_are_found_by_fsdp(system):
+    """By the names of classes that the model really has."""
+    utils = pytest.importorskip("accelerate.utils")
+    model = tiny_model(family="whisper", **system)
+    plugin = utils.FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    policy = utils.fsdp_utils.fsdp2_prepare_auto_wrap_policy(plugin, model)
+    encoder = model.model.encoder
+    adapters = [adapter for places in encoder.task_adapters.values() for adapter in places]
+    assert {module for module in model.modules() if policy(module)} == {*encoder.layers, *adapters}
+
+
 # --- checkpoints
 
 
