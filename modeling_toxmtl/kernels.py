@@ -62,6 +62,8 @@ def _is_plain(rows, weight, bias=None):
 class OneDNNLinear(torch.autograd.Function):
     """`F.linear(rows, weight, bias)` by the operator that `torch.compile` calls, with its gradients."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(rows, weight, bias=None):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")

@@ -5,7 +5,7 @@ Design choices:
   kept are transformers' own.
 - Length-exact: group norm and attention run over each clip's valid frames, and padded frames never reach a valid one.
 - Plain PyTorch on every device, and plain modules: quantisation, LoRA, hooks, FSDP, `torch.compile` and `torch.export`
-  meet what they know. What hand-written code gained here, and why none is left, is in docs/backbone.md.
+  meet what they know. What hand-written code would gain, and what of it stayed (`kernels.py`): docs/backbone.md.
 """
 
 from typing import Any

@@ -65,6 +65,22 @@ def test_rows_with_gaps():
     torch.testing.assert_close(OneDNNLinear.apply(rows, weight, None), F.linear(rows, weight))
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_gradients_of_each_example(library):
+    """As differential privacy asks for them."""
+    layer, rows = Layer(), torch.randn(3, 2, 5)
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, rows):
+        return torch.func.functional_call(layer, parameters, (rows,)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, rows)
+    for row, example in enumerate(rows):
+        expected = torch.autograd.grad(loss(parameters, example), list(parameters.values()))
+        for name, gradient in zip(parameters, expected, strict=True):
+            torch.testing.assert_close(found[name][row], gradient)
+
+
 @pytest.mark.parametrize("frozen", ["rows", "weight", "bias"])
 def test_a_frozen_part_gets_no_gradient(frozen):
     inputs = dict(zip(("rows", "weight", "bias"), leaves((2, 3, 5), (4, 5), (4,)), strict=True))
