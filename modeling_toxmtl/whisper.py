@@ -65,8 +65,10 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
 
     def forward(self, input_features, mel_mask=None, output_attentions=False, output_hidden_states=False):
         """As of [`WhisperBackbone`]; `mel_mask` is `(B, mel frames)` bool."""
-        frame_mask = None if mel_mask is None else mel_mask[:, ::2]  # a frame is there if its first mel frame is
         hidden_states = self._convolve(input_features, mel_mask)  # (B, T, D)
+        frame_mask = None
+        if mel_mask is not None:  # a frame is there if the first of its two mel frames is
+            frame_mask = length_mask((mel_mask.sum(-1) + 1) // 2, hidden_states.shape[1])
         hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
         hidden_states = F.dropout(hidden_states, self.dropout, self.training)
         bias = None if frame_mask is None else attention_bias(frame_mask, hidden_states.dtype)
