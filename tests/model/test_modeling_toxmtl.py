@@ -632,9 +632,9 @@ def assert_same_outputs(ours, model, batch):
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("fields", [{}, EVERYTHING], ids=["mtl", "everything"])
-def test_compiles_once_without_graph_breaks(norm, fields, train):
+def test_compiles_once_without_graph_breaks(encoder, fields, train):
     """The compiler traces the whole model once, and the graph holds for other lengths and sizes of batch."""
-    model = tiny_model(**norm, **fields).train(train)
+    model = tiny_model(**encoder, **fields).train(train)
     torch.compiler.reset()
     counter = CompileCounter()
     compiled = torch.compile(model, backend=counter, dynamic=True, fullgraph=True)
