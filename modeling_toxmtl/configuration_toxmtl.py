@@ -83,10 +83,6 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
             raise ValueError(
                 f"`mask_feature_prob` must be 0, but is {self.mask_feature_prob}: WavLM has no feature masking."
             )
-        if self.use_weighted_layer_sum:
-            raise ValueError(
-                "`use_weighted_layer_sum` is not supported: the heads read the last layer, as in the paper."
-            )
         if self.add_adapter:
             raise ValueError(
                 "`add_adapter` (transformers' down-sampling) is not supported; the paper's is `use_task_adapter`."
@@ -163,13 +159,6 @@ class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
         """Frames that the encoder makes of `num_samples` samples (an integer, or an integer array or tensor of any
         shape)."""
         return (num_samples // MEL_HOP + 1) // 2
-
-    def validate_backbone(self) -> None:
-        """Raises ValueError for fields of Whisper's that have no meaning here."""
-        if self.use_weighted_layer_sum:
-            raise ValueError(
-                "`use_weighted_layer_sum` is not supported: the heads read the last layer, as in the paper."
-            )
 
 
 CONFIGURATIONS = (WavLMToxicityMTLConfig, WhisperToxicityMTLConfig)

@@ -285,3 +285,10 @@ class ToxicityMTLFields:
                 f"`problem_type` must be 'multi_label_classification', but is {self.problem_type!r}: a clip can hold "
                 "several kinds of toxicity."
             )
+
+    def validate_layer_sum(self) -> None:
+        """Raises ValueError for a field of transformers' classifiers that has no meaning here."""
+        if self.use_weighted_layer_sum:
+            raise ValueError(
+                "`use_weighted_layer_sum` is not supported: the heads read the last layer, as in the paper."
+            )

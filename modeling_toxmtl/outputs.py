@@ -1,8 +1,11 @@
-"""What encoders of any family give, and the masks of its frames."""
+"""What encoders of any family have in common: their output, masks of frames, and LayerDrop."""
 
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.utils import ModelOutput
 
 
@@ -38,3 +41,24 @@ def attention_bias(frame_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     """What is added to the attention's scores, `(B, 1, 1, T)`: minus infinity where the `(B, T)` mask is False."""
     bias = torch.zeros(frame_mask.shape, dtype=dtype, device=frame_mask.device)
     return bias.masked_fill(~frame_mask, -torch.inf)[:, None, None]
+
+
+def check_padding(attention_mask: torch.Tensor, shape: tuple[int, int], inputs: str) -> None:
+    """Raises ValueError if a mask is of another shape than the `inputs`, or has holes."""
+    if attention_mask.shape != shape:
+        raise ValueError(
+            f"`attention_mask` must be of shape {tuple(shape)}, as the {inputs}, but is of "
+            f"{tuple(attention_mask.shape)}."
+        )
+    is_valid = attention_mask != 0
+    if (is_valid != length_mask(is_valid.sum(-1), shape[1])).any():
+        raise ValueError("`attention_mask` must be 1 up to a clip's end and 0 after it: pad on the right.")
+
+
+def drops_layer(encoder: nn.Module, probability: float) -> bool:
+    """Whether to leave out a block: LayerDrop (https://huggingface.co/papers/1909.11556), but where processes must run
+    the same blocks."""
+    if not encoder.training or probability == 0:
+        return False
+    is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(encoder)
+    return not is_sharded and bool(torch.rand([]) < probability)

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.models.wavlm.modeling_wavlm import (
     WavLMEncoderLayer,
     WavLMEncoderLayerStableLayerNorm,
@@ -29,7 +27,7 @@ from .attention import GatedRelativeAttention, MaskedAttention
 from .configuration_toxmtl import WavLMToxicityMTLConfig
 from .feature_encoder import FeatureEncoder
 from .kernels import with_fast_linears
-from .outputs import BackboneOutput, length_mask
+from .outputs import BackboneOutput, check_padding, drops_layer, length_mask
 
 
 OTHER_NAMES = {r"^wav2vec2\.": "wavlm.", r"^hubert\.": "wavlm."}  # of the encoder in a checkpoint with heads
@@ -113,7 +111,7 @@ class MultiTaskEncoder(nn.Module):
         features = self.task_adapters(0, hidden_states, {}, frame_mask)
         all_hidden_states, all_attentions, position_bias = [hidden_states], [], None
         for place, layer in enumerate(self.layers, start=1):
-            if place == 1 or not self._drops_layer():
+            if place == 1 or not drops_layer(self, self.config.layerdrop):
                 hidden_states, weights, position_bias = layer(
                     hidden_states, frame_mask, position_bias, output_attentions
                 )
@@ -130,13 +128,6 @@ class MultiTaskEncoder(nn.Module):
             hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
             attentions=tuple(all_attentions) if output_attentions else None,
         )
-
-    def _drops_layer(self):
-        """LayerDrop (https://huggingface.co/papers/1909.11556), but where processes must run the same blocks."""
-        if not self.training or self.config.layerdrop == 0:
-            return False
-        is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self)
-        return not is_sharded and torch.rand([]) < self.config.layerdrop
 
 
 class WavLMToxicityMTLPreTrainedModel(WavLMPreTrainedModel):
@@ -232,14 +223,7 @@ class WavLMBackbone(WavLMToxicityMTLPreTrainedModel):
         if torch.compiler.is_compiling():
             return
         if lengths is not None:
-            size = input_values.shape[1]
-            if attention_mask.shape != input_values.shape:
-                raise ValueError(
-                    f"`attention_mask` must be of shape {tuple(input_values.shape)}, as the waveforms, but is of "
-                    f"{tuple(attention_mask.shape)}."
-                )
-            if ((attention_mask != 0) != length_mask(lengths, size)).any():
-                raise ValueError("`attention_mask` must be 1 up to a clip's end and 0 after it: pad on the right.")
+            check_padding(attention_mask, input_values.shape, "waveforms")
         shortest = input_values.shape[1] if lengths is None else int(lengths.min())
         if shortest < self.config.receptive_field:
             clip = "every clip of the batch" if lengths is None else f"clip {int(lengths.argmin())} of the batch"

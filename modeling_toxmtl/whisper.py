@@ -11,8 +11,6 @@ Design choices:
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.models.whisper.modeling_whisper import (
     WhisperEncoder,
     WhisperEncoderLayer,
@@ -23,7 +21,7 @@ from transformers.models.whisper.modeling_whisper import (
 from .adapters import TaskAdapter, TaskAdapters
 from .configuration_toxmtl import WhisperToxicityMTLConfig
 from .kernels import with_fast_linears
-from .outputs import BackboneOutput, attention_bias, length_mask
+from .outputs import BackboneOutput, attention_bias, check_padding, drops_layer, length_mask
 
 
 class WhisperBlock(WhisperEncoderLayer):
@@ -65,8 +63,10 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
 
     def forward(self, input_features, mel_mask=None, output_attentions=False, output_hidden_states=False):
         """As of [`WhisperBackbone`]; `mel_mask` is `(B, mel frames)` bool."""
-        frame_mask = None if mel_mask is None else mel_mask[:, ::2]  # a frame is there if its first mel frame is
         hidden_states = self._convolve(input_features, mel_mask)  # (B, T, D)
+        frame_mask = None
+        if mel_mask is not None:  # a frame is there if the first of its two mel frames is
+            frame_mask = length_mask((mel_mask.sum(-1) + 1) // 2, hidden_states.shape[1])
         hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
         hidden_states = F.dropout(hidden_states, self.dropout, self.training)
         bias = None if frame_mask is None else attention_bias(frame_mask, hidden_states.dtype)
@@ -75,7 +75,7 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
         hooks = [layer.self_attn.register_forward_hook(lambda *call: attentions.append(call[2][1]))
                  for layer in self.layers if output_attentions]  # fmt: skip
         for place, layer in enumerate(self.layers, start=1):
-            if place == 1 or not self._drops_layer():
+            if place == 1 or not drops_layer(self, self.layerdrop):
                 hidden_states = layer(hidden_states, bias)
             if place == len(self.layers):
                 hidden_states = self.layer_norm(hidden_states)
@@ -100,13 +100,6 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
         if mel_mask is not None:
             hidden_states = hidden_states.masked_fill(padding, 0.0)
         return F.gelu(self.conv2(hidden_states)).mT
-
-    def _drops_layer(self):
-        """LayerDrop (https://huggingface.co/papers/1909.11556), but where processes must run the same blocks."""
-        if not self.training or self.layerdrop == 0:
-            return False
-        is_sharded = is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self)
-        return not is_sharded and torch.rand([]) < self.layerdrop
 
 
 class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
@@ -176,14 +169,8 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
             )
         if attention_mask is None:
             return
-        if attention_mask.shape != (batch, length):
-            raise ValueError(
-                f"`attention_mask` must be of shape {(batch, length)}, as the features' frames, but is of "
-                f"{tuple(attention_mask.shape)}."
-            )
+        check_padding(attention_mask, (batch, length), "features' frames")
         lengths = (attention_mask != 0).sum(-1)
-        if ((attention_mask != 0) != length_mask(lengths, length)).any():
-            raise ValueError("`attention_mask` must be 1 up to a clip's end and 0 after it: pad on the right.")
         if not lengths.all():
             raise ValueError(f"clip {int(lengths.argmin())} of the batch has no frame: leave it out.")
 
