@@ -37,7 +37,7 @@ from modeling_toxmtl.data import run as run_pipeline
 from modeling_toxmtl.data.annotate import AnnotateArguments
 from modeling_toxmtl.data.build import BuildArguments
 from modeling_toxmtl.data.chunk import ChunkStage
-from modeling_toxmtl.data.label import VIOLATIONS, KeywordArguments, LabelArguments
+from modeling_toxmtl.data.label import KeywordArguments, LabelArguments
 from modeling_toxmtl.data.opus import encode_dtx, ogg_file
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.schema import SPLITS
@@ -45,9 +45,9 @@ from modeling_toxmtl.data.shards import read_rows
 from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train
 from modeling_toxmtl.data.transcribe import TranscribeStage
-from modeling_toxmtl.io.files import write_text
+from modeling_toxmtl.io.files import write_json, write_json_lines
 from modeling_toxmtl.keywords import KeywordList
-from modeling_toxmtl.labels import LABELS, NO_VIOLATION
+from modeling_toxmtl.labels import LABELS, NO_VIOLATION, VIOLATIONS
 from modeling_toxmtl.text import normalize_text
 from modeling_toxmtl.training.metrics import keyword_metrics
 
@@ -128,7 +128,7 @@ def make_recordings(args: PipelineDemoArguments, folder: Path) -> None:
                     truth.append(line | {"text": text.transcript, "labels": list(text.labels)})
                 progress.update()
     for name, rows in ((TRUTH_FILE, truth), (RECORDINGS_FILE, recordings)):
-        write_text(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
+        write_json_lines(folder / name, rows)
 
 
 def small_text_model(texts: list[str]) -> tuple[DistilBertForSequenceClassification, PreTrainedTokenizerFast]:
@@ -267,7 +267,7 @@ def main(args: PipelineDemoArguments) -> dict[str, dict]:
             WorkArguments(work_dir, num_proc=args.num_proc),
         )
         results[name] = evaluate(work_dir, recordings)
-    write_text(folder / "report.json", json.dumps(results, indent=1) + "\n")
+    write_json(folder / "report.json", results)
     print(render_report(results))
     return results
 

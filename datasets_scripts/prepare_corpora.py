@@ -44,7 +44,7 @@ from modeling_toxmtl.data.shards import Rejected, batched, read_rows, write_rows
 from modeling_toxmtl.data.splits import Entry, ShareArguments, assign_splits
 from modeling_toxmtl.data.stages import QUARANTINE, Manifest, WorkArguments, run_stage
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
-from modeling_toxmtl.io.files import content_hash, write_text
+from modeling_toxmtl.io.files import content_hash, write_json_lines
 from modeling_toxmtl.io.tables import cell_text, read_labels, read_table
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
@@ -372,9 +372,8 @@ def main(args: PrepareArguments, work: WorkArguments) -> dict[str, dict]:
             write_split(_rows(manifest, splits, split), folder, split)
             hours = hours_by_label((entry.labels, entry.duration) for entry in chosen)
             statistics[split] = {"clips": len(chosen), "hours": hours}
-        lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
-        write_text(folder / QUARANTINE, "".join(lines))
-    print(f"{render_hours(statistics)}\n{len(lines)} clips in {output_dir}/{QUARANTINE}")
+        write_json_lines(folder / QUARANTINE, map(asdict, manifest.rejected))
+    print(f"{render_hours(statistics)}\n{len(manifest.rejected)} clips in {output_dir}/{QUARANTINE}")
     return statistics
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 LABELS = ("Profanity", "DatingAndSexting", "Racist", "Bullying", "Other", "NoViolation")
 NO_VIOLATION = "NoViolation"
+VIOLATIONS = tuple(label for label in LABELS if label != NO_VIOLATION)
 
 
 def aggregate_windows(scores: ArrayLike, label_names: Sequence[str]) -> np.ndarray:

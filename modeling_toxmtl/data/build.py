@@ -8,15 +8,14 @@ Design choices:
 """
 
 import itertools
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from huggingface_hub import HfApi
 from tqdm import tqdm
 
-from ..io.files import atomic_write, content_hash, write_text
+from ..io.files import atomic_write, content_hash, write_json, write_json_lines, write_text
 from .card import ClipFacts, render_dataset_card
 from .schema import SPLITS, TracedRow, check_replaceable, data_set_replaced, write_split
 from .shards import Rejected, Shard, read_rows
@@ -127,9 +126,8 @@ def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
             total = len(by_split[split])
             rows = joined_rows(stages["chunk"], stages["annotate"], split, splits, config)
             _write_files(tqdm(rows, f"build {split}", total, unit="clip"), folder, split, count, total)
-        lines = [json.dumps({"id": row.id, "reason": row.reason}, ensure_ascii=False) + "\n" for row in rejected]
-        write_text(folder / QUARANTINE, "".join(lines))
-        write_text(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
+        write_json_lines(folder / QUARANTINE, map(asdict, rejected))
+        write_json(folder / SETTINGS, settings)
         with atomic_write(folder / FIGURE) as path:
             plot_durations({split: [entry.duration for entry in chosen] for split, chosen in by_split.items()}, path)
         card = render_dataset_card(

@@ -22,21 +22,18 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from datasets import Features, List, Value
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ..io.files import content_hash
 from ..keywords import KeywordList
-from ..labels import LABELS, NO_VIOLATION
+from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
 from ..text import normalize_text
 from .schema import TRACED_FEATURES
 from .shards import ROWS_AT_ONCE, Rejected, batched
 from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
-from .transcribe import TranscribeStage, best_device
+from .transcribe import TranscribeStage
 
 
-VIOLATIONS = tuple(label for label in LABELS if label != NO_VIOLATION)
 COMBINATIONS = ("any", "mean", "majority")
 
 
@@ -152,47 +149,6 @@ def _compiled(label, expression):
         raise ValueError(f"--rules: {label}: {expression!r} is no regular expression: {error}.") from error
 
 
-class ClassifierFilter:
-    """A transformers text classifier: sigmoid scores if it is multi-label, softmax scores if not."""
-
-    name = "classifier"
-
-    def __init__(self, name_or_path: str, revision: str | None, mapping: dict[str, str | None] | None) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
-        self.model = AutoModelForSequenceClassification.from_pretrained(name_or_path, revision=revision)
-        self.model.eval().to(best_device())
-        names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
-        mapping = {name: name for name in names} if mapping is None else mapping
-        if missing := sorted(set(names) - set(mapping)):
-            raise ValueError(f"--label_mapping lacks the classifier's labels {missing}: map them to ours, or to null.")
-        targets = [mapping[name] for name in names]
-        if unknown := sorted({target for target in targets if target and target not in LABELS}):
-            raise ValueError(f"--label_mapping: unknown labels {unknown}: choose from {LABELS}, or null.")
-        self.targets = targets
-        self.knows = tuple(label for label in VIOLATIONS if label in targets)
-
-    def score(self, rows: Sequence[dict]) -> np.ndarray:
-        """As of [`TextFilter`]."""
-        texts = [phrase["text"] for row in rows for phrase in row["phrases"]]
-        owners = [index for index, row in enumerate(rows) for _ in row["phrases"]]
-        scores = np.zeros((len(rows), len(VIOLATIONS)))
-        for batch in batched(zip(owners, texts, strict=True), ROWS_AT_ONCE):
-            probabilities = self._probabilities([text for _, text in batch])
-            for (owner, _), row in zip(batch, probabilities, strict=True):
-                for target, probability in zip(self.targets, row, strict=True):
-                    if target in VIOLATIONS:
-                        column = VIOLATIONS.index(target)
-                        scores[owner, column] = max(scores[owner, column], probability)
-        return scores
-
-    @torch.inference_mode()
-    def _probabilities(self, texts):
-        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.model.device)
-        logits = self.model(**inputs).logits.float()
-        is_multi_label = self.model.config.problem_type == "multi_label_classification"
-        return (logits.sigmoid() if is_multi_label else logits.softmax(-1)).cpu().numpy()
-
-
 def combine_scores(
     scores: np.ndarray, knows: np.ndarray, combination: str, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -272,6 +228,8 @@ class LabelStage:
         if self.rules is not None:
             members.append(RuleFilter(self.rules))
         if self.args.text_classifier:
+            from .text_classifier import ClassifierFilter  # it needs PyTorch
+
             args = self.args
             members.append(ClassifierFilter(args.text_classifier, args.text_classifier_revision, self.mapping))
         return members

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Audio, Features, List, Value
 
+from ..io.files import atomic_write
 from ..labels import LABELS
 
 
@@ -186,16 +187,13 @@ def write_split(rows: Iterable[Row], output_dir: str | PathLike, split: str, num
         ValueError: if a row belongs to another split or its labels are not valid; the message names the clip.
     """
     path = split_path(output_dir, split, number, count)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
     rows = iter(rows)
     first = next(rows, None)
     schema = (FEATURES if first is None else first.features).arrow_schema
     rows = rows if first is None else itertools.chain([first], rows)
-    with pq.ParquetWriter(unfinished, schema) as writer:
+    with atomic_write(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
         while records := [_checked_record(row, split) for row in itertools.islice(rows, ROW_GROUP_SIZE)]:
             writer.write_table(pa.Table.from_pylist(records, schema))
-    unfinished.replace(path)
     return path
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from ..io.files import atomic_write, file_hash, write_text
+from ..io.files import atomic_write, file_hash, write_json
 
 
 ROWS_AT_ONCE = 64  # rows that a worker holds in memory
@@ -52,7 +52,7 @@ def write_rows(path: Path, name: str, rows: Iterable[dict | Rejected], features:
     shard = Shard(name, str(path), sha256, num_rows, tuple(rejected))
     record = {"sha256": sha256, "rows": num_rows, "bytes": path.stat().st_size}
     record["rejected"] = [dataclasses.asdict(row) for row in rejected]
-    write_text(_manifest_path(path), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_json(_manifest_path(path), record)
     return shard
 
 

@@ -36,7 +36,7 @@ from typing import Protocol
 from datasets import Features
 from tqdm import tqdm
 
-from ..io.files import content_hash, file_hash, remove_unfinished, write_text
+from ..io.files import content_hash, file_hash, remove_unfinished, write_json, write_json_lines
 from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
 
@@ -164,9 +164,8 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         "rejected": len(manifest.rejected),
         "shards": shards,
     }
-    lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in manifest.rejected]
-    write_text(folder / QUARANTINE, "".join(lines))
-    write_text(folder / MANIFEST, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_json_lines(folder / QUARANTINE, map(dataclasses.asdict, manifest.rejected))
+    write_json(folder / MANIFEST, record)
 
 
 def read_manifest(work_dir: str | os.PathLike, stage: str) -> Manifest:

@@ -19,13 +19,13 @@ from modeling_toxmtl.data import annotate, build, chunk, label, run, transcribe
 from modeling_toxmtl.data.annotate import AnnotateArguments, AnnotateStage, find_keywords
 from modeling_toxmtl.data.build import BuildArguments
 from modeling_toxmtl.data.label import (
-    VIOLATIONS,
     KeywordArguments,
     LabelArguments,
     LabelStage,
     RuleFilter,
     combine_scores,
 )
+from modeling_toxmtl.data.recognizers import CTCRecognizer
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.schema import TRACED_FEATURES
 from modeling_toxmtl.data.shards import read_rows
@@ -33,18 +33,11 @@ from modeling_toxmtl.data.splits import Entry, assign_splits, group_entries
 from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
 from modeling_toxmtl.data.text_filter import TextFilterArguments, read_texts, train
-from modeling_toxmtl.data.transcribe import (
-    CTCRecognizer,
-    GivenTranscripts,
-    TranscribeStage,
-    Transcription,
-    Word,
-    split_phrases,
-    spread_words,
-)
+from modeling_toxmtl.data.transcribe import TranscribeStage
+from modeling_toxmtl.data.transcripts import GivenTranscripts, Transcription, Word, split_phrases, spread_words
 from modeling_toxmtl.io.files import file_hash
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
-from modeling_toxmtl.labels import LABELS
+from modeling_toxmtl.labels import LABELS, VIOLATIONS
 from run_mtl import main as run_mtl
 from run_mtl import parse_arguments
 
@@ -278,7 +271,7 @@ def test_transcripts_without_a_recording_are_named(made, tmp_path, caplog):
     stray = '{"path": "raw/other.ogg", "start": 1, "end": 2, "text": "hello"}\n'
     table, chunks = made / "more.jsonl", read_manifest(made / "work", "chunk")
     table.write_text(lines + stray)
-    with caplog.at_level("WARNING", logger="modeling_toxmtl.data.transcribe"):
+    with caplog.at_level("WARNING", logger="modeling_toxmtl.data.transcripts"):
         GivenTranscripts(str(table)).check_recordings(chunks)
     assert "1 of its 7 recordings were not chunked, such as" in caplog.text and "raw/other.ogg" in caplog.text
     (tmp_path / "moved.jsonl").write_text(lines)

@@ -16,7 +16,9 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from modeling_toxmtl.data.transcribe import TranscribeStage, WhisperRecognizer, Word
+from modeling_toxmtl.data.recognizers import WhisperRecognizer
+from modeling_toxmtl.data.transcribe import TranscribeStage
+from modeling_toxmtl.data.transcripts import Word
 
 
 SPECIAL = (

@@ -1,0 +1,106 @@
+"""Words with times, and transcripts that exist already."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..io.tables import read_table
+from .shards import read_rows
+from .stages import Manifest
+
+
+logger = logging.getLogger(__name__)
+
+SENTENCE_ENDS = (".", "!", "?")
+
+
+class Word(NamedTuple):
+    """A word said from `start` to `end`, in seconds of the chunk; `score` in [0, 1]."""
+
+    word: str
+    start: float
+    end: float
+    score: float
+
+
+class Transcription(NamedTuple):
+    """What is said in a chunk. `confidence` is in [0, 1], `language` empty where the recogniser does not tell."""
+
+    words: list[Word]
+    language: str
+    confidence: float
+
+
+class GivenTranscripts:
+    """Transcripts that exist already, by recording.
+
+    Args:
+        path: table (.csv, .tsv, .jsonl) with a line per utterance or word: `path` of the recording, relative to the
+            table, `track` (default 0), `start` and `end` in seconds, `text`, and `language` if known.
+
+    Raises:
+        ValueError: if a row lacks a value, its numbers are none, or no row has a text; the message names the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._words: dict[tuple[str, int], list[Word]] = {}
+        self._languages: dict[str, str] = {}
+        for number, row in enumerate(read_table(Path(path), required=["path", "start", "end"]), start=1):
+            recording = os.path.abspath(Path(path).parent / str(row["path"]))
+            try:
+                track, start, end = int(row.get("track") or 0), float(row["start"]), float(row["end"])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, row {number}: `track`, `start` or `end` is no number ({error}).") from error
+            words = spread_words(str(row.get("text") or ""), start, end)
+            self._words.setdefault((recording, track), []).extend(words)
+            self._languages[recording] = row.get("language") or ""
+        if not any(self._words.values()):
+            raise ValueError(f"{path} has no words: give them in a column `text`.")
+
+    def check_recordings(self, chunks: Manifest) -> None:
+        """Warns of transcripts whose recording the chunk stage has not met; ValueError if that is so for all."""
+        met = {row["source_path"] for shard in chunks.shards for row in read_rows(shard.path, ["source_path"])}
+        met |= {rejected.id for rejected in chunks.rejected}
+        if not (unknown := sorted(self._languages.keys() - set(map(os.path.abspath, met)))):
+            return
+        message = (
+            f"--transcripts {self.path}: {len(unknown)} of its {len(self._languages)} recordings were not chunked, "
+            f"such as {unknown[0]}; a `path` is relative to the table."
+        )
+        if len(unknown) == len(self._languages):
+            raise ValueError(message)
+        logger.warning(message)
+
+    def look_up(self, row: dict) -> Transcription:
+        """The words whose middle is in the chunk `row`, in the time of the chunk."""
+        recording = os.path.abspath(row["source_path"])
+        words = [
+            word._replace(start=word.start - row["start"], end=word.end - row["start"])
+            for word in self._words.get((recording, row["track"]), [])
+            if row["start"] <= (word.start + word.end) / 2 < row["end"]
+        ]
+        return Transcription(words, self._languages.get(recording, ""), 1.0)
+
+
+def spread_words(text: str, start: float, end: float) -> list[Word]:
+    """The words of a text said from `start` to `end`, each as long as it has letters."""
+    words = text.split()
+    bounds = np.cumsum([0, *(len(word) + 1 for word in words)])
+    times = (start + (end - start) * bounds / max(1, bounds[-1])).tolist()
+    return [Word(word, begin, stop, 1.0) for word, begin, stop in zip(words, times[:-1], times[1:], strict=True)]
+
+
+def split_phrases(words: Sequence[Word], max_pause: float) -> list[list[Word]]:
+    """Phrases end at pauses of more than `max_pause` seconds, and at the punctuation that ends a sentence."""
+    phrases: list[list[Word]] = []
+    for word in words:
+        before = phrases[-1][-1] if phrases else None
+        if before is None or word.start - before.end > max_pause or before.word.endswith(SENTENCE_ENDS):
+            phrases.append([])
+        phrases[-1].append(word)
+    return phrases
