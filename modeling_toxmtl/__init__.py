@@ -1,67 +1,19 @@
 """Voice toxicity detection with multi-task learning (Nandwana et al., 2024)."""
 
-from transformers import (
-    AudioClassificationPipeline,
-    AutoConfig,
-    AutoModel,
-    AutoModelForAudioClassification,
-    AutoProcessor,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .configuration_toxmtl import CONFIGURATIONS, WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
-from .heads import ToxicityMTLOutput
-from .hub import PIPELINE_TASK
-from .keywords import KeywordEntry, KeywordList
-from .labels import LABELS
-from .modeling_toxmtl import WavLMForToxicityMTL, WhisperForToxicityMTL
-from .pipeline_toxmtl import ToxicityDetectionPipeline
-from .processing_toxmtl import ToxicityMTLProcessor
-from .wavlm import WavLMBackbone
-from .whisper import WhisperBackbone
+import importlib
+import os
+from typing import Any
 
 
-__all__ = [
-    "LABELS",
-    "KeywordEntry",
-    "KeywordList",
-    "ToxicityDetectionPipeline",
-    "ToxicityMTLOutput",
-    "ToxicityMTLProcessor",
-    "WavLMForToxicityMTL",
-    "WavLMBackbone",
-    "WavLMToxicityMTLConfig",
-    "WhisperBackbone",
-    "WhisperForToxicityMTL",
-    "WhisperToxicityMTLConfig",
-]
+WITHOUT_MODELS = "TOXMTL_WITHOUT_MODELS"  # set for workers of `data/`, most of which need no PyTorch: it takes seconds
+
+if WITHOUT_MODELS not in os.environ:
+    from .auto import *  # noqa: F403  with it, transformers' Auto classes and pipelines know our models
+    from .auto import __all__  # noqa: F401
 
 
-class _AudioClassification(AudioClassificationPipeline):
-    """What `pipeline("audio-classification")` builds: our pipeline for our models, and transformers' for all others.
-
-    transformers knows one class for a task, and asks it what to load before it knows the model: hence the processor is
-    tried (None), and may be missing.
-    """
-
-    _load_processor = None
-
-    def __new__(cls, model, processor=None, **kwargs):
-        if model.config.model_type in {config.model_type for config in CONFIGURATIONS}:
-            return ToxicityDetectionPipeline(model=model, processor=processor, **kwargs)
-        return AudioClassificationPipeline(model=model, **kwargs)
-
-
-for _config, _backbone, _model in (
-    (WavLMToxicityMTLConfig, WavLMBackbone, WavLMForToxicityMTL),
-    (WhisperToxicityMTLConfig, WhisperBackbone, WhisperForToxicityMTL),
-):
-    AutoConfig.register(_config.model_type, _config)
-    AutoModel.register(_config, _backbone)
-    AutoModelForAudioClassification.register(_config, _model)
-    AutoProcessor.register(_config, ToxicityMTLProcessor)
-ToxicityMTLProcessor.register_for_auto_class()  # its code travels with it; the configuration brings the model's
-PIPELINE_REGISTRY.supported_tasks[PIPELINE_TASK] = {
-    **PIPELINE_REGISTRY.supported_tasks[PIPELINE_TASK],
-    "impl": _AudioClassification,
-}
+def __getattr__(name: str) -> Any:
+    """What such a worker asks for nevertheless."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(".auto", __name__), name)

@@ -28,6 +28,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from typing import Protocol
 from datasets import Features
 from tqdm import tqdm
 
+from .. import WITHOUT_MODELS
 from ..io.files import content_hash, file_hash, remove_unfinished, write_json, write_json_lines
 from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
@@ -220,7 +222,8 @@ def _run_locally(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
     # Not forked: torch, PyAV and pyarrow have threads of their own. An executor, and not a pool, which would wait for
     # ever for the shard of a worker that was killed.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_proc, context, _start_worker, (stage, num_proc)) as executor:
+    executor = ProcessPoolExecutor(num_proc, context, _start_worker, (stage, num_proc))
+    with _environment_of_workers(stage), executor:
         try:
             for future in as_completed([executor.submit(_make_shard_in_worker, task) for task in tasks]):
                 yield future.result()
@@ -231,6 +234,19 @@ def _run_locally(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
             ) from error
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _environment_of_workers(stage: Stage) -> Iterator[None]:
+    """Workers of a stage without a model do without PyTorch, which takes longer to import than a shard may take."""
+    if stage.uses_model or WITHOUT_MODELS in os.environ:
+        yield
+        return
+    os.environ[WITHOUT_MODELS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[WITHOUT_MODELS]
 
 
 def _start_worker(stage: Stage, num_proc: int) -> None:

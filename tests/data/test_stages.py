@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Features, Value
+from pipeline_helpers import dtx_file
 
 from modeling_toxmtl.data import stages
 from modeling_toxmtl.data.shards import Rejected, finished_shard, read_rows, write_rows
@@ -217,3 +218,61 @@ def test_workers_are_at_least_one():
     with pytest.raises(ValueError, match="--num_proc is 0"):
         WorkArguments(num_proc=0)
     assert stages.num_cores() >= 1
+
+
+LIGHT = {  # stage: how a worker's shard of it begins
+    "chunk": "ChunkStage()",
+    "transcribe": "TranscribeStage(transcripts=sys.argv[1])",
+    "label": "LabelStage(LabelArguments(), KeywordArguments())",
+    "annotate": "AnnotateStage(AnnotateArguments(), KeywordArguments())",
+}
+
+
+@pytest.mark.parametrize("stage", LIGHT)
+def test_a_worker_without_a_model_does_without_pytorch(tmp_path, stage):
+    """PyTorch takes seconds to import. `_environment_of_workers` is what the engine starts workers in."""
+    (tmp_path / "words.jsonl").write_text('{"path": "a.ogg", "start": 0, "end": 1, "text": "hello"}\n')
+    script = (
+        "import sys\n"
+        "from modeling_toxmtl.data.chunk import ChunkStage\n"
+        "from modeling_toxmtl.data.transcribe import TranscribeStage\n"
+        "from modeling_toxmtl.data.label import KeywordArguments, LabelArguments, LabelStage\n"
+        "from modeling_toxmtl.data.annotate import AnnotateArguments, AnnotateStage\n"
+        f"stage = {LIGHT[stage]}\n"
+        "row = {'path': sys.argv[2], 'speaker': 'ann', 'source': '1', 'split': ''}\n"
+        "row |= {'id': 'a', 'source_path': sys.argv[2], 'track': 0, 'start': 0.0, 'end': 1.0}\n"
+        "words = [{'word': 'idiot', 'start': 0.0, 'end': 1.0, 'score': 1.0}]\n"
+        "row |= {'words': words, 'transcript': 'idiot', 'phrases': [], 'labels': ['Bullying'], 'label_scores': []}\n"
+        "assert list(stage(iter([row])))\n"
+        "assert 'torch' not in sys.modules\n"
+        "import modeling_toxmtl; assert modeling_toxmtl.WavLMForToxicityMTL  # at hand for who asks for it\n"
+    )
+    (tmp_path / "a.ogg").write_bytes(dtx_file([(0.5, 1.5)], 2.5))
+    with stages._environment_of_workers(Square(str(tmp_path / "log"))):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script, str(tmp_path / "words.jsonl"), str(tmp_path / "a.ogg")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_workers_inherit_that_they_do_without_models(tmp_path):
+    """The engine's own workers, whatever else the process that starts them has imported."""
+    stage = Imports()
+    work = WorkArguments(str(tmp_path / "work"), num_proc=2)
+    assert {row["id"] for row in rows_of(run_stage(stage, inputs(tmp_path), work))} == {"without PyTorch"}
+    assert "TOXMTL_WITHOUT_MODELS" not in os.environ
+
+
+class Imports:
+    """Says whether its process has imported PyTorch."""
+
+    name = "imports"
+    features = FEATURES
+    uses_model = False
+
+    def settings(self):
+        return {}
+
+    def __call__(self, rows):
+        for row in rows:
+            yield row | {"id": "with PyTorch" if "torch" in sys.modules else "without PyTorch"}
