@@ -18,7 +18,6 @@ from transformers import HfArgumentParser
 from benchmarks import write_results
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
-from datasets_scripts.pipeline_demo import speak_recording
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data import annotate, chunk, label, transcribe
 from modeling_toxmtl.data.opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
@@ -79,6 +78,8 @@ def markdown(figures: dict) -> str:
 
 def main(args: BenchmarkArguments) -> dict:
     """Prints and returns the figures."""
+    from datasets_scripts.pipeline_demo import speak_recording  # PyTorch, which workers would import with this module
+
     texts = generate_corpus({"train": 20, "validation": 0, "test": 0}, 0, KeywordList.default(), ENGLISH)["train"]
     audio, _, _ = speak_recording(texts, "train", np.random.default_rng(0))
     track = encode_dtx(load_audio(audio), SAMPLING_RATE, 24_000)
