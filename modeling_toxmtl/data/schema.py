@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from datasets import Audio, Features, List, Value
 
 from ..io.files import atomic_write
-from ..labels import LABELS
+from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
 
 
 FEATURES = Features(
@@ -93,8 +93,10 @@ class Row:
 
     def to_record(self) -> dict:
         """The row with the columns of its features. Raises ValueError, naming the clip, if its labels are wrong."""
-        if not self.labels or not set(self.labels) <= set(LABELS):
-            raise ValueError(f"Clip {self.id!r}: `labels` are {self.labels}, expected one or more of {LABELS}.")
+        if not self.labels or not set(self.labels) <= set(LABELS) or {NO_VIOLATION} < set(self.labels):
+            raise ValueError(
+                f"Clip {self.id!r}: `labels` are {self.labels}: give {NO_VIOLATION} alone, or some of {VIOLATIONS}."
+            )
         record = {name: getattr(self, name) for name in self.features}
         record["audio"] = {"bytes": self.audio, "path": f"{self.id}.{self.extension}"}
         record["labels"] = list(self.labels)

@@ -22,7 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ..io.tables import read_labels, read_table
+from ..io.tables import cell_text, read_labels, read_table
 from ..labels import LABELS
 
 
@@ -64,12 +64,15 @@ def read_texts(path: str) -> list[dict]:
     """
     rows = []
     for number, row in enumerate(read_table(Path(path)), start=1):
-        labels = read_labels(row.get("labels"))
-        if not row.get("text") or labels is None:
+        try:
+            labels, text = read_labels(row.get("labels")), cell_text(row, "text")
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number}: {error}.") from error
+        if not text or labels is None:
             raise ValueError(f"{path}, row {number}: give `text` and `labels`.")
         if unknown := sorted(set(labels) - set(LABELS)):
             raise ValueError(f"{path}, row {number}: unknown labels {unknown}: choose from {LABELS}.")
-        rows.append({"text": row["text"], "labels": labels})
+        rows.append({"text": text, "labels": labels})
     return rows
 
 

@@ -2,15 +2,19 @@
 
 import csv
 import json
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+from ..labels import NO_VIOLATION
 
 
 LABEL_SEPARATOR = "|"  # in tables without lists, such as metadata.csv
 
 
 def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
-    """The rows of a table: `.csv` or `.tsv` (without quotes) with a header, or `.jsonl`, a JSON object per line.
+    """The rows of a table: `.csv` or `.tsv` (without quotes) with a header, or `.jsonl`, a JSON object per line. A
+    `.csv` may be separated by semicolons or tabs, as spreadsheets of some countries write it.
 
     Args:
         path: of the table, in UTF-8.
@@ -20,8 +24,8 @@ def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
         a dict per row; an empty cell is None.
 
     Raises:
-        ValueError: if the file is not in UTF-8, or a line has more cells than the header, is no JSON object or lacks a
-            required value; the message names file and line.
+        ValueError: if the file is not in UTF-8, a column occurs twice, or a line has more cells than the header, a
+            quote that does not fit, is no JSON object or lacks a required value; the message names file and line.
     """
     read_lines = _read_json_lines if path.suffix == ".jsonl" else _read_cells
     rows = []
@@ -50,13 +54,46 @@ def _read_json_lines(path, file):
 
 
 def _read_cells(path, file):
-    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
-    reader = csv.DictReader(file, **dialect)
-    for row in reader:
-        if None in row:  # cells beyond the header's
-            cure = "a text holds tabs" if dialect else "quote texts with commas"
-            raise ValueError(f"{path}, line {reader.line_num}: more cells than columns; {cure}.")
-        yield reader.line_num, {column: cell or None for column, cell in row.items()}
+    reader = csv.reader(file, strict=True, skipinitialspace=True, **_dialect(path, file))
+    columns, end = None, 0
+    try:
+        for row in reader:
+            start, end = end + 1, reader.line_num
+            if columns is None:
+                columns = [name.strip() for name in row]
+                if len(set(columns)) < len(columns):
+                    raise ValueError(f"{path}, line 1: a column occurs twice in {', '.join(columns)}.")
+                continue
+            if not row:  # an empty line
+                continue
+            if len(row) > len(columns):
+                cure = "a text holds tabs" if path.suffix == ".tsv" else "put texts that hold the separator in quotes"
+                raise ValueError(f"{path}, line {start}: more cells than columns; {cure}.")
+            if end > start and any(_swallows_a_row(cell, len(columns), reader.dialect) for cell in row):
+                raise ValueError(
+                    f"{path}, line {start}: a quote that is closed only in line {end} takes whole rows for text; "
+                    "close it, or write texts with line breaks as .jsonl."
+                )
+            cells = [*row, *[""] * (len(columns) - len(row))]
+            yield start, {column: cell or None for column, cell in zip(columns, cells, strict=True)}
+    except csv.Error as error:
+        cure = "is a quote not closed, or not doubled within a text in quotes?"
+        raise ValueError(f"{path}, line {end + 1}: {error}; {cure}") from error
+
+
+def _dialect(path, file):
+    """A `.tsv` has no quotes, and the header of a `.csv` shows what separates its cells."""
+    if path.suffix == ".tsv":
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    header = file.readline()
+    file.seek(0)
+    return {"delimiter": next((character for character in ",;\t" if character in header), ",")}
+
+
+def _swallows_a_row(cell, num_columns, dialect):
+    """Whether a line of a text would be a row of its own."""
+    lines = csv.reader(cell.splitlines()[1:], delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
+    return num_columns > 1 and any(len(line) == num_columns for line in lines)
 
 
 def cell_text(row: dict, column: str, default: str = "") -> str:
@@ -65,17 +102,32 @@ def cell_text(row: dict, column: str, default: str = "") -> str:
     return default if value in (None, "") else str(value)
 
 
-def read_labels(value: str | Sequence[str] | None) -> list[str] | None:
-    """Label names of a row: a list, or a string with `|` between them; None where nobody labelled the row (no value,
-    or an empty cell). An empty list says that no label applies.
+def read_labels(value: str | Sequence[str] | Mapping[str, float | None] | None) -> list[str] | None:
+    """Label names of a row: a list, a string with `|` between them, or 0 or 1 for each name; None where nobody
+    labelled the row (no value, or an empty cell). An empty list says that no label applies.
 
     Raises:
-        ValueError: if a name is no text.
+        ValueError: if a name is no text, a number is neither 0 nor 1, or `NoViolation` stands beside a violation.
     """
-    if value is None or isinstance(value, float):  # NaN: an empty cell of a table
+    if value is None or isinstance(value, float) and math.isnan(value):  # an empty cell of a table
         return None
     if isinstance(value, str):
-        return [name.strip() for name in value.split(LABEL_SEPARATOR) if name.strip()] or None
-    if not_texts := [name for name in value if not isinstance(name, str)]:
-        raise ValueError(f"a label is {not_texts[0]!r}, not a name")
-    return [name.strip() for name in value if name.strip()]
+        names = [name.strip() for name in value.split(LABEL_SEPARATOR) if name.strip()] or None
+    elif isinstance(value, Mapping):
+        names = _names_given(value)
+    else:
+        given = value if isinstance(value, Sequence) else [value]
+        if not_texts := [name for name in given if not isinstance(name, str)]:
+            raise ValueError(f"a label is {not_texts[0]!r}, not a name")
+        names = [name.strip() for name in given if name.strip()]
+    if names and NO_VIOLATION in names and len(set(names)) > 1:
+        raise ValueError(f"the labels {', '.join(names)} contradict each other: {NO_VIOLATION} stands alone")
+    return names
+
+
+def _names_given(numbers):
+    """None, which Arrow writes for a name that a row does not have, counts as 0."""
+    scores = {name: number for name, number in numbers.items() if number not in (0, 1, None)}
+    if scores:
+        raise ValueError(f"the labels are scores, {scores}: give the names of those that apply, or 0 or 1 for each")
+    return [name for name, number in numbers.items() if number]

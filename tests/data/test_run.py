@@ -399,7 +399,12 @@ def test_a_classifier_is_trained_on_labelled_text_and_used(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [(",Other", "row 1: give `text`"), ("hi,Rude", r"unknown labels \['Rude'")]
+    ("line", "message"),
+    [
+        (",Other", "row 1: give `text`"),
+        ("hi,Rude", r"unknown labels \['Rude'"),
+        ("hi,NoViolation|Other", "texts.csv, row 1: the labels NoViolation, Other contradict each other"),
+    ],
 )
 def test_texts_with_faults_are_named(tmp_path, line, message):
     (tmp_path / "texts.csv").write_text(f"text,labels\n{line}\n")
