@@ -44,7 +44,7 @@ from modeling_toxmtl.data.shards import Rejected, batched, read_rows, write_rows
 from modeling_toxmtl.data.splits import Entry, ShareArguments, assign_splits
 from modeling_toxmtl.data.stages import QUARANTINE, Manifest, WorkArguments, run_stage
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
-from modeling_toxmtl.io.files import content_hash, write_json_lines
+from modeling_toxmtl.io.files import content_hash, read_json, write_json_lines
 from modeling_toxmtl.io.tables import cell_text, read_labels, read_table
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
@@ -186,7 +186,7 @@ def read_mapping(path: str) -> dict[str, list[str]]:
     Raises:
         ValueError: if it gives other labels than ours; the message names them.
     """
-    mapping = {name.lower(): labels for name, labels in json.loads(Path(path).read_text(encoding="utf-8")).items()}
+    mapping = {name.lower(): labels for name, labels in read_json(path).items()}
     if unknown := sorted({label for labels in mapping.values() for label in labels} - set(LABELS)):
         raise ValueError(f"--label_mapping {path} gives {unknown}: give lists of {', '.join(LABELS)}.")
     return mapping

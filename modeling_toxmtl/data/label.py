@@ -7,27 +7,24 @@ The members of the ensemble, each of which gives every label a score in [0, 1]:
 
 - `keywords`: the keyword list; a keyword or phrase, disguised ones too (`sh1t`), gives its labels 1;
 - `rules`: a JSON file of regular expressions by label, `{"Bullying": ["uninstall the game"]}`, matched against the
-  normalised words (lower case, no punctuation);
+  normalised words (no capitals, punctuation or digits: "1v1" is said "one v one");
 - `classifier`: a text classifier of transformers, heard phrase by phrase; a label gets the best phrase's score. A JSON
   file maps its labels to ours, `{"toxic": "Bullying", "neutral": null}`; without one they must be named alike.
   `toxmtl data train-text-filter` makes one.
 """
 
 import functools
-import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from datasets import Features, List, Value
 
-from ..io.files import content_hash
+from ..io.files import content_hash, read_json
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
-from ..text import normalize_text
+from .rules import RuleFilter
 from .schema import TRACED_FEATURES
 from .shards import ROWS_AT_ONCE, Rejected, batched
 from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
@@ -115,40 +112,6 @@ class KeywordFilter:
         return np.array([float(label in labels) for label in VIOLATIONS])
 
 
-class RuleFilter:
-    """Labels of the regular expressions that match.
-
-    Raises:
-        ValueError: for an unknown label, or what is no list of expressions; the message names both.
-    """
-
-    name = "rules"
-
-    def __init__(self, rules: dict[str, list[str]]) -> None:
-        self.rules: dict[str, list[re.Pattern]] = {}
-        for label, expressions in rules.items():
-            if label not in VIOLATIONS:
-                raise ValueError(f"--rules: unknown label {label!r}: choose from {VIOLATIONS}.")
-            if not isinstance(expressions, list) or not all(isinstance(each, str) for each in expressions):
-                raise ValueError(f'--rules: {label}: {expressions!r} is no list of texts: write ["..."].')
-            self.rules[label] = [_compiled(label, expression) for expression in expressions]
-        self.knows = tuple(label for label in VIOLATIONS if label in self.rules)
-
-    def score(self, rows: Sequence[dict]) -> np.ndarray:
-        """As of [`TextFilter`]."""
-        return np.stack([self._score(" ".join(normalize_text(row["transcript"]))) for row in rows])
-
-    def _score(self, text):
-        return np.array([float(any(rule.search(text) for rule in self.rules.get(label, ()))) for label in VIOLATIONS])
-
-
-def _compiled(label, expression):
-    try:
-        return re.compile(rf"\b(?:{expression})\b")
-    except re.error as error:
-        raise ValueError(f"--rules: {label}: {expression!r} is no regular expression: {error}.") from error
-
-
 def combine_scores(
     scores: np.ndarray, knows: np.ndarray, combination: str, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -197,9 +160,9 @@ class LabelStage:
             )
         self.args = args
         self.keywords = keywords.load()
-        self.rules = json.loads(Path(args.rules).read_text(encoding="utf-8")) if args.rules else None
-        mapping = args.label_mapping
-        self.mapping = json.loads(Path(mapping).read_text(encoding="utf-8")) if mapping else None
+        self.rules = read_json(args.rules) if args.rules else None
+        self.rule_filter = RuleFilter(self.rules, self.keywords.language) if args.rules else None
+        self.mapping = read_json(args.label_mapping) if args.label_mapping else None
         self.classifier = None
         if args.text_classifier:
             self.classifier = model_version(args.text_classifier, args.text_classifier_revision)
@@ -225,8 +188,8 @@ class LabelStage:
     @functools.cached_property
     def _members(self) -> list[TextFilter]:
         members: list[TextFilter] = [KeywordFilter(self.keywords)] if self.args.use_keywords else []
-        if self.rules is not None:
-            members.append(RuleFilter(self.rules))
+        if self.rule_filter:
+            members.append(self.rule_filter)
         if self.args.text_classifier:
             from .text_classifier import ClassifierFilter  # it needs PyTorch
 

@@ -12,13 +12,13 @@ transcript, scores, and a box for each label. Its button saves `corrections.json
 
 import base64
 import html
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..io.files import write_text
-from ..labels import LABELS, NO_VIOLATION
+from ..io.tables import read_labels, read_table
+from ..labels import LABELS
 from .shards import read_rows
 
 
@@ -128,11 +128,13 @@ def read_corrections(path: str | None) -> dict[str, list[str]]:
         ValueError: if a line has labels that are none, or `NoViolation` beside a violation; the message names it.
     """
     corrections = {}
-    lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
-    for number, line in enumerate(lines, start=1):
-        correction = json.loads(line)
-        labels = correction["labels"]
-        if not labels or set(labels) - set(LABELS) or (NO_VIOLATION in labels and len(labels) > 1):
+    lines = read_table(Path(path), required=["id", "labels"]) if path else []
+    for number, correction in enumerate(lines, start=1):
+        try:
+            labels = read_labels(correction["labels"])
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}.") from error
+        if not labels or set(labels) - set(LABELS):
             raise ValueError(f"{path}, line {number}: `labels` are {labels}: violations of {LABELS}, or NoViolation.")
         corrections[correction["id"]] = [label for label in LABELS if label in labels]
     return corrections
@@ -140,8 +142,8 @@ def read_corrections(path: str | None) -> dict[str, list[str]]:
 
 def main(args: ReviewArguments) -> None:
     """Writes the report and the page, and prints the report."""
-    lines = Path(args.predictions).read_text(encoding="utf-8").splitlines()
-    scores = {clip["id"]: clip["scores"] for clip in map(json.loads, lines) if clip["scores"]}
+    clips = read_table(Path(args.predictions), required=["id"])
+    scores = {clip["id"]: clip["scores"] for clip in clips if clip.get("scores")}
     labels = {row["id"]: row["labels"] for row in read_clips(args.dataset, ["id", "labels"]) if row["id"] in scores}
     if not labels:
         raise ValueError(f"--predictions: {args.predictions} has no scores for a clip of {args.dataset}.")

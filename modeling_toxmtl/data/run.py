@@ -22,7 +22,9 @@ def main(
     work: WorkArguments,
 ) -> dict[str, dict]:
     """Runs all stages; returns `clips` and `hours` of each split."""
-    build.check_output(build_args.output_dir)  # before the hours that the stages take
+    # before the hours that the stages take
+    build.check_output(build_args.output_dir)
+    label.LabelStage(label_args, keywords), annotate.AnnotateStage(annotate_args, keywords)
     manifests = [
         chunk.run(recordings, chunk_stage, work),
         transcribe.run(transcribe_stage, work),

@@ -72,6 +72,14 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+def read_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file, with or without a byte order mark. Raises ValueError, naming it, if it is none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # of JSON or UTF-8
+        raise ValueError(f"{path} is no JSON file in UTF-8: {error}.") from error
+
+
 def write_json_lines(path: str | os.PathLike, rows: Iterable[Any]) -> None:
     """Writes a JSON object per line, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -46,7 +46,7 @@ def test_the_page_has_the_most_doubtful_clips_and_their_corrections_come_back(tm
     assert "| Profanity | 1 | 1 | 0 | 1 |" in capsys.readouterr().out
 
     corrections = tmp_path / "corrections.jsonl"
-    corrections.write_text('{"id": "test-00", "labels": ["NoViolation"]}\n')
+    corrections.write_text('{"id": "test-00", "labels": ["NoViolation"]}\n', encoding="utf-8-sig")
     stage = AnnotateStage(AnnotateArguments(corrections=str(corrections)), KeywordArguments())
     words = [{"word": word, "start": 0.0, "end": 1.0, "score": 1.0} for word in ("oh", "damn", "it")]
     rows = [{"id": id, "labels": ["Profanity"], "transcript": "oh damn it", "words": words} for id in ("test-00", "x")]
@@ -61,7 +61,7 @@ def test_the_page_has_the_most_doubtful_clips_and_their_corrections_come_back(tm
 def test_corrections_with_faults_are_named(tmp_path, labels):
     path = tmp_path / "corrections.jsonl"
     path.write_text(json.dumps({"id": "a", "labels": labels}) + "\n")
-    with pytest.raises(ValueError, match="line 1: `labels`"):
+    with pytest.raises(ValueError, match="corrections.jsonl, line 1: (`labels`|the labels NoViolation, Other)"):
         read_corrections(str(path))
 
 

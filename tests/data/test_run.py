@@ -22,11 +22,11 @@ from modeling_toxmtl.data.label import (
     KeywordArguments,
     LabelArguments,
     LabelStage,
-    RuleFilter,
     combine_scores,
 )
 from modeling_toxmtl.data.recognizers import CTCRecognizer
 from modeling_toxmtl.data.recordings import RecordingsArguments
+from modeling_toxmtl.data.rules import RuleFilter
 from modeling_toxmtl.data.schema import TRACED_FEATURES
 from modeling_toxmtl.data.shards import read_rows
 from modeling_toxmtl.data.splits import Entry, assign_splits, group_entries
@@ -326,11 +326,45 @@ def test_rules_match_whole_words_of_the_normalised_text():
         ({"Other": ["(x"]}, r"Other: '\(x'"),
         ({"Bullying": "uninstall the game"}, "Bullying: 'uninstall the game' is no list"),
         ({"Bullying": [1]}, r"Bullying: \[1\] is no list"),
+        (["uninstall the game"], "has no labels"),
+        ({"Bullying": ["1v1 me"]}, "'1v1 me' can never match: .* without '1'; write 'one v one me'"),
+        ({"Bullying": ["kill-yourself"]}, "write 'kill yourself'"),
+        ({"Bullying": ["scheiße"]}, "without 'ß'; write 'scheisse'"),
+        ({"Bullying": ["you’re bad"]}, 'write "you\'re bad"'),
+        ({"Bullying": ["go  away"]}, "without '  '; write 'go away'"),
+        ({"Bullying": [r"level \d+"]}, r"without '\\\\d'; write numbers as words"),
+        ({"Bullying": ["(a|b)[0-9]"]}, r"without '\[0-9\]'"),
+        ({"Bullying": [r"w\.t\.f"]}, "write numbers as words and a space for other signs"),
+        ({"Bullying": ["f@ck|fool"]}, "without '@'"),
+        ({"Bullying": [""]}, "'' matches every text"),
+        ({"Bullying": ["(go away)?"]}, "matches every text"),
     ],
 )
 def test_rules_with_faults_are_named(rules, message):
     with pytest.raises(ValueError, match=message):
         RuleFilter(rules)
+
+
+def test_rules_match_whatever_their_case():
+    expressions = ["KYS", r"[A-Z]at head", r"(?:No one|nobody)\s+likes (?!me)\w{2,5}", "cul(?=o|ero)."]
+    rules = RuleFilter({"Bullying": expressions})
+    texts = ["kys", "Rat-head!", "No one  likes YOU.", "nobody likes me", "culo", "cult"]
+    scores = rules.score([row_of(text) for text in texts])
+    assert scores[:, VIOLATIONS.index("Bullying")].tolist() == [1.0, 1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+def test_rules_read_numbers_in_the_language_of_the_list():
+    rules = RuleFilter({"Bullying": ["te doy dos"]}, "es")
+    assert rules.score([row_of("Te doy 2."), row_of("te doy two")])[:, VIOLATIONS.index("Bullying")].tolist() == [1, 0]
+
+
+def test_json_files_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "rules.json").write_text('{"Bullying": ["go away"]}', encoding="utf-8-sig")
+    stage = LabelStage(LabelArguments(rules=str(tmp_path / "rules.json")), KeywordArguments())
+    assert next(stage([row_of("go away")]))["labels"] == ["Bullying"]
+    (tmp_path / "rules.json").write_text('{"Bullying": ["go away"', encoding="utf-16")
+    with pytest.raises(ValueError, match="rules.json is no JSON file in UTF-8"):
+        LabelStage(LabelArguments(rules=str(tmp_path / "rules.json")), KeywordArguments())
 
 
 @pytest.mark.parametrize("threshold", [0.0, 50.0, float("nan")])

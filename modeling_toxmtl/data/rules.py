@@ -1,0 +1,93 @@
+"""The member of the text filter that is a list of regular expressions.
+
+They are matched against normalised words (`modeling_toxmtl/text.py`), whatever their own case. A rule that could match
+none of them, or would match every text, is an error: its author would believe in it.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..labels import VIOLATIONS
+from ..text import normalize_text
+
+
+# What of a regular expression is not itself part of a text: escapes, repetitions, the heads of groups, sets, operators
+_SYNTAX = re.compile(
+    r"\\.|\{\d*,?\d*\}|\(\?(?:P?<\w+>|P=\w+|[a-zA-Z-]*[:)]|<?[=!]|>)|\[\^?\]?(?:\\.|[^\]\\])*\]|[.^$*+?()|]"
+)
+
+
+class RuleFilter:
+    """Labels of the regular expressions that match.
+
+    Args:
+        rules: lists of expressions by label.
+        language: of the texts, in which numbers are read out.
+
+    Raises:
+        ValueError: for an unknown label, what is no list of expressions, and expressions that match nothing or
+            everything; the message names them and the cure.
+    """
+
+    name = "rules"
+
+    def __init__(self, rules: dict[str, list[str]], language: str = "en") -> None:
+        if not isinstance(rules, dict):
+            raise ValueError(f'--rules: {rules!r} has no labels: write {{"Bullying": ["..."]}}.')
+        self.language = language
+        self.rules: dict[str, list[re.Pattern]] = {}
+        for label, expressions in rules.items():
+            if label not in VIOLATIONS:
+                raise ValueError(f"--rules: unknown label {label!r}: choose from {VIOLATIONS}.")
+            if not isinstance(expressions, list) or not all(isinstance(each, str) for each in expressions):
+                raise ValueError(f'--rules: {label}: {expressions!r} is no list of texts: write ["..."].')
+            self.rules[label] = [_compiled(label, expression, language) for expression in expressions]
+        self.knows = tuple(label for label in VIOLATIONS if label in self.rules)
+
+    def score(self, rows: Sequence[dict]) -> np.ndarray:
+        """As of [`TextFilter`]."""
+        return np.stack([self._score(" ".join(normalize_text(row["transcript"], self.language))) for row in rows])
+
+    def _score(self, text):
+        return np.array([float(any(rule.search(text) for rule in self.rules.get(label, ()))) for label in VIOLATIONS])
+
+
+def _compiled(label, expression, language):
+    where = f"--rules: {label}: {expression!r}"
+    try:
+        rule = re.compile(rf"\b(?:{expression})\b", re.IGNORECASE)
+        matches_nothing_said = re.fullmatch(expression, "")
+    except re.error as error:
+        raise ValueError(f"{where} is no regular expression: {error}.") from error
+    if matches_nothing_said:
+        raise ValueError(f"{where} matches every text: write the words that it must find.")
+    if never := _unsaid(expression):
+        cure = "write numbers as words and a space for other signs"
+        if not _SYNTAX.search(expression) and (words := " ".join(normalize_text(expression, language))):
+            cure = f"write {words!r}"
+        raise ValueError(f"{where} can never match: normalised words are without {never!r}; {cure}.")
+    return rule
+
+
+def _unsaid(expression):
+    """The first piece of an expression that no normalised text contains; None if each may be said."""
+    for piece in _SYNTAX.findall(expression):
+        if piece.startswith("["):
+            members = piece[1:-1]
+            if not members.startswith("^") and "\\" not in members and not any(map(_is_said, members)):
+                return piece
+        elif piece == r"\d" or piece[0] == "\\" and not piece[1].isalnum() and not _is_said(piece[1]):
+            return piece
+    literals = _SYNTAX.split(expression)
+    signs = (character for literal in literals for character in literal if not _is_said(character))
+    return next(signs, "  " if any("  " in literal for literal in literals) else None)
+
+
+def _is_said(character):
+    """Letters, as `normalize_text` leaves them but for their case, and what stands between and in words."""
+    if unicodedata.category(character)[0] not in "LM":
+        return character in " '"
+    return unicodedata.normalize("NFKC", character).casefold() == character.lower()
