@@ -11,6 +11,8 @@ The members of the ensemble, each of which gives every label a score in [0, 1]:
 - `classifier`: a text classifier of transformers, heard phrase by phrase; a label gets the best phrase's score. A JSON
   file maps its labels to ours, `{"toxic": "Bullying", "neutral": null}`; without one they must be named alike.
   `toxmtl data train-text-filter` makes one.
+
+Transcripts that say that a word is hidden (`****`, `[ __ ]`) go to the quarantine list: nobody knows its label.
 """
 
 import functools
@@ -24,6 +26,7 @@ from datasets import Features, List, Value
 from ..io.files import content_hash, read_json
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
+from .masks import find_mask
 from .rules import RuleFilter
 from .schema import TRACED_FEATURES
 from .shards import ROWS_AT_ONCE, Rejected, batched
@@ -199,11 +202,19 @@ class LabelStage:
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
         for group in batched(rows, ROWS_AT_ONCE):
-            scores = np.stack([member.score(group) for member in self._members])
-            knows = np.array([[label in member.knows for label in VIOLATIONS] for member in self._members])
-            combined, given = combine_scores(scores, knows, self.args.combine, self.args.threshold)
-            for index, row in enumerate(group):
-                yield row | self._verdict(scores[:, index], combined[index], given[index])
+            masks = [find_mask(row["transcript"], self.keywords) for row in group]
+            for row, mask in zip(group, masks, strict=True):
+                if mask:
+                    yield Rejected(row["id"], f"the transcript hides a word: {mask!r}")
+            if not all(masks):
+                yield from self._label([row for row, mask in zip(group, masks, strict=True) if not mask])
+
+    def _label(self, rows):
+        scores = np.stack([member.score(rows) for member in self._members])
+        knows = np.array([[label in member.knows for label in VIOLATIONS] for member in self._members])
+        combined, given = combine_scores(scores, knows, self.args.combine, self.args.threshold)
+        for index, row in enumerate(rows):
+            yield row | self._verdict(scores[:, index], combined[index], given[index])
 
     def _verdict(self, scores, combined, given):
         verdict = [

@@ -72,7 +72,7 @@ class Row:
         audio: content of the audio file.
         duration: in seconds.
         labels: names out of `LABELS`, at least one.
-        transcript: what is said.
+        transcript: what is said; None where nobody wrote it down.
         speaker: who says it; no speaker is in two splits.
         source: where the clip comes from, such as a recording or the templates of a synthetic sentence.
         split: "train", "validation" or "test".
@@ -83,7 +83,7 @@ class Row:
     audio: bytes
     duration: float
     labels: tuple[str, ...]
-    transcript: str
+    transcript: str | None
     speaker: str
     source: str
     split: str

@@ -43,7 +43,7 @@ from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
 
 # Raise it when a stage's code changes so that equal settings give other rows.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 ENGINES = ("local", "ray")
