@@ -5,7 +5,8 @@
 
 Formats:
 - `mutox`: the published table of MuTox (Costa-jussà et al., 2024): `id, lang, partition, public_url_segment`
-  (URL, start and end in milliseconds), `audio_file_transcript, contains_toxicity, toxicity_types, ...`.
+  (URL, start and end), `audio_file_transcript, contains_toxicity, toxicity_types, ...`. Some of its rows give times in
+  milliseconds, as documented, and some in samples of 16 kHz: the transcript, which can be said only so fast, decides.
 - `table`: a table (.csv, .tsv, .jsonl) of clips with `url` or `path`, and where known `start`, `end` (seconds),
   `labels`, `transcript`, `speaker`, `split`: annotations as DeToxy's, whose files point into other corpora.
 - `folder`: a LibriSpeech folder (`*.trans.txt`) or a Common Voice folder (`validated.tsv`, `clips/`). Its sentences
@@ -20,25 +21,21 @@ Design choices:
 - Rows that cannot be read are lines in `quarantine.jsonl`, too.
 """
 
-import hashlib
-import http.client
 import json
 import math
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from datasets import Audio, Features, List, Value
-from filelock import FileLock
 from transformers import HfArgumentParser
 
+from datasets_scripts.download import fetch
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data.build import SETTINGS
 from modeling_toxmtl.data.chunk import encode_flac
+from modeling_toxmtl.data.masks import find_mask
 from modeling_toxmtl.data.schema import SPLITS, Row, check_replaceable, check_split, data_set_replaced, write_split
 from modeling_toxmtl.data.shards import Rejected, batched, read_rows, write_rows
 from modeling_toxmtl.data.splits import Entry, ShareArguments, assign_splits
@@ -46,6 +43,7 @@ from modeling_toxmtl.data.stages import QUARANTINE, Manifest, WorkArguments, run
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
 from modeling_toxmtl.io.files import content_hash, read_json, write_json_lines
 from modeling_toxmtl.io.tables import cell_text, read_labels, read_table
+from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 
 
@@ -57,7 +55,10 @@ MUTOX_LABELS = {
     "physical violence or bullying language": ["Bullying"],
     "other": ["Other"],
 }
-ATTEMPTS, TIMEOUT, BLOCK = 4, 30, 1 << 20  # times, seconds, bytes
+# Letters a second of speech with its pauses, slowest and fastest: less than 16 times apart, so that only one reading
+# of MuTox' times can be right. Scripts with a sign per syllable or word have fewer.
+LETTER_RATES, SYLLABLE_RATES = (1.9, 30.0), (0.8, 12.0)
+SYLLABLES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # kana, Chinese characters, hangul
 ROWS_PER_SHARD = 200
 CLIPS = Features(
     {
@@ -82,63 +83,6 @@ class PrepareArguments(ShareArguments):
     label_mapping: str | None = field(
         default=None, metadata={"help": "JSON file from the corpus' labels to lists of ours."}
     )
-
-
-def fetch(url: str, cache: Path, attempts: int = ATTEMPTS, pause: float = 1.0) -> Path:
-    """Downloads a file to the cache unless it is there; goes on with a download that broke off. Of several processes
-    that ask for it at once, one downloads it and the others wait.
-
-    Raises:
-        OSError: if it cannot be had after so many attempts; the message says why.
-    """
-    path = cache / (hashlib.sha256(url.encode()).hexdigest()[:32] + Path(url.partition("?")[0]).suffix[:8])
-    part = path.with_name(path.name + ".part")
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            _download_with_retries(url, part, attempts, pause)
-            part.replace(path)
-    return path
-
-
-def _download_with_retries(url, part, attempts, pause):
-    for attempt in range(attempts):
-        try:
-            return _download(url, part)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            is_gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
-            if is_gone or isinstance(error, ValueError) or attempt == attempts - 1:
-                raise OSError(f"dead link: {url}: {error}") from error
-            time.sleep(pause * 2**attempt)
-
-
-def _download(url, part):
-    """Appends what `part` lacks; starts anew if the server does not send from there."""
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # no bytes from there on
-            raise
-        part.unlink()
-        raise ConnectionError("the file has changed") from error
-    with response, open(part, "ab" if response.status == 206 else "wb") as file:
-        expected = _declared_size(response, file.tell())
-        while block := response.read(BLOCK):
-            file.write(block)
-        size = file.tell()
-    if expected is not None and size != expected:
-        raise ConnectionError(f"it broke off after {size} of {expected} bytes")
-
-
-def _declared_size(response, done):
-    """Bytes of the whole file, of which `done` are not sent again; None if the server does not say."""
-    total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    if total.isdecimal():
-        return int(total)
-    length = response.headers.get("Content-Length")
-    return None if length is None else done + int(length)
 
 
 @dataclass
@@ -208,10 +152,10 @@ def read_mutox(path: Path, language: str | None, mapping: dict) -> Iterator[dict
     for row in read_table(path, required=["id", "lang"]):
         if language is not None and row["lang"] != language:
             continue
-        clip = {"id": row["id"], "transcript": row["audio_file_transcript"] or "", "problem": ""}
+        clip = {"id": row["id"], "transcript": row["audio_file_transcript"], "problem": ""}
         clip["split"] = ""  # MuTox' partitions may share recordings
         try:
-            url, clip["start"], clip["end"] = _mutox_segment(row["public_url_segment"])
+            url, clip["start"], clip["end"] = _mutox_segment(row["public_url_segment"], clip["transcript"] or "")
             clip |= {"location": url, "source": url}
             clip["speaker"] = url  # unknown; at least no recording is in two splits
             clip["labels"] = _mutox_labels(row, mapping)
@@ -220,12 +164,20 @@ def read_mutox(path: Path, language: str | None, mapping: dict) -> Iterator[dict
         yield clip
 
 
-def _mutox_segment(text):
+def _mutox_segment(text, transcript):
     """URL, start and end in seconds."""
     if not (match := re.fullmatch(r"(\S.*) (\d+) (\d+)", text or "")):
-        raise ValueError(f"public_url_segment is {text!r}, not a URL with start and end in milliseconds")
+        raise ValueError(f"public_url_segment is {text!r}, not a URL with start and end")
     url, start, end = match.groups()
-    return url, int(start) / 1000, int(end) / 1000
+    letters = sum(map(str.isalnum, transcript))
+    slowest, fastest = SYLLABLE_RATES if SYLLABLES.search(transcript) else LETTER_RATES
+    for rate in (1000, SAMPLING_RATE):
+        seconds = (int(end) - int(start)) / rate
+        if slowest * seconds <= letters <= fastest * seconds:
+            return url, int(start) / rate, int(end) / rate
+    raise ValueError(
+        f"its times {start} and {end} fit {letters} letters of transcript neither as milliseconds nor as samples"
+    )
 
 
 def _mutox_labels(row, mapping):
@@ -250,7 +202,7 @@ def read_clip_table(path: Path, mapping: dict) -> Iterator[dict]:
         clip = {
             "id": cell_text(row, "id", f"{path.stem}-{number:06d}"),
             "location": location if "://" in location else str(path.parent / location),
-            "transcript": cell_text(row, "transcript"),
+            "transcript": cell_text(row, "transcript") or None,
             "speaker": cell_text(row, "speaker", location),
             "source": location,
             "split": cell_text(row, "split"),
@@ -327,12 +279,14 @@ def read_clips(args: PrepareArguments) -> list[dict]:
     clips = list(readers[args.format]())
     if not clips:
         raise ValueError(f"--metadata {path} has no clips in the format {args.format}.")
-    seen = set()
+    seen, keywords = set(), KeywordList.default()
     for clip in clips:
         check_split(clip["split"], f"Clip {clip['id']!r}")  # before the downloads
         if clip["id"] in seen:
             clip["problem"] = clip["problem"] or "another clip has its id"
         seen.add(clip["id"])
+        if clip["transcript"] and find_mask(clip["transcript"], keywords):
+            clip["transcript"] = None  # its labels were given by ear, but nobody knows the hidden word
     return clips
 
 

@@ -8,7 +8,15 @@ import datasets
 import pytest
 from helpers import tone, wav
 
-from datasets_scripts.prepare_corpora import PrepareArguments, fetch, main, map_labels, read_clip_table, read_mapping
+from datasets_scripts.download import fetch
+from datasets_scripts.prepare_corpora import (
+    PrepareArguments,
+    main,
+    map_labels,
+    read_clip_table,
+    read_mapping,
+    read_mutox,
+)
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.data.stages import WorkArguments
 
@@ -122,6 +130,38 @@ def test_mutox_becomes_a_data_set(server, tmp_path):
     main(args, work)
     assert '"d"' not in (tmp_path / "data" / "quarantine.jsonl").read_text()
     assert [name for name, _ in server.log].count("talk.wav") == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "transcript", "span"),
+    [
+        (1_548_288, 1_590_272, "you little idiot. give it back", (96.768, 99.392)),  # samples
+        (96_768, 99_392, "you little idiot. give it back", (96.768, 99.392)),  # milliseconds
+        (32_000, 40_000, "give it back", (2.0, 2.5)),  # that milliseconds are in the file, too, does not count
+        (32_000, 80_000, "这是一个测试句子今天天气很好", (2.0, 5.0)),
+        (2_000, 5_000, "これはテストです", (2.0, 5.0)),
+        (2_000, 5_000, "यह एक परीक्षण वाक्य है", (2.0, 5.0)),
+        (0, 1_000, "far too much text for so short a span, and far too little for sixteen of them" * 9, None),
+        (5_000, 5_000, "nothing", None),
+        (5_000, 2_000, "backwards", None),
+        (2_000, 5_000, "", None),
+    ],
+)
+def test_times_of_mutox_are_read_as_the_transcript_says(tmp_path, start, end, transcript, span):
+    write_mutox(tmp_path / "mutox.tsv", [("a", "eng", "train", f"http://x/a.mp3 {start} {end}", transcript, "No")])
+    (clip,) = read_mutox(tmp_path / "mutox.tsv", None, {})
+    if span is None:
+        assert "neither as milliseconds nor as samples" in clip["problem"]
+    else:
+        assert (clip["start"], clip["end"]) == span and not clip["problem"]
+
+
+def test_hidden_words_and_missing_transcripts_are_no_transcripts(tmp_path):
+    """An empty transcript would teach the keyword head that nothing is said."""
+    table = "path,labels,transcript\na.wav,Bullying,you ****\nb.wav,Bullying,\n"
+    prepare_table(tmp_path, table, validation_share=0, test_share=0)
+    (split,) = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache")).values()
+    assert [(row["labels"], row["transcript"]) for row in split] == [(["Bullying"], None)] * 2
 
 
 def test_a_table_of_clips_in_other_corpora(tmp_path):
@@ -244,7 +284,7 @@ def test_rows_of_mutox_with_faults_are_quarantined(tmp_path, segment):
     args = PrepareArguments(str(tmp_path / "mutox.tsv"), "mutox", str(tmp_path / "data"))
     main(args, WorkArguments(str(tmp_path / "work"), num_proc=1))
     ((id, reason),) = quarantine(tmp_path)
-    assert id == "a" and reason.endswith("not a URL with start and end in milliseconds")
+    assert id == "a" and reason.endswith("not a URL with start and end")
 
 
 def test_numbers_in_a_table_are_texts(tmp_path):
