@@ -59,7 +59,7 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
     _require_av()
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
-        with _open(source) as container:
+        with open_audio(source) as container:
             num_tracks = len(container.streams.audio)
         if not num_tracks:
             raise ValueError(f"{name} holds no audio stream.")
@@ -77,7 +77,9 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
     return samples
 
 
-def _open(source):
+def open_audio(source: str | os.PathLike | bytes) -> "av.container.InputContainer":
+    """Opens a file, or its content, for PyAV: a path with a colon is no protocol, and a WAV file is read to its end,
+    whatever its header declares."""
     if isinstance(source, bytes):
         return av.open(io.BytesIO(source), options=_wav_options(io.BytesIO(source)))
     path = os.fspath(source)
@@ -104,14 +106,15 @@ def _wav_options(file):
             start, end = file.tell(), file.seek(0, os.SEEK_END)
             file.seek(start)
             following = file.read(8)
-            # a chunk has a name in ASCII, and a size that fits the file
-            is_chunk = following[:4].isascii() and int.from_bytes(following[4:], "little") <= end - start
+            # a chunk has a name of printable ASCII, and a size that fits the file
+            is_named = all(0x20 <= sign < 0x7F for sign in following[:4])
+            is_chunk = is_named and int.from_bytes(following[4:], "little") <= end - start
             return {"ignore_length": "1"} if size and len(following) == 8 and not is_chunk else {}
     return {}
 
 
 def _load_track(source, name, track, sampling_rate):
-    with _open(source) as container:
+    with open_audio(source) as container:
         frames = decoded_frames(container, container.streams.audio[track], name)
         blocks = list(resampled_blocks(frames, sampling_rate, time_origin(container), name))
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)

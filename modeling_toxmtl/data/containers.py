@@ -6,6 +6,8 @@ from pathlib import Path
 
 import av
 
+from ..audio import open_audio
+
 
 FORMATS = {  # by extension, FFmpeg's name
     ".ogg": "ogg",
@@ -38,14 +40,14 @@ def check_file(path: str) -> None:
         raise Unusable("no such file: a wrong path, a dangling link, or a name that is not in UTF-8")
     if not os.path.getsize(path):
         raise Unusable("empty file")
-    with av.open(path) as container:
+    with open_audio(path) as container:
         if not container.streams.audio:
             raise Unusable("no audio stream")
         expected = FORMATS.get(Path(path).suffix.lower())
         if expected and container.format.name != expected:
             raise Unusable(f"mislabelled: named {Path(path).suffix}, but its format is {container.format.name}")
         if container.format.name == "ogg" and not _ends_with_a_page(path):
-            raise Unusable("truncated: its last Ogg page is not whole, or not the last of its stream")
+            raise Unusable("truncated: its last Ogg page is not whole")
         if container.format.name == "wav" and _wav_lacks_bytes(path):
             raise Unusable("truncated: it has fewer samples than its header says")
         if container.format.name == "mp3" and _mp3_lacks_bytes(path):
@@ -59,19 +61,19 @@ def _ends_with_a_page(path):
     page = tail[tail.rfind(b"OggS") :]
     if len(page) < 27 or len(page) < 27 + page[26]:
         return False
-    is_last_of_stream = page[5] & 4
-    return bool(is_last_of_stream) and len(page) == 27 + page[26] + sum(page[27 : 27 + page[26]])
+    # Tags may follow, and who records a stream leaves out that a page is the last
+    return len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _wav_lacks_bytes(path):
-    """FFmpeg believes the file's size, not its header."""
+    """FFmpeg believes the file's size, not its header, which may count itself."""
     with open(path, "rb") as file:
         file.seek(12)
         while len(head := file.read(8)) == 8:
             size = int.from_bytes(head[4:], "little")
             if head[:4] == b"data":
                 is_stream = size >= STREAMED_WAV
-                return not is_stream and file.tell() + size > os.path.getsize(path)
+                return not is_stream and size > os.path.getsize(path)
             file.seek(size + size % 2, os.SEEK_CUR)
     return False
 
@@ -94,7 +96,7 @@ def _mp3_lacks_bytes(path):
 
 def count_tracks(path: str) -> int:
     """Number of audio streams."""
-    with av.open(path) as container:
+    with open_audio(path) as container:
         return len(container.streams.audio)
 
 
