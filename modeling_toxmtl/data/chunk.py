@@ -2,9 +2,10 @@
 
     toxmtl data chunk raw_audio --work-dir work
 
-Reads whatever PyAV opens. Each audio track of a file is taken for one speaker. Opus is cut without decoding: the
-packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so that it sounds as in
-the recording. Other codecs are decoded, cut by their energy and kept as 16 kHz FLAC, which loses nothing more.
+Reads whatever PyAV opens. Each audio track of a file is taken for one speaker. Opus that is sent with pauses is cut
+without decoding: the packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so
+that it sounds as in the recording. Everything else is decoded, cut by its energy and kept as 16 kHz FLAC, which loses
+nothing more.
 
 What cannot be used goes to the quarantine list with the reason: unreadable, empty, truncated or mislabelled files, and
 tracks of more than two channels, which can hold more than one speaker.
@@ -21,7 +22,7 @@ import av
 import numpy as np
 from datasets import Audio, Features, Value
 
-from ..audio import SAMPLING_RATE, resampled_blocks
+from ..audio import SAMPLING_RATE, decoded_frames, open_audio, resampled_blocks, time_origin
 from ..io.files import file_hash
 from .containers import Unusable, check_file, count_tracks, declared_seconds
 from .opus import (
@@ -29,7 +30,9 @@ from .opus import (
     OPUS_CLOCK,
     PRE_ROLL,
     OpusTrack,
+    is_digital_silence,
     is_silent,
+    mapping_family,
     ogg_file,
     output_gain,
     packet_samples,
@@ -38,6 +41,7 @@ from .opus import (
 from .recordings import RecordingsArguments, write_recordings
 from .shards import Rejected
 from .speech_spans import (
+    GAP,
     SHORTEST_BURST,
     Frame,
     Span,
@@ -50,6 +54,7 @@ from .stages import Manifest, WorkArguments, run_stage
 
 OPUS_PADDING = 0.02  # seconds around a chunk: a packet
 ENERGY_PADDING = 0.1  # seconds: soft beginnings and ends are under the threshold
+LONGEST_RUN = 30.0  # seconds that somebody may speak without a pause
 TRUNCATION = 0.5  # seconds that a file may lack of what it declares
 AUDIO_ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
@@ -106,8 +111,10 @@ class ChunkStage:
         recording = {name: row[name] for name in ("source", "split")}
         recording |= {"speaker": row["speaker"] + tag, "source_path": row["path"], "source_sha256": sha256}
         try:
-            spans = list(find_chunks(row["path"], track, self))  # reads all of the file: a fault is found before a row
-            for chunk in cut_chunks(row["path"], track, spans):
+            by_packets = packets_tell(row["path"], track, self)
+            # reads all of the file: a fault is found before a row
+            spans = list(find_chunks(row["path"], track, self, by_packets))
+            for chunk in cut_chunks(row["path"], track, spans, by_packets):
                 id = f"{sha256[:12]}-{track}-{round(1000 * chunk.start):08d}"
                 audio = {"bytes": chunk.audio, "path": f"{id}.{chunk.extension}"}
                 place = {"track": track, "start": chunk.start, "end": chunk.end, "duration": chunk.end - chunk.start}
@@ -131,28 +138,53 @@ def _reason(error):
     return f"unreadable: {getattr(error, 'strerror', None) or error}"  # without the path that FFmpeg adds
 
 
-def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
-    """Where the chunks of a track are, by its packets if it is Opus, by its energy if not.
+def packets_tell(path: str, track: int, settings: ChunkStage) -> bool:
+    """Whether the packets of a track say where speech is: it is Opus, with one stream in each packet, and sent with
+    pauses (DTX, or gaps). Half a minute without one is no speech alone, but an open microphone."""
+    with open_audio(path) as container:
+        stream = container.streams.audio[track]
+        if stream.codec_context.name not in ("opus", "libopus") or mapping_family(_head(stream)) != 0:
+            return False
+        start = end = None
+        has_pause = False
+        for frame in packet_frames(container, stream, settings.dtx_hangover):
+            is_pause = frame.hangover is not None or end is not None and frame.start - end > GAP
+            has_pause = has_pause or is_pause
+            start = frame.start if start is None or is_pause else start
+            end = frame.end
+            if end - start > LONGEST_RUN:
+                return False
+        return has_pause
+
+
+def find_chunks(path: str, track: int, settings: ChunkStage, by_packets: bool | None = None) -> Iterator[Span]:
+    """Where the chunks of a track are, by its packets if they tell, by its energy if not.
+
+    Args:
+        path: of the file.
+        track: number of the audio stream.
+        settings: how to divide.
+        by_packets: of [`packets_tell`], if it has been asked.
 
     Raises:
         Unusable: if the track is empty, truncated, without speech, or of more than two channels. At the end of the
             iteration, perhaps.
         av.error.FFmpegError: if it cannot be decoded.
     """
-    with av.open(path) as container:
+    if by_packets is None:
+        by_packets = packets_tell(path, track, settings)
+    with open_audio(path) as container:
         stream = container.streams.audio[track]
         if stream.channels > 2:
             raise Unusable(f"{stream.channels} channels: split them into tracks of one speaker each")
         measured = _Measured()
-        if stream.codec_context.name in ("opus", "libopus"):
-            frames, hangover, padding = packet_frames(container, stream), settings.dtx_hangover, OPUS_PADDING
-            shortest = max(hangover, OPUS_PADDING)
+        if by_packets:
+            frames, padding = packet_frames(container, stream, settings.dtx_hangover), OPUS_PADDING
         else:
-            blocks = resampled_blocks(container.decode(stream), SAMPLING_RATE)
-            frames, hangover, padding = energy_frames(blocks, SAMPLING_RATE), 0.0, ENERGY_PADDING
-            shortest = SHORTEST_BURST
+            frames, padding = energy_frames(_blocks(container, stream, path), SAMPLING_RATE), ENERGY_PADDING
+        opening = settings.dtx_hangover if by_packets else None
         longest = settings.max_seconds - 2 * padding
-        speech = find_speech(measured.follow(frames), hangover, shortest, longest)
+        speech = find_speech(measured.follow(frames), SHORTEST_BURST, longest, opening)
         num_chunks = 0
         for span in plan_chunks(speech, settings.max_seconds, settings.max_pause, padding):
             num_chunks += 1
@@ -164,6 +196,16 @@ def find_chunks(path: str, track: int, settings: ChunkStage) -> Iterator[Span]:
             raise Unusable(f"truncated: it declares {declared:.2f} s and holds {measured.end:.2f} s")
         if not num_chunks:  # corrupt pages of an Ogg file are left out
             raise Unusable(f"no speech in it: {measured.seconds:.2f} of its {measured.end:.2f} s can be read")
+
+
+def _head(stream):
+    return stream.codec_context.extradata or b""
+
+
+def _blocks(container, stream, path):
+    """Samples of 16 kHz, by the clock of the file."""
+    frames = decoded_frames(container, stream, path)
+    return resampled_blocks(frames, SAMPLING_RATE, time_origin(container), path)
 
 
 class _Measured:
@@ -179,8 +221,9 @@ class _Measured:
             yield frame
 
 
-def packet_frames(container, stream) -> Iterator[Frame]:
-    """Opus packets as frames; nothing is decoded. Raises Unusable for packets that go back in time."""
+def packet_frames(container, stream, hangover: float) -> Iterator[Frame]:
+    """Opus packets as frames; nothing is decoded. `hangover` are the seconds that are sent between speech and DTX.
+    Raises Unusable for packets that go back in time."""
     seconds, before = float(stream.time_base), None
     for packet in container.demux(stream):
         if packet.size and packet.pts is not None:
@@ -188,27 +231,30 @@ def packet_frames(container, stream) -> Iterator[Frame]:
             if before is not None and start < before:
                 raise Unusable(f"out of order: after {before:.2f} s, its packets go back to {start:.2f} s")
             before = start
-            # A duration is missing in WebM, and two bytes or fewer are silence without a look.
-            is_active = size > 2 and not (size < 50 and is_silent(bytes(packet)))
-            duration = packet.duration * seconds if packet.duration else packet_samples(bytes(packet)) / OPUS_CLOCK
-            yield Frame(start, start + duration, is_active, size)
+            # a duration is missing in WebM, and longer packets are neither
+            content = bytes(packet) if size < 50 or not packet.duration else b""
+            is_pause = size <= 2 or size < 50 and is_silent(content)
+            is_active = not (is_pause or size < 50 and is_digital_silence(content))
+            duration = packet.duration * seconds if packet.duration else packet_samples(content) / OPUS_CLOCK
+            yield Frame(start, start + duration, is_active, size, hangover if is_pause else None)
 
 
-def cut_chunks(path: str, track: int, spans: list[Span]) -> Iterator[Chunk]:
-    """The audio of the spans of a track, in order."""
-    with av.open(path) as container:
+def cut_chunks(path: str, track: int, spans: list[Span], by_packets: bool | None = None) -> Iterator[Chunk]:
+    """The audio of the spans of a track, in order: its packets if they tell where speech is, its samples if not."""
+    if by_packets is None:
+        by_packets = packets_tell(path, track, ChunkStage())
+    with open_audio(path) as container:
         stream = container.streams.audio[track]
-        if stream.codec_context.name in ("opus", "libopus"):
+        if by_packets:
             clock = stream.time_base * OPUS_CLOCK
             packets = (
                 (round(packet.pts * clock), bytes(packet))
                 for packet in container.demux(stream)
                 if packet.size and packet.pts is not None
             )
-            gain = output_gain(stream.codec_context.extradata or b"")
-            yield from cut_packets(packets, spans, stream.channels, gain)
+            yield from cut_packets(packets, spans, stream.channels, output_gain(_head(stream)))
         else:
-            yield from cut_samples(resampled_blocks(container.decode(stream), SAMPLING_RATE), spans)
+            yield from cut_samples(_blocks(container, stream, path), spans)
 
 
 def cut_packets(

@@ -152,6 +152,17 @@ def is_silent(packet: bytes) -> bool:
     return packet[0] & 3 != 0 and len(packet) - 2 <= num_frames(packet)
 
 
+def is_digital_silence(packet: bytes) -> bool:
+    """Whether a packet was coded from samples that are all zero, as bots send them and codecs without DTX: its CELT
+    frames begin with the silence flag (RFC 6716, section 4.3), whose bits are 15 ones."""
+    if len(packet) < 3 or packet[0] >> 3 < 16 or packet[0] & 3 > 1:
+        return False
+    content = packet[1:]
+    half = len(content) // num_frames(packet)
+    starts = [content[start : start + 2] for start in range(0, len(content), half)]
+    return half > 1 and all(first == 0xFF and second >= 0xFE for first, second in starts)
+
+
 def silent_packet(like: bytes) -> bytes:
     """A packet of one frame with no content, to stand where nothing was transmitted; as long as a frame of `like`."""
     return bytes([like[0] & ~3])
@@ -180,6 +191,12 @@ def ogg_file(*tracks: OpusTrack) -> bytes:
 
 def _opus_head(track: OpusTrack) -> bytes:
     return struct.pack("<8sBBHIhB", b"OpusHead", 1, track.channels, track.pre_skip, OPUS_CLOCK, track.gain, 0)
+
+
+def mapping_family(head: bytes) -> int | None:
+    """How the channels of an identification header are coded (RFC 7845, section 5.1.1): each packet of family 0 is one
+    Opus packet; those of others hold one for each of several streams. None if it is no such header."""
+    return head[18] if head.startswith(b"OpusHead") and len(head) > 18 else None
 
 
 def output_gain(head: bytes) -> int:

@@ -6,8 +6,8 @@ no content (DTX) and gaps between time stamps are silence, so that none need be 
 the decoded samples decides.
 
 Design choices:
-- libopus keeps sending for 0.2 s after speech has ended; an active run's last 0.2 s are therefore no speech, and a run
-  no longer than that (an update of the background noise, the start of a recording) has none.
+- libopus keeps sending for 0.2 s after speech has ended, and then says that it stops: the last 0.2 s before that are
+  therefore no speech. Who releases a push-to-talk key stops at once: before a gap, all that was sent is kept.
 - Everything is an iterator: memory does not grow with the recording.
 - The energy rule is numpy and no voice-activity package: those bring a model or need a compiler, and the error
   that counts here is lost speech. It errs on the other side: loud noise is found out by the recogniser.
@@ -26,6 +26,8 @@ NOISE_BLOCK = 30.0  # seconds, over which the background is measured
 QUIETEST_SPEECH = -60.0  # dB of full scale
 SPEECH_ABOVE_NOISE = 10.0  # dB
 SPEECH_RANGE = 20.0  # dB between loud and soft speech: no more is taken for background
+STEADY = 6.0  # dB over the background that no frame exceeds: noise or hum, for speech has syllables
+LEAST_HEARD = 2.0  # seconds, to tell that from a vowel
 GAP = 0.2  # seconds between packets; shorter gaps are lost packets, in the middle of speech perhaps
 OPEN_CHUNKS = 4  # chunks' length of joined speech before it is divided without waiting for its end
 
@@ -38,42 +40,48 @@ class Span(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """From `start` to `end`, in seconds; `level` (bytes or dB) says how loud, compared with the same recording."""
+    """From `start` to `end`, in seconds; `level` (bytes or dB) says how loud, compared with the same recording;
+    `hangover` marks where the sender stops, after as many seconds that are active though speech has ended."""
 
     start: float
     end: float
     is_active: bool
     level: float
+    hangover: float | None = None
 
 
-def find_speech(frames: Iterable[Frame], hangover: float, shortest: float, max_seconds: float) -> Iterator[Span]:
+def find_speech(
+    frames: Iterable[Frame], shortest: float, max_seconds: float, opening: float | None = None
+) -> Iterator[Span]:
     """Runs of active frames, less the sender's hangover; none is longer than `max_seconds`.
 
     Args:
         frames: of a recording, in order; gaps of more than `GAP` are silence.
-        hangover: seconds that frames stay active after speech has ended.
-        shortest: seconds; runs that are no longer have no speech.
+        shortest: seconds; runs that are no longer have no speech, and neither have those that are all hangover.
         max_seconds: a longer run is cut where it is quietest, in its second half.
+        opening: seconds, instead of `shortest`, of the first run: a sender waits at the start, too.
     """
     run: list[Frame] = []
+    needed = shortest if opening is None else opening
     for frame in frames:
         # a single frame before a gap is an update of the background
         gap = GAP if len(run) > 1 else 0.5 * FRAME
-        if run and (not frame.is_active or frame.start - run[-1].end > gap):
-            yield from _speech_of(run, hangover, shortest)
-            run = []
+        is_gap = bool(run) and frame.start - run[-1].end > gap
+        if run and (is_gap or not frame.is_active):
+            yield from _speech_of(run, 0.0 if is_gap else frame.hangover or 0.0, needed)
+            run, needed = [], shortest
         if frame.is_active:
             run.append(frame)
             if frame.end - run[0].start > max_seconds:
                 cut = _quietest(run)
                 yield Span(run[0].start, run[cut].start)
-                run = run[cut:]
+                run, needed = run[cut:], shortest
     yield from _speech_of(run, 0.0, shortest)  # the recording ends while something is sent
 
 
 def _speech_of(run, hangover, shortest):
     half_a_frame = 0.5 * FRAME  # times are rounded to milliseconds in WebM
-    if run and run[-1].end - run[0].start > shortest + half_a_frame:
+    if run and run[-1].end - run[0].start > max(shortest, hangover) + half_a_frame:
         yield Span(run[0].start, run[-1].end - hangover)
 
 
@@ -145,6 +153,8 @@ def energy_frames(blocks: Iterable[np.ndarray], sampling_rate: int) -> Iterator[
         levels = 10 * np.log10(np.mean(np.square(padded, dtype=np.float64), axis=1) + 1e-12)
         background, loud = np.percentile(levels, (10, 95))
         threshold = max(QUIETEST_SPEECH, min(background + SPEECH_ABOVE_NOISE, loud - SPEECH_RANGE))
+        if len(samples) >= LEAST_HEARD * sampling_rate and levels.max() < background + STEADY:
+            threshold = np.inf
         for index, level in enumerate(levels.tolist()):
             begin = (start + index * size) / sampling_rate
             yield Frame(begin, min(begin + FRAME, (start + len(samples)) / sampling_rate), level > threshold, level)

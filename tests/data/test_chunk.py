@@ -61,7 +61,7 @@ def test_boundaries_are_within_60_ms_and_no_speech_is_lost(recording):
 def test_gaps_between_time_stamps_cut_as_dtx_does(recording, tmp_path):
     webm = webm_without_silence(recording, tmp_path / "call.webm")
     for chunk, (start, end) in zip(find_chunks(str(webm), 0, ChunkStage()), SPANS, strict=True):
-        assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.06
+        assert start - 0.06 <= chunk.start <= start and end <= chunk.end <= end + 0.26  # all that was sent
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_silence_that_was_not_sent_is_filled_in(recording, tmp_path):
     spans = list(find_chunks(str(webm), 0, ChunkStage(max_pause=3.0)))
     (chunk,) = cut_chunks(str(webm), 0, spans)
     samples, whole = load_audio(chunk.audio), load_audio(recording)
-    assert len(samples) / 16_000 == pytest.approx(SPANS[-1][1] - SPANS[0][0], abs=0.12)
+    assert len(samples) / 16_000 == pytest.approx(SPANS[-1][1] - SPANS[0][0], abs=0.26)
     start = round(chunk.start * 16_000)
     loud = np.abs(whole[start : start + len(samples)]) > 0.05
     assert np.abs(samples[loud]).mean() > 5 * np.abs(samples[~loud]).mean()  # in its place
@@ -204,7 +204,10 @@ FAULTS = {
     "channels.wav": (lambda good: eight_channels(), "8 channels"),
     "truncated.ogg": (lambda good: good[: len(good) // 2], "truncated"),
     "truncated.wav": (lambda good: wav(speech_with_pauses(SPANS, 9.0))[:90_000], "truncated"),
-    "truncated.flac": (lambda good: encode_flac(speech_with_pauses(SPANS, 9.0))[:40_000], "unreadable: Inv"),
+    "truncated.flac": (
+        lambda good: encode_flac(speech_with_pauses(SPANS, 9.0))[:40_000],
+        "truncated: it declares 9.00 s and holds",
+    ),
     "mislabelled.ogg": (lambda good: wav(speech_with_pauses(SPANS, 9.0)), "mislabelled: named .ogg, but"),
     "picture.wav": (lambda good: picture(), "no audio stream"),
     "chained.ogg": (lambda good: good + good, "out of order: after 9.00 s, its packets go back to"),

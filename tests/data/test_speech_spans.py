@@ -13,20 +13,29 @@ from modeling_toxmtl.data.speech_spans import (
 
 
 def frames_of(text: str, levels=None) -> list[Frame]:
-    """A frame of 20 ms per character; `#` is active, `.` not, a space was not sent."""
+    """A frame of 20 ms per character; `#` is active, `-` silent, at `.` the sender stops, a space was not sent."""
     levels = levels or [1.0] * len(text)
     return [
-        Frame(0.02 * index, 0.02 * (index + 1), sign == "#", levels[index])
+        Frame(0.02 * index, 0.02 * (index + 1), sign == "#", levels[index], None if sign in "#-" else 0.2)
         for index, sign in enumerate(text)
         if sign != " "
     ]
 
 
-def spans_of(text, hangover=0.2, shortest=0.2, max_seconds=15.0):
+def spans_of(text, shortest=0.04, max_seconds=15.0, opening=0.2):
     return [
         (round(span.start / 0.02), round(span.end / 0.02))
-        for span in find_speech(frames_of(text), hangover, shortest, max_seconds)
+        for span in find_speech(frames_of(text), shortest, max_seconds, opening)
     ]
+
+
+@pytest.mark.parametrize("noise", ["hiss", "hum", "speech"])
+def test_steady_noise_is_no_speech_however_loud(noise):
+    time = np.arange(16_000 * 12) / 16_000
+    hiss = 0.05 * np.random.default_rng(0).normal(size=len(time))
+    samples = {"hiss": hiss, "hum": 0.2 * np.sin(2 * np.pi * 50 * time), "speech": speech_with_pauses([(0, 12)], 12.0)}
+    active = [frame.is_active for frame in energy_frames([samples[noise].astype(np.float32)], 16_000)]
+    assert np.mean(active) > 0.9 if noise == "speech" else not any(active)
 
 
 def test_the_senders_hangover_is_no_speech():
@@ -41,8 +50,17 @@ def test_a_recording_that_ends_in_speech_keeps_its_end():
     assert spans_of("." + "#" * 30) == [(1, 31)]
 
 
+def test_all_is_kept_that_is_sent_before_a_gap_or_silence():
+    """Who releases a key stops at once, and does not wait as DTX does."""
+    assert spans_of("." + "#" * 9 + " " * 30 + "#" * 6 + " " * 30 + "#" * 30 + "-" * 20 + "#" * 4 + "---") == [
+        (40, 46),
+        (76, 106),
+        (126, 130),
+    ]
+
+
 def test_long_gaps_are_silence_and_short_ones_lost_packets():
-    assert spans_of("#" * 20 + " " * 11 + "#" * 20 + "...") == [(0, 10), (31, 41)]
+    assert spans_of("#" * 20 + " " * 11 + "#" * 20 + "...") == [(0, 20), (31, 41)]
     assert spans_of("#" * 20 + " " * 9 + "#" * 20 + "...") == [(0, 39)]
     assert spans_of("#" + " " * 5 + "#" * 20 + "...") == [(6, 16)]  # an update of the background before speech
 
@@ -50,7 +68,7 @@ def test_long_gaps_are_silence_and_short_ones_lost_packets():
 def test_speech_without_pause_is_cut_where_it_is_quietest():
     levels = [9.0] * 120
     levels[10], levels[40], levels[90] = 1.0, 2.0, 3.0  # the first is in the first half
-    spans = list(find_speech(frames_of("#" * 120, levels), 0.0, 0.0, 1.0))
+    spans = list(find_speech(frames_of("#" * 120, levels), 0.0, 1.0))
     assert [round(span.start / 0.02) for span in spans] == [0, 40, 90]
     assert all(span.end - span.start <= 1.0 + 1e-9 for span in spans)
 
