@@ -149,8 +149,7 @@ def energy_frames(blocks: Iterable[np.ndarray], sampling_rate: int) -> Iterator[
     """
     size, start = round(FRAME * sampling_rate), 0
     for samples in rebatched(blocks, round(NOISE_BLOCK * sampling_rate)):
-        padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
-        levels = 10 * np.log10(np.mean(np.square(padded, dtype=np.float64), axis=1) + 1e-12)
+        levels = _levels(samples, size)
         background, loud = np.percentile(levels, (10, 95))
         threshold = max(QUIETEST_SPEECH, min(background + SPEECH_ABOVE_NOISE, loud - SPEECH_RANGE))
         if len(samples) >= LEAST_HEARD * sampling_rate and levels.max() < background + STEADY:
@@ -159,6 +158,17 @@ def energy_frames(blocks: Iterable[np.ndarray], sampling_rate: int) -> Iterator[
             begin = (start + index * size) / sampling_rate
             yield Frame(begin, min(begin + FRAME, (start + len(samples)) / sampling_rate), level > threshold, level)
         start += len(samples)
+
+
+def is_silence(samples: np.ndarray, sampling_rate: int) -> bool:
+    """Whether nothing in float32 samples of shape `(samples,)` is as loud as the quietest speech."""
+    return not len(samples) or _levels(samples, round(FRAME * sampling_rate)).max() <= QUIETEST_SPEECH
+
+
+def _levels(samples, size):
+    """In dB of full scale, a frame of `size` samples each."""
+    padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    return 10 * np.log10(np.mean(np.square(padded, dtype=np.float64), axis=1) + 1e-12)
 
 
 def rebatched(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

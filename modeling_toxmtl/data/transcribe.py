@@ -13,6 +13,7 @@ Design choices:
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
@@ -20,10 +21,11 @@ from typing import Protocol
 import numpy as np
 from datasets import Features, List, Value
 
-from ..audio import load_audio
+from ..audio import SAMPLING_RATE, load_audio
 from ..io.files import file_hash
 from .chunk import ChunkStage
 from .shards import ROWS_AT_ONCE, Rejected, batched
+from .speech_spans import QUIETEST_SPEECH, is_silence
 from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
 from .transcripts import GivenTranscripts, Transcription, Word, split_phrases
 
@@ -134,10 +136,22 @@ class TranscribeStage:
         return GivenTranscripts(self.transcripts)
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        if self.transcripts:
+            yield from self._look_up(rows)
+            return
         for group in batched(rows, ROWS_AT_ONCE):
-            heard = [self._given.look_up(row) for row in group] if self.transcripts else self._hear(group)
-            for row, transcription in zip(group, heard, strict=True):
+            for row, transcription in zip(group, self._hear(group), strict=True):
                 yield transcription if isinstance(transcription, Rejected) else self._row(row, transcription)
+
+    def _look_up(self, rows):
+        """A shard has all chunks of a track, one after the other: what is in none of them is not used, and said."""
+        for (path, track), chunks in itertools.groupby(rows, lambda row: (row["source_path"], row["track"])):
+            spans = []
+            for row in chunks:
+                spans.append((row["start"], row["end"]))
+                yield self._row(row, self._given.look_up(row))
+            if reason := self._given.outside(path, track, spans):
+                yield Rejected(f"{path}#{track}", reason)
 
     def _hear(self, rows):
         """Clips of about the same length at once: what pads the shorter ones is computed for nothing."""
@@ -145,7 +159,11 @@ class TranscribeStage:
         clips = {}
         for index, row in enumerate(rows):
             try:
-                clips[index] = load_audio(row["audio"]["bytes"])
+                samples = load_audio(row["audio"]["bytes"])
+                if is_silence(samples, SAMPLING_RATE):  # in which recognisers hear words nevertheless
+                    heard[index] = Rejected(row["id"], f"silence: no louder than {QUIETEST_SPEECH:g} dB")
+                else:
+                    clips[index] = samples
             except ValueError as error:
                 heard[index] = Rejected(row["id"], f"{row['source_path']}, from {row['start']:.2f} s: {error}")
         by_length = sorted(clips, key=lambda index: len(clips[index]))

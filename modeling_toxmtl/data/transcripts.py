@@ -63,10 +63,19 @@ class GivenTranscripts:
             raise ValueError(f"{path} has no words: give them in a column `text`.")
 
     def check_recordings(self, chunks: Manifest) -> None:
-        """Warns of transcripts whose recording the chunk stage has not met; ValueError if that is so for all."""
-        met = {row["source_path"] for shard in chunks.shards for row in read_rows(shard.path, ["source_path"])}
-        met |= {rejected.id for rejected in chunks.rejected}
-        if not (unknown := sorted(self._languages.keys() - set(map(os.path.abspath, met)))):
+        """Warns of transcripts whose recording or track the chunk stage has not met; ValueError if it met none."""
+        rows = (row for shard in chunks.shards for row in read_rows(shard.path, ["source_path", "track"]))
+        tracks = {(os.path.abspath(row["source_path"]), row["track"]) for row in rows}
+        rejected = {os.path.abspath(rejected.id) for rejected in chunks.rejected}
+        met = {recording for recording, _ in tracks} | rejected | {id.rpartition("#")[0] for id in rejected}
+        silent = sorted(
+            f"{recording}#{track}"
+            for recording, track in self._words.keys() - tracks
+            if recording in met and not rejected & {recording, f"{recording}#{track}"}
+        )
+        if silent:
+            logger.warning(f"--transcripts {self.path}: recordings without the track {', '.join(silent[:3])}.")
+        if not (unknown := sorted(self._languages.keys() - met)):
             return
         message = (
             f"--transcripts {self.path}: {len(unknown)} of its {len(self._languages)} recordings were not chunked, "
@@ -76,15 +85,29 @@ class GivenTranscripts:
             raise ValueError(message)
         logger.warning(message)
 
+    def outside(self, path: str, track: int, spans: Sequence[tuple[float, float]]) -> str:
+        """Says how many words of a track are in none of its chunks, from and to the seconds of `spans`; empty if all
+        are in one."""
+        words = self._words.get((os.path.abspath(path), track), [])
+        lost = [word for word in words if not any(_is_in(word, *span) for span in spans)]
+        if not lost:
+            return ""
+        example = f"{lost[0].word!r} at {lost[0].start:.2f} s"
+        return f"{len(lost)} of its {len(words)} words are in no chunk, such as {example}"
+
     def look_up(self, row: dict) -> Transcription:
         """The words whose middle is in the chunk `row`, in the time of the chunk."""
         recording = os.path.abspath(row["source_path"])
         words = [
             word._replace(start=word.start - row["start"], end=word.end - row["start"])
             for word in self._words.get((recording, row["track"]), [])
-            if row["start"] <= (word.start + word.end) / 2 < row["end"]
+            if _is_in(word, row["start"], row["end"])
         ]
         return Transcription(words, self._languages.get(recording, ""), 1.0)
+
+
+def _is_in(word, start, end):
+    return start <= (word.start + word.end) / 2 < end
 
 
 def spread_words(text: str, start: float, end: float) -> list[Word]:

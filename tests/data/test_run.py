@@ -28,7 +28,7 @@ from modeling_toxmtl.data.recognizers import CTCRecognizer
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.rules import RuleFilter
 from modeling_toxmtl.data.schema import TRACED_FEATURES
-from modeling_toxmtl.data.shards import read_rows
+from modeling_toxmtl.data.shards import Rejected, read_rows
 from modeling_toxmtl.data.splits import Entry, assign_splits, group_entries
 from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
@@ -251,6 +251,30 @@ def test_given_transcripts_go_to_the_chunk_in_which_they_are_said(tmp_path):
     row = {"source_path": str(tmp_path / "a.ogg"), "track": 1, "start": 1.5, "end": 3.0}
     assert given.look_up(row) == Transcription([Word("one", 0.5, 1.5, 1.0)], "", 1.0)
     assert given.look_up({**row, "track": 2}).words == []
+
+
+def test_words_in_no_chunk_are_counted_and_said(made, tmp_path):
+    """Before, between and behind the chunks, and in a track that the file does not have."""
+    lines, extra = (made / "transcripts.jsonl").read_text(), []
+    for text, start, track in (("bastard", 0.1, 0), ("fool twice", 3.1, 0), ("end", 6.5, 0), ("elsewhere", 1.0, 3)):
+        line = {"path": "raw/call-0.ogg", "track": track, "start": start, "end": start + 0.2, "text": text}
+        extra.append(json.dumps(line) + "\n")
+    (made / "outside.jsonl").write_text(lines + "".join(extra))
+    stage = TranscribeStage(transcripts=str(made / "outside.jsonl"))
+    chunks = [row for shard in read_manifest(made / "work", "chunk").shards for row in read_rows(shard.path)]
+    (rejected,) = [row for row in stage(iter(chunks)) if isinstance(row, Rejected)]
+    assert rejected.id == f"{made}/raw/call-0.ogg#0"
+    assert rejected.reason == "4 of its 11 words are in no chunk, such as 'bastard' at 0.10 s"
+
+
+def test_transcripts_of_tracks_that_there_are_not_are_named(made, caplog):
+    line = '{"path": "raw/call-0.ogg", "track": 3, "start": 1, "end": 2, "text": "elsewhere"}\n'
+    (made / "tracks.jsonl").write_text((made / "transcripts.jsonl").read_text() + line)
+    with caplog.at_level("WARNING", logger="modeling_toxmtl.data.transcripts"):
+        GivenTranscripts(str(made / "tracks.jsonl")).check_recordings(read_manifest(made / "work", "chunk"))
+    assert caplog.messages == [
+        f"--transcripts {made}/tracks.jsonl: recordings without the track {made}/raw/call-0.ogg#3."
+    ]
 
 
 @pytest.mark.parametrize("row", ["a.ogg,0,1,soon", "a.ogg,first,1,2"])

@@ -81,6 +81,16 @@ def test_a_chunk_that_cannot_be_decoded_is_rejected_and_the_others_are_heard(whi
     assert heard["id"] == "good" and heard["words"]
 
 
+def test_silence_is_not_transcribed(whisper):
+    """Whisper hears words in it. A click of a sample is no speech either."""
+    click = np.zeros(RATE, dtype=np.float32)
+    click[RATE // 2] = 0.01
+    clips = {"digital": np.zeros(RATE), "hiss": 3e-4 * np.random.default_rng(0).normal(size=RATE), "click": click}
+    place = {"source_path": "raw/call.ogg", "start": 0.0}
+    rows = [{"id": id, "audio": {"bytes": wav(samples)}, **place} for id, samples in clips.items()]
+    assert [row.reason for row in TranscribeStage(whisper)(rows)] == ["silence: no louder than -60 dB"] * 3
+
+
 def test_whisper_is_told_the_language(whisper):
     stage = TranscribeStage(whisper, language="es")
     assert [heard.language for heard in stage._recognizer(CLIPS)] == ["es"] * 3
