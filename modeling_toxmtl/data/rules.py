@@ -1,6 +1,7 @@
 """The member of the text filter that is a list of regular expressions.
 
-They are matched against normalised words (`modeling_toxmtl/text.py`), whatever their own case. A rule that could match
+They are matched against whole normalised words (`modeling_toxmtl/text.py`), whatever their own case; in scripts
+without spaces, against any part of the text. A rule that could match
 none of them, or would match every text, is an error: its author would believe in it.
 """
 
@@ -18,6 +19,10 @@ from ..text import normalize_text
 _SYNTAX = re.compile(
     r"\\.|\{\d*,?\d*\}|\(\?(?:P?<\w+>|P=\w+|[a-zA-Z-]*[:)]|<?[=!]|>)|\[\^?\]?(?:\\.|[^\]\\])*\]|[.^$*+?()|]"
 )
+
+
+# Thai, Lao, Myanmar, Khmer, kana, and Chinese characters
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 class RuleFilter:
@@ -57,8 +62,9 @@ class RuleFilter:
 
 def _compiled(label, expression, language):
     where = f"--rules: {label}: {expression!r}"
+    edge = "" if _UNSPACED.search(expression) else r"\b"
     try:
-        rule = re.compile(rf"\b(?:{expression})\b", re.IGNORECASE)
+        rule = re.compile(f"{edge}(?:{expression}){edge}", re.IGNORECASE)
         matches_nothing_said = re.fullmatch(expression, "")
     except re.error as error:
         raise ValueError(f"{where} is no regular expression: {error}.") from error
@@ -90,4 +96,4 @@ def _is_said(character):
     """Letters, as `normalize_text` leaves them but for their case, and what stands between and in words."""
     if unicodedata.category(character)[0] not in "LM":
         return character in " '"
-    return unicodedata.normalize("NFKC", character).casefold() == character.lower()
+    return unicodedata.normalize("NFKC", character).casefold() == character.lower() and len(character.lower()) == 1

@@ -360,6 +360,7 @@ def test_rules_match_whole_words_of_the_normalised_text():
         ({"Bullying": ["(a|b)[0-9]"]}, r"without '\[0-9\]'"),
         ({"Bullying": [r"w\.t\.f"]}, "write numbers as words and a space for other signs"),
         ({"Bullying": ["f@ck|fool"]}, "without '@'"),
+        ({"Bullying": ["İyi"]}, "without 'İ'; write 'i̇yi'"),
         ({"Bullying": [""]}, "'' matches every text"),
         ({"Bullying": ["(go away)?"]}, "matches every text"),
     ],
@@ -375,6 +376,21 @@ def test_rules_match_whatever_their_case():
     texts = ["kys", "Rat-head!", "No one  likes YOU.", "nobody likes me", "culo", "cult"]
     scores = rules.score([row_of(text) for text in texts])
     assert scores[:, VIOLATIONS.index("Bullying")].tolist() == [1.0, 1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("バカ", "このバカが"),
+        ("笨蛋", "你是个笨蛋吗"),
+        ("โง่", "เขาโง่มาก"),
+        ("idiot", "l'idiot du village"),
+        ("idiot", "the idiot’s game"),
+        ("i̇yi", "İYİ"),
+    ],
+)
+def test_rules_match_in_scripts_without_spaces_and_beside_apostrophes(rule, text):
+    assert RuleFilter({"Bullying": [rule]}).score([row_of(text)]).sum() == 1
 
 
 def test_rules_read_numbers_in_the_language_of_the_list():
