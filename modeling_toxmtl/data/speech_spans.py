@@ -26,8 +26,6 @@ NOISE_BLOCK = 30.0  # seconds, over which the background is measured
 QUIETEST_SPEECH = -60.0  # dB of full scale
 SPEECH_ABOVE_NOISE = 10.0  # dB
 SPEECH_RANGE = 20.0  # dB between loud and soft speech: no more is taken for background
-STEADY = 6.0  # dB over the background that no frame exceeds: noise or hum, for speech has syllables
-LEAST_HEARD = 2.0  # seconds, to tell that from a vowel
 GAP = 0.2  # seconds between packets; shorter gaps are lost packets, in the middle of speech perhaps
 OPEN_CHUNKS = 4  # chunks' length of joined speech before it is divided without waiting for its end
 
@@ -152,8 +150,6 @@ def energy_frames(blocks: Iterable[np.ndarray], sampling_rate: int) -> Iterator[
         levels = _levels(samples, size)
         background, loud = np.percentile(levels, (10, 95))
         threshold = max(QUIETEST_SPEECH, min(background + SPEECH_ABOVE_NOISE, loud - SPEECH_RANGE))
-        if len(samples) >= LEAST_HEARD * sampling_rate and levels.max() < background + STEADY:
-            threshold = np.inf
         for index, level in enumerate(levels.tolist()):
             begin = (start + index * size) / sampling_rate
             yield Frame(begin, min(begin + FRAME, (start + len(samples)) / sampling_rate), level > threshold, level)

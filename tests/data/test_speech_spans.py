@@ -29,13 +29,13 @@ def spans_of(text, shortest=0.04, max_seconds=15.0, opening=0.2):
     ]
 
 
-@pytest.mark.parametrize("noise", ["hiss", "hum", "speech"])
-def test_steady_noise_is_no_speech_however_loud(noise):
+@pytest.mark.parametrize("noise", ["hiss", "hum"])
+def test_speech_in_louder_steady_noise_is_not_lost(noise):
     time = np.arange(16_000 * 12) / 16_000
-    hiss = 0.05 * np.random.default_rng(0).normal(size=len(time))
-    samples = {"hiss": hiss, "hum": 0.2 * np.sin(2 * np.pi * 50 * time), "speech": speech_with_pauses([(0, 12)], 12.0)}
-    active = [frame.is_active for frame in energy_frames([samples[noise].astype(np.float32)], 16_000)]
-    assert np.mean(active) > 0.9 if noise == "speech" else not any(active)
+    noises = {"hiss": 0.2 * np.random.default_rng(0).normal(size=len(time)), "hum": 0.3 * np.sin(880 * np.pi * time)}
+    samples = 0.5 * speech_with_pauses([(2, 10)], 12.0) + noises[noise]
+    frames = [frame for frame in energy_frames([samples.astype(np.float32)], 16_000) if 2 <= frame.start < 10]
+    assert np.mean([frame.is_active for frame in frames]) > 0.99
 
 
 def test_the_senders_hangover_is_no_speech():
