@@ -17,7 +17,6 @@ from torch import nn
 from transformers.utils import ModelOutput
 
 from .multitask_config import GATED_ACTIVATIONS, ToxicityMTLFields
-from .outputs import BackboneOutput
 
 
 IGNORE_INDEX = -100
@@ -194,17 +193,22 @@ class ToxicityHeads:
 
     def _judge(
         self,
-        encoded: BackboneOutput,
+        inputs: torch.Tensor,
+        attention_mask: torch.Tensor | None,
         labels: torch.Tensor | None,
         keyword_labels: torch.Tensor | None,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
         return_dict: bool | None,
     ) -> ToxicityMTLOutput | tuple:
-        """Classifies and transcribes what the backbone gives.
-
-        Raises:
-            ValueError: if `labels` has another shape than the logits, or `keyword_labels` has another shape or holds
-                an id that is no character.
-        """
+        """Encodes, classifies and transcribes; arguments and errors are those of a model's `forward`, in its order."""
+        encoded = self.base_model(
+            inputs,
+            attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
         features, frame_mask = encoded.task_features, encoded.frame_mask
         if self.information_sharing is not None:
             features = dict.fromkeys(self.config.tasks, self.information_sharing(features))

@@ -46,14 +46,15 @@ class WavLMForToxicityMTL(ToxicityHeads, WavLMToxicityMTLPreTrainedModel):
             ValueError: if a clip is shorter than the receptive field, `labels` has another shape than the logits, or
                 `keyword_labels` has another shape or holds an id that is no character.
         """
-        encoded = self.wavlm(
+        return self._judge(
             input_values,
             attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            labels,
+            keyword_labels,
+            output_attentions,
+            output_hidden_states,
+            return_dict,
         )
-        return self._judge(encoded, labels, keyword_labels, return_dict)
 
 
 class WhisperForToxicityMTL(ToxicityHeads, WhisperToxicityMTLPreTrainedModel):
@@ -91,11 +92,12 @@ class WhisperForToxicityMTL(ToxicityHeads, WhisperToxicityMTLPreTrainedModel):
             ValueError: if the clips are longer than 30 s, `labels` has another shape than the logits, or
                 `keyword_labels` has another shape or holds an id that is no character.
         """
-        encoded = self.model(
+        return self._judge(
             input_features,
             attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            labels,
+            keyword_labels,
+            output_attentions,
+            output_hidden_states,
+            return_dict,
         )
-        return self._judge(encoded, labels, keyword_labels, return_dict)
