@@ -76,6 +76,21 @@ class TaskAdapter(GradientCheckpointingLayer):
         return self.out_proj(context.transpose(1, 2).flatten(2))
 
 
+class InitializesAdapters:
+    """For a `PreTrainedModel` that may have task adapters: initialises them, and containers of custom code."""
+
+    def _initialize_weights(self, module, is_custom_code=False):
+        # transformers skips containers of custom code, in case it writes parameters in place. Ours uses `init` alone,
+        # and some containers (positions, positional convolution, projection) are initialised as a whole.
+        super()._initialize_weights(module)
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, TaskAdapter):
+            module.start_as_identity()
+
+
 class TaskAdapters(nn.ModuleDict):
     """The adapters of each task, one for the encoder's input and one for each block; none unless
     `config.use_task_adapter`."""

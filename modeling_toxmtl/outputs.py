@@ -1,4 +1,5 @@
-"""What encoders of any family have in common: their output, masks of frames, and LayerDrop."""
+"""What encoders of any family have in common: their output, masks of frames, SpecAugment's
+spans, and LayerDrop."""
 
 from dataclasses import dataclass
 
@@ -6,6 +7,7 @@ import torch
 from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
+from transformers.models.wavlm.modeling_wavlm import _compute_mask_indices
 from transformers.utils import ModelOutput
 
 
@@ -53,6 +55,29 @@ def check_padding(attention_mask: torch.Tensor, shape: tuple[int, int], inputs: 
     is_valid = attention_mask != 0
     if (is_valid != length_mask(is_valid.sum(-1), shape[1])).any():
         raise ValueError("`attention_mask` must be 1 up to a clip's end and 0 after it: pad on the right.")
+
+
+def draw_spans(
+    shape: tuple[int, int],
+    probability: float,
+    length: int,
+    min_spans: int,
+    device: torch.device,
+    attention_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Spans of SpecAugment (https://huggingface.co/papers/1904.08779) along the second axis: bool, True on what to
+    mask.
+
+    Args:
+        shape: clips, and frames or bins.
+        probability: the share to mask, if spans did not overlap.
+        length: of a span; shorter where there is less.
+        min_spans: of a clip.
+        device: of the result.
+        attention_mask: of the shape, 0 on padding, in which no span starts.
+    """
+    spans = _compute_mask_indices(tuple(shape), probability, min(length, shape[1]), attention_mask, min_spans)
+    return torch.as_tensor(spans, device=device)
 
 
 def drops_layer(encoder: nn.Module, probability: float) -> bool:

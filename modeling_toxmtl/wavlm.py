@@ -19,15 +19,14 @@ from transformers.models.wavlm.modeling_wavlm import (
     WavLMFeatureProjection,
     WavLMPositionalConvEmbedding,
     WavLMPreTrainedModel,
-    _compute_mask_indices,
 )
 
-from .adapters import TaskAdapter, TaskAdapters
+from .adapters import InitializesAdapters, TaskAdapters
 from .attention import GatedRelativeAttention, MaskedAttention
 from .configuration_toxmtl import WavLMToxicityMTLConfig
 from .feature_encoder import FeatureEncoder
 from .kernels import with_fast_linears
-from .outputs import BackboneOutput, check_padding, drops_layer, length_mask
+from .outputs import BackboneOutput, check_padding, draw_spans, drops_layer, length_mask
 
 
 OTHER_NAMES = {r"^wav2vec2\.": "wavlm.", r"^hubert\.": "wavlm."}  # of the encoder in a checkpoint with heads
@@ -130,7 +129,7 @@ class MultiTaskEncoder(nn.Module):
         )
 
 
-class WavLMToxicityMTLPreTrainedModel(WavLMPreTrainedModel):
+class WavLMToxicityMTLPreTrainedModel(InitializesAdapters, WavLMPreTrainedModel):
     """Initialisation and checkpoint names shared by the backbone and the model with heads."""
 
     config_class = WavLMToxicityMTLConfig
@@ -147,17 +146,10 @@ class WavLMToxicityMTLPreTrainedModel(WavLMPreTrainedModel):
         """As [`PreTrainedModel.save_pretrained`]; under the model's own names, whatever checkpoint it started from."""
         super().save_pretrained(*args, **{"save_original_format": False, **kwargs})
 
-    def _initialize_weights(self, module, is_custom_code=False):
-        # transformers skips containers of custom code, in case it writes parameters in place. Ours uses `init`
-        # alone, and the containers of WavLM (positional convolution, projection) are initialised as a whole too.
-        super()._initialize_weights(module)
-
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, TaskAdapter):
-            module.start_as_identity()
-        elif isinstance(module, WavLMBackbone) and module.masked_spec_embed is not None:
+        if isinstance(module, WavLMBackbone) and module.masked_spec_embed is not None:
             init.uniform_(module.masked_spec_embed)
 
 
@@ -240,16 +232,12 @@ class WavLMBackbone(WavLMToxicityMTLPreTrainedModel):
         if spans is None:
             if not self.training:
                 return hidden_states
-            spans = self._draw_spans(hidden_states, frame_mask)
+            spans = draw_spans(
+                hidden_states.shape[:2],
+                self.config.mask_time_prob,
+                self.config.mask_time_length,
+                self.config.mask_time_min_masks,
+                hidden_states.device,
+                frame_mask,
+            )
         return torch.where(spans[:, :, None], self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
-
-    def _draw_spans(self, hidden_states, frame_mask):
-        batch, length, _ = hidden_states.shape
-        spans = _compute_mask_indices(
-            (batch, length),
-            mask_prob=self.config.mask_time_prob,
-            mask_length=min(self.config.mask_time_length, length),
-            attention_mask=frame_mask,
-            min_masks=self.config.mask_time_min_masks,
-        )
-        return torch.as_tensor(spans, device=hidden_states.device)

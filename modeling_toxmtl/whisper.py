@@ -15,13 +15,12 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperEncoder,
     WhisperEncoderLayer,
     WhisperPreTrainedModel,
-    _compute_mask_indices,
 )
 
-from .adapters import TaskAdapter, TaskAdapters
+from .adapters import InitializesAdapters, TaskAdapters
 from .configuration_toxmtl import WhisperToxicityMTLConfig
 from .kernels import with_fast_linears
-from .outputs import BackboneOutput, attention_bias, check_padding, drops_layer, length_mask
+from .outputs import BackboneOutput, attention_bias, check_padding, draw_spans, drops_layer, length_mask
 
 
 class WhisperBlock(WhisperEncoderLayer):
@@ -30,7 +29,7 @@ class WhisperBlock(WhisperEncoderLayer):
     forward = with_fast_linears(WhisperEncoderLayer.forward)
 
 
-class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
+class WhisperToxicityMTLPreTrainedModel(InitializesAdapters, WhisperPreTrainedModel):
     """Initialisation and checkpoint names shared by the encoder, the backbone and the model with heads."""
 
     config_class = WhisperToxicityMTLConfig
@@ -39,17 +38,6 @@ class WhisperToxicityMTLPreTrainedModel(WhisperPreTrainedModel):
     _no_split_modules = ["WhisperBlock"]
     _keys_to_ignore_on_load_unexpected = [r"(^|\.)decoder\.", r"^proj_out\."]
     _supports_flash_attn = False
-
-    def _initialize_weights(self, module, is_custom_code=False):
-        # transformers skips containers of custom code, in case it writes parameters in place. Ours uses `init` alone,
-        # and the encoder initialises its positions as a container.
-        super()._initialize_weights(module)
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, TaskAdapter):
-            module.start_as_identity()
 
 
 class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
@@ -183,22 +171,22 @@ class WhisperBackbone(WhisperToxicityMTLPreTrainedModel):
             return input_features
         batch, num_bins, length = input_features.shape
         if config.mask_time_prob > 0:
-            spans = _compute_mask_indices(
+            spans = draw_spans(
                 (batch, length),
                 config.mask_time_prob,
-                min(config.mask_time_length, length),
-                attention_mask,
+                config.mask_time_length,
                 config.mask_time_min_masks,
+                input_features.device,
+                attention_mask,
             )
-            spans = torch.as_tensor(spans, device=input_features.device)[:, None, :]
-            input_features = input_features.masked_fill(spans, 0.0)
+            input_features = input_features.masked_fill(spans[:, None, :], 0.0)
         if config.mask_feature_prob > 0:
-            spans = _compute_mask_indices(
+            spans = draw_spans(
                 (batch, num_bins),
                 config.mask_feature_prob,
-                min(config.mask_feature_length, num_bins),
-                min_masks=config.mask_feature_min_masks,
+                config.mask_feature_length,
+                config.mask_feature_min_masks,
+                input_features.device,
             )
-            spans = torch.as_tensor(spans, device=input_features.device)[:, :, None]
-            input_features = input_features.masked_fill(spans, 0.0)
+            input_features = input_features.masked_fill(spans[:, :, None], 0.0)
         return input_features
