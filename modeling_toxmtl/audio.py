@@ -61,9 +61,12 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
     try:
         with open_audio(source) as container:
             num_tracks = len(container.streams.audio)
-        if not num_tracks:
-            raise ValueError(f"{name} holds no audio stream.")
-        tracks = [_load_track(source, name, track, sampling_rate) for track in range(num_tracks)]
+            if not num_tracks:
+                raise ValueError(f"{name} holds no audio stream.")
+            tracks = [_read_track(container, 0, name, sampling_rate)]
+        for number in range(1, num_tracks):
+            with open_audio(source) as container:
+                tracks.append(_read_track(container, number, name, sampling_rate))
     except FileNotFoundError:
         raise
     except av.error.FFmpegError as error:
@@ -113,10 +116,13 @@ def _wav_options(file):
     return {}
 
 
-def _load_track(source, name, track, sampling_rate):
-    with open_audio(source) as container:
-        frames = decoded_frames(container, container.streams.audio[track], name)
-        blocks = list(resampled_blocks(frames, sampling_rate, time_origin(container), name))
+def _read_track(container, number, name, sampling_rate):
+    frames = decoded_frames(container, container.streams.audio[number], name)
+    return _concatenated(resampled_blocks(frames, sampling_rate, time_origin(container), name))
+
+
+def _concatenated(blocks):
+    blocks = list(blocks)
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
 
 
@@ -157,8 +163,7 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return samples
     _require_av()
-    blocks = list(resampled_blocks(_frames_of(samples, from_rate), to_rate))
-    return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+    return _concatenated(resampled_blocks(_frames_of(samples, from_rate), to_rate))
 
 
 def _frames_of(samples, rate):

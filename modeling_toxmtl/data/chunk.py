@@ -24,7 +24,7 @@ from datasets import Audio, Features, Value
 
 from ..audio import SAMPLING_RATE, decoded_frames, open_audio, resampled_blocks, time_origin
 from ..io.files import file_hash
-from .containers import Unusable, check_file, count_tracks, declared_seconds
+from .containers import Unusable, check_file, declared_seconds
 from .opus import (
     DTX_HANGOVER,
     OPUS_CLOCK,
@@ -98,8 +98,7 @@ class ChunkStage:
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
         for row in rows:
             try:
-                check_file(row["path"])
-                num_tracks, sha256 = count_tracks(row["path"]), file_hash(row["path"])
+                num_tracks, sha256 = check_file(row["path"]), file_hash(row["path"])
             except AUDIO_ERRORS as error:
                 yield Rejected(row["path"], _reason(error))
                 continue

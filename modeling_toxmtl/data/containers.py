@@ -33,9 +33,12 @@ class Unusable(ValueError):
     """A recording or track that goes to the quarantine; the message is the reason."""
 
 
-def check_file(path: str) -> None:
-    """Raises Unusable for files that are missing or empty, or whose content is not what their name says or ends too
-    early."""
+def check_file(path: str) -> int:
+    """Returns the number of audio streams.
+
+    Raises:
+        Unusable: for files that are missing or empty, or whose content is not what their name says or ends too early.
+    """
     if not os.path.exists(path):
         raise Unusable("no such file: a wrong path, a dangling link, or a name that is not in UTF-8")
     if not os.path.getsize(path):
@@ -52,6 +55,7 @@ def check_file(path: str) -> None:
             raise Unusable("truncated: it has fewer samples than its header says")
         if container.format.name == "mp3" and _mp3_lacks_bytes(path):
             raise Unusable("truncated: it has fewer bytes than its header says")
+        return len(container.streams.audio)
 
 
 def _ends_with_a_page(path):
@@ -92,12 +96,6 @@ def _mp3_lacks_bytes(path):
     offset = 4 * (header[1][0] & 1)  # the number of frames, if given, is before that of bytes
     size = int.from_bytes(header[2][offset : offset + 4], "big")
     return start + size > os.path.getsize(path)
-
-
-def count_tracks(path: str) -> int:
-    """Number of audio streams."""
-    with open_audio(path) as container:
-        return len(container.streams.audio)
 
 
 def declared_seconds(container, stream):
