@@ -115,7 +115,9 @@ def load_model(args: ModelArguments) -> tuple[PreTrainedModel, ToxicityMTLProces
     return model, processor
 
 
-def load_datasets(args: DataArguments, splits: set[str], model, processor, report: Path) -> dict[str, ToxicityDataset]:
+def load_datasets(
+    args: DataArguments, splits: set[str], model: PreTrainedModel, processor: ToxicityMTLProcessor, report: Path
+) -> dict[str, ToxicityDataset]:
     """The needed splits; writes which rows are not used, and why."""
     clips = load_clips(args.dataset, args.dataset_name, splits, args.max_samples)
     datasets, rejected = {}, []

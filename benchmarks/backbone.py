@@ -30,6 +30,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -179,12 +180,12 @@ def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str) -> to
     return states.detach()
 
 
-def synchronize(device: str):
+def synchronize(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
 
 
-def timed(function, device: str) -> float:
+def timed(function: Callable[[], object], device: str) -> float:
     """Seconds: with one thread on a CPU, those that the processor gave to this process; else those on the clock."""
     is_alone = device == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if is_alone else time.perf_counter
@@ -226,7 +227,7 @@ def peak_memory(case: Case, variant: str, arguments: Arguments) -> int:
     return int(result.stdout.split()[-1])
 
 
-def print_peak_memory(arguments: Arguments):
+def print_peak_memory(arguments: Arguments) -> None:
     """What `peak_memory` starts: weights of one model only, and one step."""
     libraries = resident_memory("VmRSS")
     case = Case.parse(arguments.cases[0], arguments.dtypes[0])
@@ -347,7 +348,7 @@ def markdown(results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(results: dict, arguments: Arguments):
+def write(results: dict, arguments: Arguments) -> None:
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"backbone-{arguments.device}"
@@ -355,7 +356,7 @@ def write(results: dict, arguments: Arguments):
     path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
 
 
-def main(arguments: Arguments):
+def main(arguments: Arguments) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.only_memory:

@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from tqdm import tqdm
-from transformers import AutoModelForAudioClassification, HfArgumentParser
+from transformers import AutoModelForAudioClassification, HfArgumentParser, PreTrainedConfig
 
 from benchmarks import write_results
 from modeling_toxmtl import ToxicityMTLProcessor
@@ -64,7 +64,9 @@ def variants(settings: DecodingSettings, overrides: dict[str, dict], has_languag
     return chosen
 
 
-def time_decoders(processor, config, chosen: dict, clips: list[np.ndarray], rounds: int) -> dict[str, dict]:
+def time_decoders(
+    processor: ToxicityMTLProcessor, config: PreTrainedConfig, chosen: dict, clips: list[np.ndarray], rounds: int
+) -> dict[str, dict]:
     """Seconds of processor time for all clips, the median over rounds: of each variant's decoder alone, from log
     posteriors to words, and of the whole call, from logits to keywords."""
     alone, whole = ({name: [0.0] * (rounds + 1) for name in chosen} for _ in range(2))

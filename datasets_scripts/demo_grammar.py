@@ -21,7 +21,7 @@ Design choices:
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -302,7 +302,7 @@ def _labels_of(pieces: Sequence[Piece]) -> tuple[str, ...]:
     return tuple(label for label in LABELS if label in violations) or (NO_VIOLATION,)
 
 
-def weighted_pick(weights: Mapping, rng: np.random.Generator, allowed: Callable = _anything):
+def weighted_pick(weights: Mapping, rng: np.random.Generator, allowed: Callable = _anything) -> Hashable:
     """One of the keys, as often as its weight says; only those that are `allowed`."""
     options = [option for option in weights if allowed(option)]
     bounds = np.cumsum([weights[option] for option in options])

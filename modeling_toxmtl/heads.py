@@ -9,11 +9,14 @@ Design choices:
 """
 
 from dataclasses import dataclass
+from os import PathLike
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .multitask_config import GATED_ACTIVATIONS, ToxicityMTLFields
@@ -139,7 +142,13 @@ class ToxicityHeads:
             self.lm_head = nn.Linear(shared_size or config.hidden_size, config.vocab_size)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike,
+        *args: Any,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> PreTrainedModel | tuple[PreTrainedModel, dict]:
         """Loads an encoder's checkpoint, whose missing heads start anew, or a model of this class, which must be
         whole.
 
@@ -164,11 +173,11 @@ class ToxicityHeads:
             )
         return (model, info) if output_loading_info else model
 
-    def freeze_feature_encoder(self):
+    def freeze_feature_encoder(self) -> None:
         """Keeps the convolutions as they are during training."""
         self.base_model.freeze_feature_encoder()
 
-    def freeze_layers(self, count: int):
+    def freeze_layers(self, count: int) -> None:
         """Keeps the lowest blocks, and what is below them, as they are during training.
 
         Raises:
@@ -185,7 +194,7 @@ class ToxicityHeads:
             if id(parameter) not in above:
                 parameter.requires_grad = False
 
-    def freeze_base_model(self):
+    def freeze_base_model(self) -> None:
         """Trains the heads and the task adapters only."""
         for name, parameter in self.base_model.named_parameters():
             if "task_adapters" not in name:

@@ -8,6 +8,7 @@ autocast, the compiler and exports) PyTorch does as always, and the layers are `
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,16 +66,16 @@ class OneDNNLinear(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(rows, weight, bias=None):
+    def forward(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
         rows, weight, *_ = inputs
         ctx.save_for_backward(rows, weight)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Products of the same kind, so that second derivatives are right too."""
         rows, weight = ctx.saved_tensors
         for_rows, for_weight, for_bias = (*ctx.needs_input_grad, False)[:3]

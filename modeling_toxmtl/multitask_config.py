@@ -137,7 +137,7 @@ class ToxicityMTLFields:
         else:
             raise ValueError(f"{message}: correct config.json, or the argument.")
 
-    def save_pretrained(self, save_directory, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
         """Writes `config.json` and, beside it, the code that loads the model where this package is not installed."""
         described = copy.copy(self)
         for name in [name for name in vars(described) if not self._is_known(name)]:

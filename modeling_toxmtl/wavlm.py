@@ -61,7 +61,13 @@ class PostNormLayer(WavLMEncoderLayer):
         self.attention = attention_of(config, has_relative_position_bias)
 
     @with_fast_linears
-    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        frame_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor | None, ...]:
         """Returns the block's output `(B, T, D)`, and what [`GatedRelativeAttention`] returns beside its own."""
         context, weights, position_bias = self.attention(hidden_states, frame_mask, position_bias, output_attentions)
         hidden_states = self.layer_norm(hidden_states + self.dropout(context))
@@ -77,7 +83,13 @@ class PreNormLayer(WavLMEncoderLayerStableLayerNorm):
         self.attention = attention_of(config, has_relative_position_bias)
 
     @with_fast_linears
-    def forward(self, hidden_states, frame_mask=None, position_bias=None, output_attentions=False):
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        frame_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor | None, ...]:
         """As [`PostNormLayer`]."""
         normalised = self.layer_norm(hidden_states)
         context, weights, position_bias = self.attention(normalised, frame_mask, position_bias, output_attentions)
@@ -100,7 +112,13 @@ class MultiTaskEncoder(nn.Module):
         self.task_adapters = TaskAdapters(config)
         self._no_split_modules = {layer_class.__name__, *self.task_adapters._no_split_modules}
 
-    def forward(self, hidden_states, frame_mask=None, output_attentions=False, output_hidden_states=False):
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        frame_mask: torch.Tensor | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> BackboneOutput:
         pre_norm = self.config.do_stable_layer_norm
         if frame_mask is not None:  # the positional convolution mixes frames
             hidden_states = hidden_states * frame_mask[:, :, None].to(hidden_states.dtype)
@@ -137,12 +155,12 @@ class WavLMToxicityMTLPreTrainedModel(InitializesAdapters, WavLMPreTrainedModel)
     _supports_sdpa = True
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any):
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "WavLMBackbone":
         """As [`PreTrainedModel.from_pretrained`]; takes the encoders of wav2vec 2.0 and HuBERT by their own names
         too."""
         return super().from_pretrained(*args, **{"key_mapping": OTHER_NAMES, **kwargs})
 
-    def save_pretrained(self, *args: Any, **kwargs: Any):
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As [`PreTrainedModel.save_pretrained`]; under the model's own names, whatever checkpoint it started from."""
         super().save_pretrained(*args, **{"save_original_format": False, **kwargs})
 
@@ -167,7 +185,7 @@ class WavLMBackbone(WavLMToxicityMTLPreTrainedModel):
         self.encoder = MultiTaskEncoder(config)
         self.post_init()
 
-    def freeze_feature_encoder(self):
+    def freeze_feature_encoder(self) -> None:
         """Keeps the convolutions as they are during training."""
         self.feature_extractor._freeze_parameters()
 

@@ -49,7 +49,13 @@ class WhisperToxicityEncoder(WhisperToxicityMTLPreTrainedModel, WhisperEncoder):
         self.task_adapters = TaskAdapters(config)
         self.post_init()
 
-    def forward(self, input_features, mel_mask=None, output_attentions=False, output_hidden_states=False):
+    def forward(
+        self,
+        input_features: torch.Tensor,
+        mel_mask: torch.Tensor | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> BackboneOutput:
         """As of [`WhisperBackbone`]; `mel_mask` is `(B, mel frames)` bool."""
         hidden_states = self._convolve(input_features, mel_mask)  # (B, T, D)
         frame_mask = None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from datasets import Dataset
 from huggingface_hub import DatasetCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -22,8 +23,8 @@ class ClipFacts(NamedTuple):
     speaker: str
 
 
-def facts_of(rows) -> list[ClipFacts]:
-    """Of the rows of a `datasets.Dataset` with the columns `labels`, `duration` and `speaker`."""
+def facts_of(rows: Dataset) -> list[ClipFacts]:
+    """Of rows with the columns `labels`, `duration` and `speaker`."""
     columns = zip(rows["labels"], rows["duration"], rows["speaker"], strict=True)
     return [ClipFacts(read_labels(labels) or (), seconds or 0.0, speaker) for labels, seconds, speaker in columns]
 

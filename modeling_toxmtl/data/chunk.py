@@ -220,7 +220,7 @@ class _Measured:
             yield frame
 
 
-def packet_frames(container, stream, hangover: float) -> Iterator[Frame]:
+def packet_frames(container: av.container.InputContainer, stream: av.AudioStream, hangover: float) -> Iterator[Frame]:
     """Opus packets as frames; nothing is decoded. `hangover` are the seconds that are sent between speech and DTX.
     Raises Unusable for packets that go back in time."""
     seconds, before = float(stream.time_base), None

@@ -98,8 +98,8 @@ def _mp3_lacks_bytes(path):
     return start + size > os.path.getsize(path)
 
 
-def declared_seconds(container, stream):
-    """How long a track (a PyAV stream) is by what its file says; 0 where it does not say so."""
+def declared_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+    """How long a track is by what its file says; 0 where it does not say so."""
     if container.format.name in ESTIMATED:
         return 0.0
     if stream.duration:

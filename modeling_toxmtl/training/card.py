@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from transformers import AutoConfig, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig
 
 from ..hub import PIPELINE_TASK
 from ..processing_toxmtl import ToxicityMTLProcessor
@@ -44,7 +44,13 @@ def write_model_card(folder: str | Path, **metadata: Any) -> str:
 
 
 def render_model_card(
-    config, processor, results: dict, train_results: dict, name: str, notes: str = "", **metadata: Any
+    config: PreTrainedConfig,
+    processor: ToxicityMTLProcessor,
+    results: dict,
+    train_results: dict,
+    name: str,
+    notes: str = "",
+    **metadata: Any,
 ) -> str:
     """The card of a model, given the content of its files; see [`write_model_card`]."""
     splits = [split for split in ("test", "validation") if split in results]
@@ -59,19 +65,14 @@ def render_model_card(
         "language": processor.keywords.language,
         "base_model": base_model if _is_hub_id(base_model) else None,
         "datasets": [dataset] if _is_hub_id(dataset) else None,
+        "tags": [config.model_type.removesuffix("_toxmtl"), "voice-toxicity", "multi-task", "keyword-spotting"],
+        "model_name": name if splits else None,
+        "eval_results": _eval_results(rows[splits[0]], dataset, splits[0]) if splits else None,
         **metadata,
     }
-    data = ModelCardData(
-        **{key: value for key, value in fields.items() if value is not None},
-        library_name="transformers",
-        pipeline_tag=PIPELINE_TASK,
-        tags=[config.model_type.removesuffix("_toxmtl"), "voice-toxicity", "multi-task", "keyword-spotting"],
-        model_name=name if splits else None,
-        eval_results=_eval_results(rows[splits[0]], dataset, splits[0]) if splits else None,
-    )
     return _render(
         "model_card.md",
-        metadata=data.to_yaml(),
+        metadata=_front_matter(fields),
         name=name,
         notes=notes.strip(),
         system=system_name(config),
@@ -99,6 +100,12 @@ def render_model_card(
         missed=headline.get("keyword_false_reject_rate"),
         runtime=train_results.get("train_runtime"),
     )
+
+
+def _front_matter(fields):
+    """The YAML of the card; a field that is None is left out."""
+    known = {key: value for key, value in fields.items() if value is not None}
+    return ModelCardData(**known, library_name="transformers", pipeline_tag=PIPELINE_TASK).to_yaml()
 
 
 def _metric_rows(metrics, intervals):

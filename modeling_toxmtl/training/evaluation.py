@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, PreTrainedModel
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
 from ..decoding import DetectedKeyword
 from ..io.tables import read_labels
@@ -264,7 +264,7 @@ def _percentiles(names, values):
     return {name: np.percentile(column, [2.5, 97.5]).tolist() for name, column in columns.items() if len(column)}
 
 
-def system_name(config) -> str:
+def system_name(config: PreTrainedConfig) -> str:
     """The name of a system in the paper's Table 2."""
     if len(config.tasks) == 1:
         return {"classification": "Toxicity Classifier", "keyword": "Audio to Keyword"}[config.tasks[0]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 from transformers import AutoModelForAudioClassification
 from transformers.utils.hub import cached_file
 
@@ -83,7 +83,7 @@ def push_folder(
     token: str | None = None,
     revision: str | None = None,
     commit_message: str = "Upload model",
-):
+) -> CommitInfo:
     """Pushes a model folder to the Hub, without what training left in it; returns the commit."""
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

@@ -7,7 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from ..io.files import write_json, write_text
+from .arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from .dataset import ToxicityDataset, fingerprint
 from .evaluation import markdown_table
 
@@ -34,7 +37,13 @@ RESUMABLE_WITH = ("num_train_epochs", "max_steps", "world_size", "decoder", "lan
 NOT_REPRODUCIBLE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
 
 
-def describe_run(model_args, data_args, training_args, model, datasets: dict[str, ToxicityDataset]) -> dict[str, Any]:
+def describe_run(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: ToxicityTrainingArguments,
+    model: PreTrainedModel,
+    datasets: dict[str, ToxicityDataset],
+) -> dict[str, Any]:
     """Versions, arguments and data of a run: `results.json` without commit and metrics.
 
     Args:

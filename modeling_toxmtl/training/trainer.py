@@ -1,12 +1,16 @@
 """`Trainer` for the multi-task model: each task's loss in the logs, length groups without decoding, clip-level
 metrics."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.utils.data import SequentialSampler
+from huggingface_hub import CommitInfo
+from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PredictionOutput
 
 from .evaluation import ClipEvaluation
 from .export import push_folder
@@ -41,7 +45,7 @@ class ToxicityTrainer(Trainer):
     evaluation: ClipEvaluation | None = None
 
     @property
-    def predictions(self):
+    def predictions(self) -> Sequence[dict]:
         """Of the clips of the last evaluation."""
         return () if self.evaluation is None else self.evaluation.predictions
 
@@ -49,7 +53,7 @@ class ToxicityTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._task_losses = {}
 
-    def create_optimizer(self, *args, **kwargs):
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """As of the base class, with `head_learning_rate` for what is not in the encoder."""
         optimizer = super().create_optimizer(*args, **kwargs)
         rate = self.args.head_learning_rate
@@ -62,7 +66,13 @@ class ToxicityTrainer(Trainer):
                 optimizer.add_param_group({**options, "params": heads, "lr": rate})
         return optimizer
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """As of the base class; keeps each task's loss for the log."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
@@ -72,7 +82,7 @@ class ToxicityTrainer(Trainer):
                     self._task_losses.setdefault(name, []).append(outputs[name].detach().mean())
         return (loss, outputs) if return_outputs else loss
 
-    def log(self, logs, *args, **kwargs) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As of the base class, with the mean of each task's loss since the last log."""
         if "loss" in logs:
             for name, values in self._task_losses.items():
@@ -80,7 +90,12 @@ class ToxicityTrainer(Trainer):
             self._task_losses = {}
         super().log(logs, *args, **kwargs)
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
         """As of the base class, by clips: a clip that was cut is joined again."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, str):  # the name of one of several
@@ -90,7 +105,9 @@ class ToxicityTrainer(Trainer):
         with self._evaluates(dataset):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
-    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
+    def predict(
+        self, test_dataset: Dataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
         """As of the base class; the clips' scores and keywords are in `predictions`."""
         with self._evaluates(test_dataset):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
@@ -101,7 +118,13 @@ class ToxicityTrainer(Trainer):
         yield
         self.evaluation = evaluation
 
-    def push_to_hub(self, commit_message: str = "End of training", token=None, revision=None, **kwargs):
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        token: str | None = None,
+        revision: str | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | None:
         """Pushes the output folder as it stands: the model, its code, results and card, and no pickled arguments or
         predictions, which the base class would push too."""
         if not self.is_world_process_zero():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import AutoModelForAudioClassification, EvalPrediction
+from transformers import AutoModelForAudioClassification, EvalPrediction, PreTrainedConfig
 
 from ..decoding import DecodingSettings
 from ..processing_toxmtl import ToxicityMTLProcessor
@@ -65,7 +65,12 @@ def check_folder(model: str) -> None:
 
 
 def load_split(
-    processor: ToxicityMTLProcessor, config, dataset: str, name: str | None, split: str, max_samples: int | None
+    processor: ToxicityMTLProcessor,
+    config: PreTrainedConfig,
+    dataset: str,
+    name: str | None,
+    split: str,
+    max_samples: int | None,
 ) -> ToxicityDataset:
     """The usable rows of one split, cut into windows of 15 s as in evaluation.
 

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from datasets_scripts.keyword_uses_en import SENSES, VARIANTS
+from datasets_scripts.train_sentences_en import CUES, TEMPLATES
 from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary, voice_grammar
 from datasets_scripts.words_en import SOUND_ALIKES
 from modeling_toxmtl.data.schema import SPLITS
@@ -68,6 +69,14 @@ def test_words_templates_and_sound_alikes_are_dealt_to_one_split_each():
     for kind, templates in voice_grammar("train").templates.items():
         wordings = Counter(template for split in SPLITS for template in templates[split])
         assert all(templates[split] for split in SPLITS) and max(wordings.values()) == 1, kind
+
+
+def test_sentences_for_training_alone_are_said_in_no_other_split():
+    for label, phrases in CUES.items():
+        assert set(phrases) <= set(voice_grammar("train").cues[label])
+        assert not {*phrases} & {*voice_grammar("validation").cues[label], *voice_grammar("test").cues[label]}
+    for kind, sentences in TEMPLATES.items():
+        assert set(sentences) <= set(voice_grammar("test").templates[kind]["train"])
 
 
 def test_the_vocabulary_is_large_and_spells_no_keyword():
