@@ -31,6 +31,7 @@ from datasets_scripts.effects import draw_channel, send
 from datasets_scripts.espeak import VOICES, Voice, synthesize
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.grammar_es import SPANISH
+from modeling_toxmtl.data.card import ClipFacts, render_dataset_card
 from modeling_toxmtl.data.schema import SPLITS, Row, split_path, write_split
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
 from modeling_toxmtl.keywords import KeywordList
@@ -67,23 +68,8 @@ PLAYBACK_RATES = {"train": (0.87, 1.15), "validation": (1.0, 1.0), "test": (1.0,
 # In seconds. The paper trains on clips up to 15 s and evaluates on clips up to 60 s (section 4.2).
 MAX_DURATIONS = {"train": 15.0, "validation": 60.0, "test": 60.0}
 
-CARD = """\
----
-license: apache-2.0
-language: {language}
-pretty_name: Demo corpus of synthetic toxic voice chat
-task_categories:
-- audio-classification
-size_categories:
-- {size}
-configs:
-- config_name: default
-  data_files:
-{data_files}
----
-
-# Demo corpus of synthetic toxic voice chat
-
+TITLE = "Demo corpus of synthetic toxic voice chat"
+INTRODUCTION = """\
 {language_name} sentences of voice chat in six classes of toxicity, spoken by espeak-ng and sent through a simulated
 voice-chat channel (background noise, gain, clipping, Opus at 12 to 32 kbit/s). For demonstrations and tests: **no
 figure measured on it says how a model does on people.** It contains swear words, insults and mild sexual language. The
@@ -91,11 +77,8 @@ Racist class is made of invented words, peoples and places.
 
     python -m datasets_scripts.make_demo_corpus --language {language} {sizes} --seed {seed}
 
-## Hours by label
-
-A clip with several labels counts for each of them, and once in the total.
-
-{hours}
+Texts and labels are under Apache-2.0. The speech was synthesised by espeak-ng, a program under GPL-3.0-or-later; the
+licence of the program does not extend to its output.
 
 ## Labels and keywords
 
@@ -103,26 +86,8 @@ A clip with several labels counts for each of them, and once in the total.
 
 No sentence occurs twice. Voices and sentence templates are disjoint between the splits; words, keywords and the
 phrases that violate without a keyword are shared. A clip's labels follow from its making: they are those of the
-keywords meant (not quoted) and of the violating phrases in it.
-
-## Columns
-
-| Column | Content |
-|---|---|
-| `id` | Split and number |
-| `audio` | An Ogg-Opus file, mono, as bytes (not decoded) |
-| `duration` | Seconds |
-| `labels` | Names of the classes; `NoViolation` stands alone |
-| `transcript` | What is said |
-| `speaker` | espeak-ng accent and voice variant |
-| `source` | Ids of the templates, from the carrier sentence, if there is one, to its content |
-| `split` | `train`, `validation` or `test` |
-
-## Licence
-
-Texts and labels: Apache-2.0. The speech was synthesised by espeak-ng, a program under GPL-3.0-or-later; the licence of
-the program does not extend to its output.
-"""
+keywords meant (not quoted) and of the violating phrases in it. `source` has the ids of the templates, from the carrier
+sentence, if there is one, to its content."""
 
 
 @dataclass
@@ -149,6 +114,11 @@ class CorpusArguments:
     @property
     def num_clips(self) -> dict[str, int]:
         return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
+
+    @property
+    def sizes(self) -> str:
+        """The arguments of the numbers of clips, for the card."""
+        return " ".join(f"--{split}_clips {count}" for split, count in self.num_clips.items())
 
 
 @dataclass
@@ -241,9 +211,9 @@ def main(args: DemoCorpusArguments) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     # Without statistics it marks an unfinished corpus, which the next run may replace.
     manifest_path.write_text(json.dumps({"settings": settings}, indent=2) + "\n")
-    durations = build(corpus, args, output_dir)
-    statistics = {split: summarize(corpus[split], durations[split]) for split in SPLITS}
-    (output_dir / "README.md").write_text(render_card(args.seed, args.language, statistics))
+    clips = build(corpus, args, output_dir)
+    statistics = {split: summarize(corpus[split], [clip.duration for clip in clips[split]]) for split in SPLITS}
+    (output_dir / "README.md").write_text(render_card(clips, statistics, args))
     manifest = {"settings": settings, "statistics": statistics}
     manifest_path.write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"Wrote {sum(args.num_clips.values())} clips to {output_dir}, hours by label:\n{render_hours(statistics)}")
@@ -279,20 +249,22 @@ def check_writable(output_dir: Path, settings: dict, overwrite: bool) -> None:
     )
 
 
-def build(corpus: dict[str, list[ClipText]], args: DemoCorpusArguments, output_dir: Path) -> dict[str, list[float]]:
-    """Makes the audio of all texts and writes the files; returns the clips' durations in seconds by split."""
-    durations = {}
+def build(
+    corpus: dict[str, list[ClipText]], args: DemoCorpusArguments, output_dir: Path
+) -> dict[str, list[ClipFacts]]:
+    """Makes the audio of all texts and writes the files; returns what the card says of the clips, by split."""
+    clips = {}
     with (
         lazy_map(args.num_proc) as map_lazily,
         tqdm(total=sum(map(len, corpus.values())), desc="Speaking", unit="clip") as progress,
     ):
         for split, texts in corpus.items():
             recipes = [Recipe(args.seed, index, text, args.language) for index, text in enumerate(texts)]
-            durations[split] = []
-            rows = _noted(map_lazily(make_clip, recipes), durations[split], progress)
+            clips[split] = []
+            rows = _noted(map_lazily(make_clip, recipes), clips[split], progress)
             write_split(rows, output_dir, split)
     write_examples(output_dir)
-    return durations
+    return clips
 
 
 def write_examples(output_dir: Path) -> None:
@@ -315,9 +287,9 @@ def lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]
             yield functools.partial(pool.imap, chunksize=8)
 
 
-def _noted(rows: Iterable[Row], durations: list[float], progress: tqdm) -> Iterator[Row]:
+def _noted(rows: Iterable[Row], clips: list[ClipFacts], progress: tqdm) -> Iterator[Row]:
     for row in rows:
-        durations.append(row.duration)
+        clips.append(ClipFacts(row.labels, row.duration, row.speaker))
         progress.update()
         yield row
 
@@ -339,18 +311,16 @@ def summarize(texts: Sequence[ClipText], durations: Sequence[float]) -> dict:
     }
 
 
-def render_card(seed: int, language: str, statistics: dict[str, dict]) -> str:
+def render_card(clips: dict[str, list[ClipFacts]], statistics: dict[str, dict], args: DemoCorpusArguments) -> str:
     """The data-set card, with the figures of this very corpus."""
-    return CARD.format(
-        data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in SPLITS),
-        size="n<1K" if sum(figures["clips"] for figures in statistics.values()) < 1000 else "1K<n<10K",
-        seed=seed,
-        language=language,
-        language_name=LANGUAGES[language].name,
-        sizes=" ".join(f"--{split}_clips {figures['clips']}" for split, figures in statistics.items()),
-        hours=render_hours(statistics),
+    introduction = INTRODUCTION.format(
+        language=args.language,
+        language_name=LANGUAGES[args.language].name,
+        sizes=args.sizes,
+        seed=args.seed,
         shares=_render_shares(statistics),
     )
+    return render_dataset_card(clips, TITLE, "apache-2.0", args.language, introduction)
 
 
 def _render_shares(statistics: dict[str, dict]) -> str:

@@ -37,6 +37,7 @@ from datasets_scripts.speakers import shift_formants
 from datasets_scripts.speech_engines import ENGINES, Engine
 from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
+from modeling_toxmtl.data.card import ClipFacts, render_dataset_card
 from modeling_toxmtl.data.schema import SPLIT_FILE, SPLITS, Row, split_path, write_split
 from modeling_toxmtl.data.statistics import render_hours
 
@@ -64,23 +65,8 @@ NUM_TALKERS = (3, 6)
 TALKER_WORDS = 40
 TALKERS_PER_SPLIT = 8
 
-CARD = """\
----
-license: apache-2.0
-language: en
-pretty_name: Synthetic toxic voice chat in natural voices
-task_categories:
-- audio-classification
-size_categories:
-- {size}
-configs:
-- config_name: default
-  data_files:
-{data_files}
----
-
-# Synthetic toxic voice chat in natural voices
-
+TITLE = "Synthetic toxic voice chat in natural voices"
+INTRODUCTION = """\
 English sentences of voice chat in six classes of toxicity, spoken by espeak-ng, Piper and Kokoro, in simulated rooms
 and over a simulated voice-chat channel. **No human speaker is in it: no figure measured on it says how a model does on
 people.** It contains swear words, insults and mild sexual language. The Racist class is made of invented words,
@@ -88,11 +74,8 @@ peoples and places.
 
     python -m datasets_scripts.make_voice_corpus {sizes} --seed {seed}
 
-## Hours by label
-
-A clip with several labels counts for each of them, and once in the total.
-
-{hours}
+Texts and labels are under Apache-2.0. Piper's `en_US-joe-medium` was trained on recordings in the public domain (CC0),
+Kokoro-82M is under Apache-2.0, and the licence of espeak-ng, GPL-3.0-or-later, does not extend to its output.
 
 ## Hours by engine
 
@@ -100,24 +83,15 @@ A clip with several labels counts for each of them, and once in the total.
 
 The test split is spoken by voices that train and validation do not have: espeak-ng variants, Kokoro's `jf_nezumi` and
 `jm_kumo`, and blends and pitch factors of the neural voices that are left out of the others. The Piper voice is one
-man: in the test split he speaks at other pitches.
+man: in the test split he speaks at other pitches. A `speaker` is the engine, a colon and the voice, such as
+`kokoro:jf_nezumi/en-us*1.00`: style or blend in per cent, accent, factor of pitch and formants. A clip without speech
+has `none:` and what is heard.
 
 ## Sentences
 
-No sentence occurs twice. Templates and most words are disjoint between the splits; keywords, and the phrases that
+No sentence occurs twice. Templates and most words are disjoint between the splits; keywords, and most phrases that
 violate without a keyword, are shared. A clip's labels follow from its making. A clip without speech has an empty
-transcript and the label `NoViolation`.
-
-## Columns
-
-Those of the demo corpus. `speaker` is the engine, a colon and the voice, such as `kokoro:jf_nezumi/en-us*1.00`: style
-or blend in per cent, accent, factor of pitch and formants. A clip without speech has `none:` and what is heard.
-
-## Licence
-
-Texts and labels: Apache-2.0. Piper's `en_US-joe-medium` was trained on recordings in the public domain (CC0),
-Kokoro-82M is under Apache-2.0, and the licence of espeak-ng, GPL-3.0-or-later, does not extend to its output.
-"""
+transcript and the label `NoViolation`."""
 
 
 @dataclass
@@ -253,11 +227,10 @@ def main(args: VoiceCorpusArguments) -> None:
     clear_other_corpus(output_dir, settings)
     manifest_path.write_text(json.dumps({"settings": settings}, indent=2) + "\n")
     build(corpus, args, output_dir)
-    statistics, engines = {}, {}
-    for split in SPLITS:
-        durations, speakers = read_split(output_dir, split, count_shards(len(corpus[split])))
-        statistics[split], engines[split] = summarize(corpus[split], durations), hours_by_engine(speakers, durations)
-    (output_dir / "README.md").write_text(render_card(args.seed, statistics, engines))
+    clips = {split: read_split(output_dir, split, count_shards(len(corpus[split]))) for split in SPLITS}
+    statistics = {split: summarize(corpus[split], [clip.duration for clip in clips[split]]) for split in SPLITS}
+    engines = {split: hours_by_engine(clips[split]) for split in SPLITS}
+    (output_dir / "README.md").write_text(render_card(clips, engines, args))
     manifest = {"settings": settings, "statistics": statistics, "hours_by_engine": engines}
     manifest_path.write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"Wrote {sum(args.num_clips.values())} clips to {output_dir}, hours by label:\n{render_hours(statistics)}")
@@ -311,25 +284,26 @@ def _counted(rows: Iterator[Row], progress: tqdm) -> Iterator[Row]:
         yield row
 
 
-def read_split(output_dir: Path, split: str, count: int) -> tuple[list[float], list[str]]:
-    """Durations in seconds and speakers of the clips of a finished split."""
-    durations, speakers = [], []
+def read_split(output_dir: Path, split: str, count: int) -> list[ClipFacts]:
+    """What the card says of the clips of a finished split."""
+    clips = []
     for number in range(count):
-        table = pq.read_table(split_path(output_dir, split, number, count), columns=["duration", "speaker"])
-        durations += table["duration"].to_pylist()
-        speakers += table["speaker"].to_pylist()
-    return durations, speakers
+        columns = pq.read_table(split_path(output_dir, split, number, count), columns=list(ClipFacts._fields))
+        clips += [ClipFacts(**row) for row in columns.to_pylist()]
+    return clips
 
 
-def hours_by_engine(speakers: Sequence[str], durations: Sequence[float]) -> dict[str, float]:
+def hours_by_engine(clips: Sequence[ClipFacts]) -> dict[str, float]:
     """Hours of each engine, from the names of the speakers; "none" are the clips without speech."""
     hours = defaultdict(float)
-    for speaker, seconds in zip(speakers, durations, strict=True):
-        hours[speaker.split(":")[0]] += seconds / 3600
+    for clip in clips:
+        hours[clip.speaker.split(":")[0]] += clip.duration / 3600
     return dict(sorted(hours.items()))
 
 
-def render_card(seed: int, statistics: dict[str, dict], engines: dict[str, dict[str, float]]) -> str:
+def render_card(
+    clips: dict[str, list[ClipFacts]], engines: dict[str, dict[str, float]], args: VoiceCorpusArguments
+) -> str:
     """The data-set card, with the figures of this very corpus."""
     names = sorted({name for hours in engines.values() for name in hours})
     rows = [f"| Split | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
@@ -337,14 +311,8 @@ def render_card(seed: int, statistics: dict[str, dict], engines: dict[str, dict[
         f"| {split} | {' | '.join(f'{hours.get(name, 0):.3f}' for name in names)} |"
         for split, hours in engines.items()
     ]
-    return CARD.format(
-        data_files="\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in SPLITS),
-        size="n<1K" if sum(figures["clips"] for figures in statistics.values()) < 1000 else "1K<n<10K",
-        seed=seed,
-        sizes=" ".join(f"--{split}_clips {figures['clips']}" for split, figures in statistics.items()),
-        hours=render_hours(statistics),
-        engines="\n".join(rows),
-    )
+    introduction = INTRODUCTION.format(sizes=args.sizes, seed=args.seed, engines="\n".join(rows))
+    return render_dataset_card(clips, TITLE, "apache-2.0", "en", introduction)
 
 
 if __name__ == "__main__":

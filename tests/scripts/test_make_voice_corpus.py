@@ -22,6 +22,7 @@ from datasets_scripts.make_voice_corpus import (
     speak,
 )
 from modeling_toxmtl.audio import load_audio
+from modeling_toxmtl.data.card import ClipFacts
 from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.labels import NO_VIOLATION
 
@@ -82,7 +83,8 @@ def test_shards_of_the_splits_grow_side_by_side():
 
 
 def test_hours_are_counted_by_engine():
-    hours = hours_by_engine(["piper:joe", "none:hum", "piper:joe/en*1.1"], [1800.0, 900.0, 1800.0])
+    speakers = {"piper:joe": 1800.0, "none:hum": 900.0, "piper:joe/en*1.1": 1800.0}
+    hours = hours_by_engine([ClipFacts((), seconds, speaker) for speaker, seconds in speakers.items()])
     assert hours == {"none": 0.25, "piper": 1.0}
 
 
