@@ -85,7 +85,7 @@ def plan_windows(
     """
     sounds = sounding_frames(recording.samples)
     planned, position = [], 0
-    for part_start, part_end in _parts(sounds.any(0), recording.samples.shape[1]):
+    for part_start, part_end in _parts(recording.samples, sounds):
         planned += _silent(position, part_start, shortest)
         for start, end in split_windows(part_end - part_start, window, shortest, longest, stride):
             start, end = part_start + start, part_start + end
@@ -116,16 +116,24 @@ def _frame_size():
     return round(FRAME * SAMPLING_RATE)
 
 
-def _parts(sounds, num_samples):
-    """Start and end, in samples, of the parts of a recording that sound, with a margin on either side."""
-    edges = _frame_size() * np.flatnonzero(np.diff(sounds.astype(np.int8), prepend=0, append=0))
-    margin, parts = round(MARGIN * SAMPLING_RATE), []
+def _parts(samples, sounds):
+    """Start and end of the parts of `(channels, samples)` that sound, with a margin on either side: to the sample, so
+    that what is heard does not depend on how long the silence beside it is."""
+    size, margin, parts = _frame_size(), round(MARGIN * SAMPLING_RATE), []
+    edges = np.flatnonzero(np.diff(sounds.any(0).astype(np.int8), prepend=0, append=0)) * size
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        start, end = max(start - margin, 0), min(end + margin, num_samples)
+        before, after = max(start - margin, 0), end - size
+        start = before + _loud_samples(samples[:, before : start + size])[0]
+        end = after + _loud_samples(samples[:, after : end + margin])[-1] + 1
+        start, end = max(int(start) - margin, 0), min(int(end) + margin, samples.shape[1])
         if parts and start <= parts[-1][1]:
             start, _ = parts.pop()
         parts.append((start, end))
     return parts
+
+
+def _loud_samples(samples):
+    return np.flatnonzero((np.abs(samples) > 10 ** (QUIETEST_SOUND / 20)).any(0))
 
 
 def sounding_frames(samples: np.ndarray) -> np.ndarray:

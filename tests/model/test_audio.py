@@ -361,6 +361,28 @@ def test_rate_that_changes_on_the_way():
     assert main_frequency(heard) == pytest.approx(440, abs=2)
 
 
+@pytest.mark.parametrize(("codec", "container"), [("libmp3lame", "mp3"), ("aac", "adts")])
+def test_files_whose_rate_changes_on_the_way(codec, container):
+    """As a stream that was recorded over a change of programme."""
+    parts = [encoded(sine(440, 2.0, rate), rate, codec, container) for rate in (44_100, 22_050)]
+    heard = load_audio(b"".join(parts))
+    assert len(heard) == pytest.approx(4 * SAMPLING_RATE, rel=0.1)
+    for second in (1, 3):
+        assert main_frequency(heard[second * SAMPLING_RATE - 8000 :][:8000]) == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 700, b"\xff" * 300, bytes(range(256)) * 3])
+def test_damaged_opus_packets_do_not_hide_the_rest(damage):
+    """Other bytes than those of an MP3."""
+    content = bytearray(encoded(sine(440, seconds=6, rate=48_000), 48_000, "libopus", "ogg"))
+    whole = load_audio(bytes(content))
+    middle = len(content) // 2
+    content[middle : middle + len(damage)] = damage
+    damaged = load_audio(bytes(content))
+    assert len(whole) / 3 < len(damaged) <= len(whole)
+    assert main_frequency(damaged[:SAMPLING_RATE]) == pytest.approx(440, abs=2)
+
+
 def test_long_arrays_are_resampled(monkeypatch):
     """96 minutes at 48 kHz exceed what one of FFmpeg's frames holds."""
     samples = sine(440, 5.0, 48_000)
