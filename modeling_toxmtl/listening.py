@@ -22,7 +22,7 @@ FRAME = 0.064  # seconds over which a level is measured; a sound in no two of th
 SPEECH_BAND = (300.0, 3400.0)  # Hz
 QUIETEST_SOUND = -70.0  # dB of full scale; a quiet microphone's own noise is about as loud
 MARGIN = 0.5  # seconds around a sound: speech begins and ends softly, and the model wants some silence around a word
-FRAMES_AT_ONCE = 4096  # whose levels are measured: memory does not grow with the recording
+FRAMES_AT_ONCE = 4096  # whose levels are measured, to save memory
 UNSURE = 1 / 5  # of an overlap: a word whose middle is nearer to a cut edge is left to the other window
 
 
@@ -133,7 +133,8 @@ def _parts(samples, sounds):
 
 
 def _loud_samples(samples):
-    return np.flatnonzero((np.abs(samples) > 10 ** (QUIETEST_SOUND / 20)).any(0))
+    """Where the samples of a sounding frame begin and end: at half the level, for some of its samples must be above."""
+    return np.flatnonzero((np.abs(samples) > 0.5 * 10 ** (QUIETEST_SOUND / 20)).any(0))
 
 
 def sounding_frames(samples: np.ndarray) -> np.ndarray:
