@@ -133,7 +133,7 @@ def _parts(samples, sounds):
 
 
 def _loud_samples(samples):
-    """Where the samples of a sounding frame begin and end: at half the level, for some of its samples must be above."""
+    """Which samples are loud: at half the level, so that every sounding frame has some."""
     return np.flatnonzero((np.abs(samples) > 0.5 * 10 ** (QUIETEST_SOUND / 20)).any(0))
 
 
