@@ -1,11 +1,13 @@
-"""Audio in, 16 kHz mono float32 out.
+"""Audio in, 16 kHz float32 out: mono, or the channels that differ.
 
 One reader for training data, pipelines and scripts: PyAV, whose wheels bundle FFmpeg, opens every container and codec
 that voice chat uses (Opus, WebM, MP3, M4A, FLAC, WAV) and resamples. No ffmpeg program, torchaudio or torchcodec is
 needed.
 
 Design choices:
-- Everything that a listener would hear is heard: all tracks at once, and a channel that the others would cancel.
+- Everything that a listener would hear is heard. A clip of a data set has one transcript and one list of labels for
+  all that it holds, so training mixes it (`load_audio`); a verdict must not miss what another channel or track drowns,
+  so the pipeline hears those that differ one by one (`load_tracks`).
 - Time is the file's own: what was not sent (a muted microphone) is silence, so that a keyword is where a player finds
   it.
 - What can be decoded is heard, and what cannot is reported: a few damaged bytes do not hide the rest of a recording.
@@ -14,7 +16,7 @@ Design choices:
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from transformers.utils import logging
@@ -34,6 +36,8 @@ SHORTEST_GAP = 0.1  # seconds; time stamps are rounded, and codecs begin with a 
 LONGEST_GAP = 3600.0  # seconds; beyond, the clock has jumped
 ABSOLUTE_TIME = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # formats whose time starts at 0, whatever comes first
 URLS = ("http://", "https://")
+ALIKE = 0.5  # correlation of channels from which on their average is heard: what they share is no softer than the rest
+EMPTY = 1e-10  # mean square of a channel that holds nothing, but perhaps what a codec makes of nothing
 
 
 def _require_av():
@@ -56,6 +60,34 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
             the file.
         FileNotFoundError: if there is no such file.
     """
+    tracks = _read_tracks(source, sampling_rate, lambda blocks: _concatenated(map(mix_channels, blocks)))
+    if len(tracks) == 1:
+        return tracks[0]
+    samples = np.zeros(max(map(len, tracks)), dtype=np.float32)
+    for track in tracks:
+        samples[: len(track)] += track
+    return samples
+
+
+def load_tracks(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_RATE) -> list[np.ndarray]:
+    """Reads all audio tracks of a file, each with the channels that differ.
+
+    Args:
+        source: path of a file, or its content as bytes.
+        sampling_rate: of the result, in Hz.
+
+    Returns:
+        for each track, float32 samples of shape `(channels, samples)` from the file's time 0 on; a single channel
+        where all hold the same sound throughout, see [`groups_of_channels`].
+
+    Raises:
+        ValueError, FileNotFoundError: as [`load_audio`].
+    """
+    return _read_tracks(source, sampling_rate, _joined_channels)
+
+
+def _read_tracks(source, sampling_rate, join: Callable[[Iterator[np.ndarray]], np.ndarray]) -> list[np.ndarray]:
+    """What `join` makes of the blocks `(channels, samples)` of each track."""
     _require_av()
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
@@ -63,21 +95,40 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
             num_tracks = len(container.streams.audio)
             if not num_tracks:
                 raise ValueError(f"{name} holds no audio stream.")
-            tracks = [_read_track(container, 0, name, sampling_rate)]
+            tracks = [join(_blocks_of_track(container, 0, name, sampling_rate))]
         for number in range(1, num_tracks):
             with open_audio(source) as container:
-                tracks.append(_read_track(container, number, name, sampling_rate))
+                tracks.append(join(_blocks_of_track(container, number, name, sampling_rate)))
     except FileNotFoundError:
         raise
     except av.error.FFmpegError as error:
         raise ValueError(f"{name} cannot be read as audio: {error.strerror}.") from error
-    samples = tracks[0]
-    if num_tracks > 1:
-        samples = np.zeros(max(map(len, tracks)), dtype=np.float32)
-        for track in tracks:
-            samples[: len(track)] += track
-    check_finite(samples, name)
-    return samples
+    return tracks
+
+
+def _blocks_of_track(container, number, name, sampling_rate):
+    frames = decoded_frames(container, container.streams.audio[number], name)
+    for block in channel_blocks(frames, sampling_rate, time_origin(container), name):
+        check_finite(block, name)
+        yield block
+
+
+def _joined_channels(blocks):
+    """`(channels, samples)`, or `(1, samples)` if all channels are alike in every block."""
+    blocks = [
+        mix_channels(block)[None] if len(groups_of_channels(block)[0]) == len(block) else block for block in blocks
+    ]
+    num_channels = max(map(len, blocks), default=1)
+    if not blocks:
+        return np.zeros((1, 0), dtype=np.float32)
+    return np.concatenate([_widened(block, num_channels) for block in blocks], axis=1)
+
+
+def _widened(block, num_channels):
+    """A block with more channels: a single one stands for all, and what is missing of several is silent."""
+    if len(block) == 1:
+        return np.broadcast_to(block, (num_channels, block.shape[1]))
+    return np.pad(block, ((0, num_channels - len(block)), (0, 0)))
 
 
 def open_audio(source: str | os.PathLike | bytes) -> "av.container.InputContainer":
@@ -114,11 +165,6 @@ def _wav_options(file):
             is_chunk = is_named and int.from_bytes(following[4:], "little") <= end - start
             return {"ignore_length": "1"} if size and len(following) == 8 and not is_chunk else {}
     return {}
-
-
-def _read_track(container, number, name, sampling_rate):
-    frames = decoded_frames(container, container.streams.audio[number], name)
-    return _concatenated(resampled_blocks(frames, sampling_rate, time_origin(container), name))
 
 
 def _concatenated(blocks):
@@ -174,25 +220,6 @@ def _frames_of(samples, rate):
         yield frame
 
 
-def split_windows(num_samples: int, window: int, shortest: int, longest: int | None = None) -> list[tuple[int, int]]:
-    """Start and end of the windows that a clip is heard in: side by side, `window` samples each (paper, section 4.1).
-
-    A rest of fewer than `shortest` samples joins the window before it, so that no sample is lost.
-
-    Raises:
-        ValueError: if a window, with such a rest, is longer than the `longest` that the model hears at once.
-    """
-    if longest is not None and window + shortest > longest:
-        raise ValueError(
-            f"`window_seconds` is {window / SAMPLING_RATE:g}, but the model hears at most "
-            f"{(longest - shortest) // (SAMPLING_RATE // 10) / 10:g} s at once."
-        )
-    starts = list(range(0, max(num_samples, 1), window))
-    if len(starts) > 1 and num_samples - starts[-1] < shortest:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], num_samples], strict=True))
-
-
 def mix_channels(channels: np.ndarray) -> np.ndarray:
     """Mono `(samples,)` from `(channels, samples)`: the average, or the loudest channel where the average loses more
     than half of what uncorrelated channels would keep, for then they cancel each other (a reversed wire does that)."""
@@ -203,10 +230,37 @@ def mix_channels(channels: np.ndarray) -> np.ndarray:
     return average
 
 
+def groups_of_channels(channels: np.ndarray) -> list[list[int]]:
+    """Which of the `(channels, samples)` hold the same sound, be it upside down: each group can be heard as one.
+
+    Channels that hold nothing are in no group, unless all do: they are then one group.
+    """
+    if len(channels) == 1:
+        return [[0]]
+    centred = channels - channels.mean(1, keepdims=True)
+    power = np.square(centred).mean(1)
+    if (power <= EMPTY).all():
+        return [list(range(len(channels)))]
+    unit = centred / np.sqrt(np.maximum(power, EMPTY))[:, None]
+    likeness = np.abs(unit @ unit.T) / channels.shape[1]
+    groups: list[list[int]] = []
+    for channel in np.flatnonzero(power > EMPTY).tolist():
+        alike = [group for group in groups if likeness[channel, group[0]] >= ALIKE]
+        alike[0].append(channel) if alike else groups.append([channel])
+    return groups
+
+
 def resampled_blocks(
     frames: Iterable, sampling_rate: int, origin: float | None = None, name: str = "The audio"
 ) -> Iterator[np.ndarray]:
-    """Turns PyAV's audio frames into float32 mono samples, block by block.
+    """Turns PyAV's audio frames into float32 mono samples, block by block; see [`channel_blocks`]."""
+    return map(mix_channels, channel_blocks(frames, sampling_rate, origin, name))
+
+
+def channel_blocks(
+    frames: Iterable, sampling_rate: int, origin: float | None = None, name: str = "The audio"
+) -> Iterator[np.ndarray]:
+    """Turns PyAV's audio frames into float32 samples `(channels, samples)`, block by block.
 
     Args:
         frames: in order; their format and rate may change on the way.
@@ -217,7 +271,7 @@ def resampled_blocks(
     """
     for (_, silence), run in itertools.groupby(_runs(frames, origin, name), key=lambda item: item[:2]):
         for start in range(0, missing := round(silence * sampling_rate), BLOCK_SIZE):
-            yield np.zeros(min(BLOCK_SIZE, missing - start), dtype=np.float32)
+            yield np.zeros((1, min(BLOCK_SIZE, missing - start)), dtype=np.float32)
         yield from _resample_run((frame for *_, frame in run), sampling_rate)
 
 
@@ -246,7 +300,7 @@ def _resample_run(frames, sampling_rate):
     resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
     for block in itertools.chain(_joined(frames), [None]):  # None: what the filter still holds
         for chunk in resampler.resample(block):
-            yield mix_channels(chunk.to_ndarray())
+            yield chunk.to_ndarray()
 
 
 def _joined(frames):

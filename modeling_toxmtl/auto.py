@@ -40,16 +40,22 @@ __all__ = [
 class _AudioClassification(AudioClassificationPipeline):
     """What `pipeline("audio-classification")` builds: our pipeline for our models, and transformers' for all others.
 
-    transformers knows one class for a task, and asks it what to load before it knows the model: hence the processor is
-    tried (None), and may be missing.
+    transformers knows one class for a task, and asks it what to load before it knows the model: hence processor and
+    feature extractor are tried (None), and may be missing.
     """
 
     _load_processor = None
+    _load_feature_extractor = None
 
-    def __new__(cls, model, processor=None, **kwargs):
+    def __new__(cls, model, processor=None, feature_extractor=None, **kwargs):
         if model.config.model_type in {config.model_type for config in CONFIGURATIONS}:
-            return ToxicityDetectionPipeline(model=model, processor=processor, **kwargs)
-        return AudioClassificationPipeline(model=model, **kwargs)
+            return ToxicityDetectionPipeline(model, processor, feature_extractor, **kwargs)
+        if feature_extractor is None:
+            raise ValueError(
+                "The pipeline needs the model's feature extractor, but has none: pass `feature_extractor=`. (For a "
+                "model folder, `AutoFeatureExtractor.from_pretrained(folder)` says why it could not be loaded.)"
+            )
+        return AudioClassificationPipeline(model=model, feature_extractor=feature_extractor, **kwargs)
 
 
 for _config, _backbone, _model in (

@@ -5,11 +5,14 @@ Design choices:
   default is a positional argument, any other an option, and `help` and `choices` of its metadata are its own.
 - A command's module is imported when the command runs, so that `toxmtl --help` answers at once and needs no extra.
 - Errors of the user's making are one line on the standard error and exit status 1.
+- What an encoding lacks is written otherwise, for a verdict must not be lost to a terminal's setting or a file's name.
 """
 
+import codecs
 import dataclasses
 import importlib
 import inspect
+import io
 import re
 import sys
 import typing
@@ -38,6 +41,7 @@ DATA_COMMANDS = {
 # of Python modules that an extra brings under another name
 EXTRAS_OF = {"faster_whisper": "faster-whisper", "ray": "ray", "kenlm": "lm", "pyctcdecode": "pyctcdecode"}
 USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+PLAIN = {"█": "#", "–": "-", "…": "..."}  # of our own signs; other characters become their number, as \u0434
 
 SETTINGS = {"token_normalize_func": lambda option: option.replace("_", "-"), "help_option_names": ["-h", "--help"]}
 app = typer.Typer(
@@ -59,7 +63,10 @@ def format_verdict(clip: str, verdict: dict) -> str:
         lines.append(f"  {item['label']:<18} {item['score']:6.1%}  {'█' * round(20 * item['score'])}")
     for word in verdict["keywords"] or ():
         span = f"{word['start']:6.2f}–{word['end']:.2f} s"
-        lines.append(f"  {span:<18} {word['keyword']!r} ({', '.join(word['labels'])}), score {word['score']:.2f}")
+        line = f"  {span:<18} {word['keyword']!r} ({', '.join(word['labels'])}), score {word['score']:.2f}"
+        lines.append(
+            line + f", track {word['track']}, channel {word['channel']}" * (word["track"] + word["channel"] > 0)
+        )
     if verdict["keywords"] == []:
         lines.append("  no toxic keyword heard")
     return "\n".join(lines)
@@ -179,8 +186,21 @@ _add(data_app, DATA_COMMANDS)
 app.add_typer(data_app, name="data", no_args_is_help=True)
 
 
+def _plain(error: UnicodeEncodeError) -> tuple[str, int]:
+    """What to write instead of characters that an encoding lacks, and where to go on."""
+    sign = error.object[error.start]
+    if sign in PLAIN:
+        return PLAIN[sign], error.start + 1
+    error.end = error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
 def main(argv: list[str] | None = None) -> None:
     """The entry of the console script; exits with 0, 1 (an error of the user's making) or 2 (a wrong option)."""
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # another need not have an encoding
+            stream.reconfigure(errors="plain")
     try:
         app(argv, prog_name="toxmtl")
     except USER_ERRORS as error:

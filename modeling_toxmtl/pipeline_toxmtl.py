@@ -3,12 +3,13 @@
 Design choices:
 - Returns transformers' standard list of `{"label", "score"}`, every label, sigmoid scores; keywords and the scores of
   each window on request.
-- Long clips are heard in windows, as in the paper's evaluation, and batches may mix windows of several clips: the
+- Long clips are heard in windows that overlap (`listening.py`), and batches may mix windows of several clips: the
   model is length-exact, so a clip's scores do not depend on the batch.
+- What cannot be heard accuses nobody, whatever a model makes of it: a silent part has no violation.
 - Files and bytes are read by PyAV: no ffmpeg program, no torchaudio.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,28 @@ from transformers import AudioClassificationPipeline
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
-from .audio import check_finite, load_audio, resample, split_windows
-from .labels import aggregate_windows, scores_from_logits
+from .alphabet import character_tokenizer
+from .audio import check_finite, load_tracks, resample
+from .labels import NO_VIOLATION, aggregate_windows, scores_from_logits
+from .listening import Recording, Window, one_report_per_word, plan_windows
+from .processing_toxmtl import ToxicityMTLProcessor
 
 
 TIME_FIRST = "time_first_features"  # of the pipeline's batches, (B, mel frames, mel bins)
+STRIDE = 2 / 3  # of a window
+CERTAIN = 100.0  # logit of what is beyond doubt: its sigmoid is 1
+PASS_PROCESSOR = (
+    "pass `processor=`. (For a model folder, `ToxicityMTLProcessor.from_pretrained(folder)` says why its processor "
+    "could not be loaded.)"
+)
+PREPROCESSING = ("window_seconds", "stride_seconds")
+POSTPROCESSING = ("top_k", "return_keywords", "return_windows", "function_to_apply")
+FUNCTIONS = {
+    "sigmoid": scores_from_logits,
+    "softmax": lambda logits: torch.tensor(logits).softmax(-1).numpy(),
+    "none": np.asarray,
+}
+INTEGERS = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}  # full scale
 
 
 class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
@@ -40,19 +58,19 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     ```
 
     Args:
-        model: a `WavLMForToxicityMTL`; it is put into evaluation mode.
+        model: a `WavLMForToxicityMTL` or `WhisperForToxicityMTL`; it is put into evaluation mode.
         processor: its `ToxicityMTLProcessor`.
+        feature_extractor: its feature extractor, which is enough where no keywords are asked for.
     """
 
     _load_processor = True
     _load_feature_extractor = False
 
-    def __init__(self, model, processor, feature_extractor=None, **kwargs) -> None:
-        if processor is None:
-            raise ValueError(
-                "The pipeline needs the model's processor, but has none: pass `processor=`. (For a model folder, "
-                "`ToxicityMTLProcessor.from_pretrained(folder)` says why its processor could not be loaded.)"
-            )
+    def __init__(self, model, processor=None, feature_extractor=None, **kwargs) -> None:
+        if processor is None and feature_extractor is None:
+            raise ValueError(f"The pipeline needs the model's processor, but has none: {PASS_PROCESSOR}")
+        self._knows_keywords = processor is not None
+        processor = processor or ToxicityMTLProcessor(feature_extractor, character_tokenizer())
         kwargs.setdefault("top_k", None)  # every label
         super().__init__(
             model=model,
@@ -67,23 +85,22 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         custom_object_save(self, save_directory)
         super().save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
+        if self._knows_keywords:
+            self.processor.save_pretrained(save_directory, **kwargs)
 
-    def _sanitize_parameters(self, return_keywords=None, return_windows=None, window_seconds=None, **kwargs):
-        preprocess, postprocess = {}, {}
-        if "top_k" in kwargs:  # None is a value: every label
-            postprocess["top_k"] = kwargs.pop("top_k")
-        if window_seconds is not None:
-            preprocess["window_seconds"] = window_seconds
-        if return_keywords is not None:
-            postprocess["return_keywords"] = return_keywords
-        if return_windows is not None:
-            postprocess["return_windows"] = return_windows
-        if kwargs:
+    def _sanitize_parameters(self, **kwargs):
+        unknown = sorted(kwargs.keys() - {*PREPROCESSING, *POSTPROCESSING})
+        if unknown:
             raise TypeError(
-                f"Unknown argument {', '.join(sorted(kwargs))}: there are top_k, return_keywords, return_windows, "
-                "window_seconds."
+                f"Unknown argument {', '.join(unknown)}: there are {', '.join((*POSTPROCESSING, *PREPROCESSING))}."
             )
+        given = {name: value for name, value in kwargs.items() if name == "top_k" or value is not None}
+        function = given.get("function_to_apply", "sigmoid")
+        if function not in FUNCTIONS:
+            raise ValueError(f"`function_to_apply` is {function!r}: choose one of {', '.join(FUNCTIONS)}.")
+        preprocess, postprocess = (
+            {name: given[name] for name in names if name in given} for names in (PREPROCESSING, POSTPROCESSING)
+        )
         return preprocess, {}, postprocess
 
     def __call__(self, inputs, **kwargs) -> Any:
@@ -91,16 +108,22 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
 
         Args:
             inputs: path, bytes, waveform at the model's sampling rate `(samples,)`, or a dict with `array` (or `raw`)
-                and `sampling_rate`, or with `bytes` or `path`, as datasets have them; or a row of a dataset, whose
-                `audio` is one of these. Or many of them: a list gives a list of verdicts; a generator, dataset or
-                column of one gives a generator, which hears each clip as it comes.
+                and `sampling_rate`, or with `bytes` or `path`, or torchcodec's `AudioDecoder`, as datasets have them;
+                or a row of a dataset, whose `audio` is one of these. Or many of them: a list gives a list of verdicts;
+                a generator, dataset or column of one gives a generator, which hears each clip as it comes.
             top_k (`int`, *optional*): how many labels to return; all by default.
+            function_to_apply (`str`, *optional*): "sigmoid" by default; "softmax" or "none" change the scores of the
+                labels, but not the violations.
             return_keywords (`bool`, *optional*): return a dict with `keywords`, each of which has `keyword`, `labels`,
-                `start` and `end` in seconds, and `score`.
+                `start` and `end` in seconds, `score`, and the `track` and `channel` that it is heard in, by number
+                from 0 on (of channels that sound alike, the first).
             return_windows (`bool`, *optional*): return a dict with `windows`: the label scores over time, each window
-                with `start` and `end` in seconds and its own `labels`. All windows have the length `window_seconds`
-                but the last.
+                with `start` and `end` in seconds, `track` and `channel`, and its own `labels`. Parts in which nothing
+                can be heard are windows too: they have no violation.
             window_seconds (`float`, *optional*): longer clips are heard in windows of this length; 15 by default.
+            stride_seconds (`float`, *optional*): from the start of one window to the next; two thirds of the window by
+                default, so that a word at an edge is heard whole in one of them. `stride_seconds=window_seconds` sets
+                them side by side, as in the paper's evaluation.
 
         Returns:
             for each clip a list of `{"label", "score"}`, best first; or, when keywords or windows are asked for, a
@@ -109,101 +132,158 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             `keywords` without a keyword head.
 
         Raises:
-            ValueError: if a clip cannot be read or is too short to be heard, or only labels are asked of a model
-                without a classifier.
+            ValueError: if a clip cannot be read or is too short to be heard, only labels are asked of a model without
+                a classifier, or keywords of a pipeline without a processor.
         """
-        one_clip = (str, bytes, dict, PathLike, np.ndarray, torch.Tensor)
-        if isinstance(inputs, Iterable) and not isinstance(inputs, (*one_clip, list, torch.utils.data.Dataset)):
+        if isinstance(inputs, list) and not inputs:
+            return []  # transformers asks for the first
+        if _is_stream(inputs):
             inputs = (clip for clip in inputs)  # transformers streams generators, but not tables of `datasets`
         return super(AudioClassificationPipeline, self).__call__(inputs, **kwargs)
 
-    def preprocess(self, inputs, window_seconds: float = 15.0):
-        rate = self.feature_extractor.sampling_rate
-        samples = self._read(inputs, rate)
-        shortest = self.model.config.receptive_field
-        if len(samples) < shortest:
+    def preprocess(self, inputs, window_seconds: float = 15.0, stride_seconds: float | None = None):
+        rate, shortest = self.feature_extractor.sampling_rate, self.model.config.receptive_field
+        recording = _read(inputs, rate)
+        num_samples = recording.samples.shape[1]
+        if num_samples < shortest:
             raise ValueError(
-                f"The clip has {len(samples)} samples at {rate} Hz, but the model needs at least {shortest}."
+                f"The clip has {num_samples} samples at {rate} Hz, but the model needs at least {shortest}."
             )
-        windows = split_windows(len(samples), round(window_seconds * rate), shortest, self.model.config.max_samples)
-        for start, end in windows:
-            features = self.processor(
-                samples[start:end], sampling_rate=rate, return_attention_mask=True, return_tensors="pt"
-            ).to(dtype=self.dtype)
+        stride = round((window_seconds * STRIDE if stride_seconds is None else stride_seconds) * rate)
+        windows = plan_windows(
+            recording, round(window_seconds * rate), stride, shortest, self.model.config.max_samples
+        )
+        for number, (window, samples) in enumerate(windows, start=1):
+            features = self.processor(samples, sampling_rate=rate, return_attention_mask=True, return_tensors="pt").to(
+                dtype=self.dtype
+            )
             if "input_features" in features:  # time first: transformers pads the first axis after the batch's
                 features[TIME_FIRST] = features.pop("input_features").mT
-            yield {**features, "span": torch.tensor([[start, end]]), "is_last": end == len(samples)}
-
-    @staticmethod
-    def _read(inputs, rate):
-        if isinstance(inputs, dict) and "audio" in inputs:
-            inputs = inputs["audio"]
-        if isinstance(inputs, dict):
-            if inputs.get("bytes") is not None or inputs.get("path") is not None and "array" not in inputs:
-                return load_audio(inputs["bytes"] if inputs.get("bytes") is not None else inputs["path"], rate)
-            array = inputs["array"] if "array" in inputs else inputs.get("raw")
-            if array is None or "sampling_rate" not in inputs:
-                raise ValueError(
-                    f"A dict needs `array` and `sampling_rate`, `bytes` or `path`, but has {sorted(inputs)}."
-                )
-            return resample(_as_mono(array), inputs["sampling_rate"], rate)
-        if isinstance(inputs, np.ndarray | torch.Tensor):
-            return _as_mono(inputs)
-        return load_audio(inputs, rate)
+            yield {**features, "window": torch.tensor([window]), "is_last": number == len(windows)}
 
     def _forward(self, model_inputs):
-        span, is_last = model_inputs.pop("span"), model_inputs.pop("is_last")
+        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last")
         if TIME_FIRST in model_inputs:
             model_inputs["input_features"] = model_inputs.pop(TIME_FIRST).mT
         outputs = self.model(**model_inputs)
-        return {"is_last": is_last, "span": span, **{name: outputs.get(name) for name in ("logits", "keyword_logits")}}
+        heard = {name: outputs.get(name) for name in ("logits", "keyword_logits")}
+        return {"is_last": is_last, "window": window, **heard}
 
-    def postprocess(self, model_outputs, top_k=None, return_keywords=False, return_windows=False):
-        scores = self._labels(model_outputs)
+    def postprocess(
+        self, model_outputs, top_k=None, return_keywords=False, return_windows=False, function_to_apply="sigmoid"
+    ):
+        windows = [Window(*output["window"][0].tolist()) for output in model_outputs]
+        logits = self._logits(windows, model_outputs)
+        labels = self._ranked(logits, function_to_apply)[:top_k] if logits is not None else None
         if not (return_keywords or return_windows):
-            if scores is None:
+            if labels is None:
                 raise ValueError("The model has no classifier: ask for its keywords, with `return_keywords=True`.")
-            return scores[:top_k]
-        verdict = {"violations": None, "labels": None}
-        if scores is not None:
-            violations = self.model.config.violations({item["label"]: item["score"] for item in scores})
-            verdict = {"violations": violations, "labels": scores[:top_k]}
+            return labels
+        verdict = {"violations": None, "labels": labels}
+        if labels is not None:
+            scores = self._ranked(logits, "sigmoid")
+            verdict["violations"] = self.model.config.violations({item["label"]: item["score"] for item in scores})
         if return_keywords:
-            verdict["keywords"] = self._keywords(model_outputs)
+            verdict["keywords"] = self._keywords(windows, model_outputs)
         if return_windows:
             verdict["windows"] = [
-                {**self._times(window), "labels": scores and self._labels([window])[:top_k]}
-                for window in model_outputs
+                {
+                    **self._place(window),
+                    "labels": labels and self._ranked(logits[[index]], function_to_apply)[:top_k],
+                }
+                for index, window in enumerate(windows)
             ]
         return verdict
 
-    def _times(self, window):
-        start, end = (window["span"][0] / self.feature_extractor.sampling_rate).tolist()
-        return {"start": start, "end": end}
+    def _place(self, window):
+        rate = self.feature_extractor.sampling_rate
+        span = {"start": window.start / rate, "end": window.end / rate}
+        return {**span, "track": window.track, "channel": window.channel}
 
-    def _labels(self, windows):
-        if windows[0]["logits"] is None:
+    def _logits(self, windows, outputs):
+        """`(windows, labels)`, of what is silent too; None without a classifier."""
+        if outputs[0]["logits"] is None:
             return None
-        names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
-        logits = aggregate_windows(torch.cat([window["logits"].float() for window in windows]).numpy(), names)
-        ranked = sorted(zip(names, scores_from_logits(logits).tolist(), strict=True), key=lambda pair: -pair[1])
+        logits = torch.cat([output["logits"].float() for output in outputs]).numpy()
+        harmless = np.where(np.array(self._label_names) == NO_VIOLATION, CERTAIN, -CERTAIN)
+        return np.where([[window.is_silent] for window in windows], harmless, logits)
+
+    @property
+    def _label_names(self):
+        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+
+    def _ranked(self, logits, function):
+        names = self._label_names
+        scores = FUNCTIONS[function](aggregate_windows(logits, names)).tolist()
+        ranked = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         return [{"label": name, "score": score} for name, score in ranked]
 
-    def _keywords(self, windows):
-        if windows[0]["keyword_logits"] is None:
+    def _keywords(self, windows, outputs):
+        if outputs[0]["keyword_logits"] is None:
             return None
+        if not self._knows_keywords:
+            raise ValueError(f"Keywords need the model's processor, but the pipeline has none: {PASS_PROCESSOR}")
         rate, found = self.feature_extractor.sampling_rate, []
-        for window in windows:
-            start, end = window["span"][0].tolist()
-            logits = window["keyword_logits"].float().numpy()
-            clip = self.processor.decode_keywords(logits, self.model.config, [end - start])[0]
-            found += [keyword.shifted(start / rate)._asdict() for keyword in clip.keywords]
-        return found
+        for window, output in zip(windows, outputs, strict=True):
+            if window.is_silent:
+                continue
+            logits = output["keyword_logits"].float().numpy()
+            clip = self.processor.decode_keywords(logits, self.model.config, [window.end - window.start])[0]
+            for word in (keyword.shifted(window.start / rate) for keyword in clip.keywords):
+                if window.first <= (word.start + word.end) / 2 * rate <= window.last:
+                    found.append({**word._asdict(), "track": window.track, "channel": window.channel})
+        return one_report_per_word(found)
 
 
-def _as_mono(samples):
-    samples = np.asarray(samples, dtype=np.float32)
+def _is_stream(inputs):
+    """Whether inputs are clips that are heard as they come."""
+    if isinstance(inputs, torch.utils.data.Dataset):
+        return isinstance(inputs, torch.utils.data.IterableDataset)
+    is_clip = isinstance(inputs, (str, bytes, dict, PathLike, np.ndarray, torch.Tensor)) or _is_decoder(inputs)
+    return isinstance(inputs, Iterable) and not is_clip and not isinstance(inputs, list)
+
+
+def _is_decoder(inputs):
+    return hasattr(inputs, "get_all_samples")  # torchcodec's `AudioDecoder`: it is not imported for this
+
+
+def _read(clip, rate) -> Recording:
+    """What a clip in any form holds, at `rate`."""
+    clip, from_rate = clip["audio"] if isinstance(clip, dict) and "audio" in clip else clip, rate
+    if isinstance(clip, dict):
+        clip, from_rate = _source_of(clip, rate)
+    if isinstance(clip, (str, bytes, PathLike)):
+        return Recording.of_tracks(load_tracks(clip, rate))
+    if _is_decoder(clip):
+        heard = clip.get_all_samples()
+        return _resampled([_as_samples(channel) for channel in heard.data], heard.sample_rate, rate)
+    return _resampled([_as_samples(clip)], from_rate, rate)
+
+
+def _source_of(clip: dict, rate):
+    """Bytes, path or samples, and their rate."""
+    if clip.get("bytes") is not None:
+        return clip["bytes"], rate
+    if clip.get("path") is not None and "array" not in clip:
+        return clip["path"], rate
+    array = clip["array"] if "array" in clip else clip.get("raw")
+    if array is None or "sampling_rate" not in clip:
+        raise ValueError(f"A dict needs `array` and `sampling_rate`, `bytes` or `path`, but has {sorted(clip)}.")
+    return array, clip["sampling_rate"]
+
+
+def _resampled(channels: Sequence[np.ndarray], from_rate, to_rate):
+    return Recording.of_tracks([np.stack([resample(channel, from_rate, to_rate) for channel in channels])])
+
+
+def _as_samples(samples):
+    samples = np.asarray(samples)
     if samples.ndim != 1:
         raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
+    if samples.dtype in INTEGERS:
+        samples = samples / INTEGERS[samples.dtype]
+    elif samples.dtype.kind != "f":
+        raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
+    samples = samples.astype(np.float32)
     check_finite(samples, "The waveform")
     return samples

@@ -3,8 +3,10 @@
 import importlib.util
 import io
 import wave
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -52,6 +54,32 @@ def float_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
     file = io.BytesIO()
     wavfile.write(file, rate, samples.astype(np.float32))
     return file.getvalue()
+
+
+def tracks(
+    *sounds: np.ndarray, container="matroska", codec="libopus", rate=48_000, delay=lambda seconds: 0.0
+) -> bytes:
+    """A file with a mono track of each sound; a packet's time is put off by `delay(time)` seconds."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        streams = [output.add_stream(codec, rate=rate, layout="mono") for _ in sounds]
+        packets = [packet for pair in zip(streams, sounds, strict=True) for packet in encoded_packets(*pair, rate)]
+        for packet in sorted(packets, key=lambda packet: packet.pts * packet.time_base):
+            shift = int(delay(float(packet.pts * packet.time_base)) / packet.time_base)
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            output.mux(packet)
+    return file.getvalue()
+
+
+def encoded_packets(stream, sound: np.ndarray, rate: int):
+    """Packets of 20 ms."""
+    size = rate // 50
+    for start in range(0, len(sound), size):
+        block = np.ascontiguousarray(sound[None, start : start + size], dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="mono")
+        frame.rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
 
 
 def as_read(samples: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import io
+import os
 import sys
 from typing import Literal
 
@@ -134,17 +136,42 @@ def test_moderate_without_a_model(tmp_path, capsys):
     assert error.count("\n") == 1 and str(tmp_path / "none") in error
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp866", "utf-8"])
+def test_verdicts_are_written_in_any_encoding(monkeypatch, folder, tmp_path, encoding):
+    """With a keyword of another script, and a file's name that is no text."""
+    clip = tmp_path / os.fsdecode(b"\xd0\xb4\xff.wav")  # in UTF-8, д and a byte that is none
+    clip.write_bytes(wav(tone(RATE)))
+    outputs = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", outputs[0]), monkeypatch.setattr(sys, "stderr", outputs[1])
+    assert run("moderate", str(folder), str(clip), str(tmp_path / "нет.wav")) == 1
+    for output in outputs:
+        output.flush()
+    written, complaint = (output.buffer.getvalue().decode(encoding) for output in outputs)
+    name = str(clip).encode(encoding, "backslashreplace").decode(encoding)
+    assert written.startswith(f"{name}: ") and "no toxic keyword heard" in written
+    bars = [line.count("█") + line.count("#") for line in written.splitlines() if "%" in line]
+    assert len(bars) == 6 and sum(bars) > 0 and "?" not in written
+    assert "No such file" in complaint
+
+
 def test_verdict_in_words():
     verdict = {
         "violations": ["Profanity"],
         "labels": [{"label": "Profanity", "score": 0.5}, {"label": "NoViolation", "score": 0.042}],
-        "keywords": [{"keyword": "damn", "labels": ("Profanity", "Other"), "start": 1.2, "end": 1.284, "score": 0.9}],
+        "keywords": [
+            {
+                **{"keyword": "damn", "labels": ("Profanity", "Other"), "start": 1.2, "end": 1.284, "score": 0.9},
+                **{"track": 0, "channel": 0},
+            }
+        ],
     }
     lines = format_verdict("clip.ogg", verdict).split("\n")
     assert lines[0] == "clip.ogg: Profanity"
     assert lines[1].split() == ["Profanity", "50.0%", "█" * 10]
     assert lines[2].split() == ["NoViolation", "4.2%", "█"]
     assert lines[3].split() == ["1.20–1.28", "s", "'damn'", "(Profanity,", "Other),", "score", "0.90"]
+    elsewhere = {**verdict, "keywords": [{**verdict["keywords"][0], "track": 1}]}
+    assert format_verdict("clip.ogg", elsewhere).endswith("score 0.90, track 1, channel 0")
     assert format_verdict("clip.ogg", {**verdict, "keywords": []}).endswith("no toxic keyword heard")
     assert format_verdict("clip.ogg", {**verdict, "violations": []}).startswith("clip.ogg: no violation\n")
     without_classifier = {**verdict, "labels": None, "violations": None}

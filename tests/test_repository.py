@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from helpers import RATE, save_tiny_model, tone, write_corpus
+from helpers import RATE, save_tiny_model, tone, tracks, write_corpus
 from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, pipeline
 
 from benchmarks import decoding, new_keywords, scores
@@ -39,6 +39,7 @@ from modeling_toxmtl import (
     WhisperToxicityMTLConfig,
     cli,
 )
+from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.hub import code_files
 from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.training.card import write_model_card
@@ -328,3 +329,36 @@ def background(name: str) -> np.ndarray:
 def test_the_released_model_accuses_nobody_of_silence(released, name):
     verdict = released(background(name), return_keywords=True)
     assert verdict["violations"] == verdict["keywords"] == []
+
+
+def example(name: str) -> np.ndarray:
+    return load_audio(ROOT / "docs" / "examples" / f"{name}.ogg")
+
+
+def test_the_released_model_hears_words_where_windows_meet(released):
+    """The word "idiot", 2.37 s into the insult, at 14.9 s, where windows of 15 s side by side meet."""
+    insult, start = example("insult"), round((14.9 - 2.37) * RATE)
+    others = np.concatenate([example("harmless"), example("sound_alikes")] * 2)
+    verdict = released(np.concatenate([others[:start], insult, others[: 5 * RATE]]), return_keywords=True)
+    heard = [(word["keyword"], round(word["start"], 1)) for word in verdict["keywords"]]
+    assert heard == [("shut up", pytest.approx(13.6, abs=0.15)), ("idiot", pytest.approx(14.9, abs=0.15))]
+
+
+@pytest.mark.parametrize("seconds", [1, 14, 30])
+def test_the_released_model_does_not_mind_a_muted_microphone(released, seconds):
+    insult = example("insult")
+    expected = released(insult, return_keywords=True)
+    verdict = released(np.append(insult, np.zeros(seconds * RATE, dtype=np.float32)), return_keywords=True)
+    assert verdict["violations"] == expected["violations"] == ["Bullying"]
+    assert [word["keyword"] for word in verdict["keywords"]] == ["shut up", "idiot"]
+
+
+def test_the_released_model_hears_every_track(released):
+    """Noise in the first hides what is said in the second, if they sound together."""
+    insult = example("insult")
+    noise = 0.3 * np.random.default_rng(1).standard_normal(len(insult)).astype(np.float32)
+    together = released(insult + noise, return_keywords=True)
+    assert together["violations"] == together["keywords"] == []
+    verdict = released(tracks(noise, insult, codec="flac", rate=RATE), return_keywords=True)
+    assert verdict["violations"] == ["Bullying"]
+    assert [(word["keyword"], word["track"]) for word in verdict["keywords"]] == [("shut up", 1), ("idiot", 1)]

@@ -22,10 +22,11 @@ from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 from transformers.utils import logging
 
-from ..audio import load_audio, split_windows
+from ..audio import load_audio
 from ..heads import IGNORE_INDEX
 from ..io.tables import read_labels
 from ..labels import NO_VIOLATION
+from ..listening import split_windows
 from ..multitask_config import ToxicityMTLFields
 from ..processing_toxmtl import ToxicityMTLProcessor
 

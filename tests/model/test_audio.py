@@ -5,9 +5,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from helpers import tracks
 
 from modeling_toxmtl import audio
-from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample, split_windows
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, load_tracks, resample
 
 
 def sine(frequency: float, seconds: float = 0.5, rate: int = SAMPLING_RATE, amplitude: float = 0.5) -> np.ndarray:
@@ -124,6 +125,30 @@ def test_channels_with_nothing_in_common_are_averaged():
     np.testing.assert_allclose(load_audio(wav(left, right)), (left + right) / 2, atol=1e-4)
 
 
+def test_tracks_have_the_channels_that_differ():
+    left, right = sine(300), sine(700)
+    (track,) = load_tracks(wav(left, right))
+    np.testing.assert_allclose(track, [left, right], atol=1e-4)
+    for alike in (wav(left), wav(left, left), wav(left, 0.3 * left), wav(0.3 * left, -left), wav(left, left, left)):
+        (track,) = load_tracks(alike)
+        np.testing.assert_array_equal(track, [load_audio(alike)])  # as training hears it
+    (track,) = load_tracks(wav(left, 0 * left))
+    np.testing.assert_allclose(track, [left, 0 * left], atol=1e-4)
+
+
+def test_channels_that_differ_for_a_while(monkeypatch):
+    """What is alike stands in all channels."""
+    left, right = sine(300, 4.0), np.concatenate([sine(300, 3.0), sine(700, 1.0)])
+    monkeypatch.setattr(audio, "BLOCK_SIZE", SAMPLING_RATE)
+    (track,) = load_tracks(wav(left, right))
+    np.testing.assert_allclose(track, [left, right], atol=1e-4)
+
+
+def test_silent_channels_are_one():
+    (track,) = load_tracks(wav(np.zeros(8000), np.zeros(8000)))
+    np.testing.assert_array_equal(track, np.zeros((1, 8000)))
+
+
 def test_channels_are_averaged_when_resampled():
     left, right = sine(300, rate=48_000), sine(300, rate=48_000, amplitude=0.25)
     loaded = load_audio(wav(left, right, rate=48_000))
@@ -163,33 +188,6 @@ def test_resample():
     doubles = resample(samples.astype(np.float64), 48_000, SAMPLING_RATE)
     assert doubles.dtype == np.float32
     assert np.array_equal(doubles, resampled)
-
-
-# --- windows
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "windows"),
-    [
-        (0, [(0, 0)]),
-        (7, [(0, 7)]),
-        (10, [(0, 10)]),
-        (12, [(0, 12)]),  # a rest of 2 is too short alone
-        (13, [(0, 10), (10, 13)]),
-        (22, [(0, 10), (10, 22)]),
-        (30, [(0, 10), (10, 20), (20, 30)]),
-    ],
-)
-def test_split_windows(num_samples, windows):
-    assert split_windows(num_samples, window=10, shortest=3) == windows
-
-
-def test_windows_are_no_longer_than_a_model_hears():
-    """With the rest that may join one."""
-    options = {"shortest": 400, "longest": 480_000}
-    assert split_windows(500_000, window=479_600, **options) == [(0, 479_600), (479_600, 500_000)]
-    with pytest.raises(ValueError, match="`window_seconds` is 30, but the model hears at most 29.9 s at once"):
-        split_windows(16_000, window=480_000, **options)
 
 
 # --- files that cannot be read
@@ -282,6 +280,7 @@ def test_colon_in_a_name(tmp_path, monkeypatch):
 
 def test_no_samples():
     assert load_audio(wav(np.zeros(0))).shape == (0,)
+    assert [track.shape for track in load_tracks(wav(np.zeros(0)))] == [(1, 0)]
 
 
 def test_says_what_to_install(monkeypatch):
@@ -305,27 +304,6 @@ def test_blocks_join_without_a_seam(monkeypatch, block_size):
 # --- tracks and clocks
 
 
-def tracks(*sounds: np.ndarray, container="matroska", codec="libopus", delay=lambda seconds: 0.0) -> bytes:
-    """A file with a mono track of each sound at 48 kHz; a packet's time is put off by `delay(time)` seconds."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        streams = [output.add_stream(codec, rate=48_000, layout="mono") for _ in sounds]
-        packets = [packet for pair in zip(streams, sounds, strict=True) for packet in encoded_packets(*pair)]
-        for packet in sorted(packets, key=lambda packet: packet.pts * packet.time_base):
-            shift = int(delay(float(packet.pts * packet.time_base)) / packet.time_base)
-            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            output.mux(packet)
-    return file.getvalue()
-
-
-def encoded_packets(stream, sound):
-    for start in range(0, len(sound), 960):
-        frame = av.AudioFrame.from_ndarray(sound[None, start : start + 960], format="flt", layout="mono")
-        frame.rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
-
-
 def loud_spans(samples: np.ndarray) -> list[tuple[float, float]]:
     """Where sound is, in seconds."""
     blocks = np.abs(samples[: len(samples) // 160 * 160]).reshape(-1, 160).max(1) > 0.1
@@ -339,6 +317,16 @@ def test_all_tracks_sound_together():
     assert len(heard) == pytest.approx(1.5 * SAMPLING_RATE, abs=400)
     assert main_frequency(heard[:8000]) == pytest.approx(300, abs=4)
     assert main_frequency(heard[8500:]) == pytest.approx(2000, abs=4)
+
+
+def test_tracks_are_read_one_by_one():
+    game, speech = sine(300, 1.0, 48_000, 0.2), np.concatenate([np.zeros(24_000, "f4"), sine(2000, 1.0, 48_000)])
+    first, second = load_tracks(tracks(game, speech))
+    assert [len(first), len(second)] == [1, 1]
+    assert first.shape[1] == pytest.approx(SAMPLING_RATE, abs=400)
+    assert second.shape[1] == pytest.approx(1.5 * SAMPLING_RATE, abs=400)
+    assert main_frequency(first[0]) == pytest.approx(300, abs=4)
+    assert loud_spans(second[0]) == [pytest.approx((0.5, 1.5), abs=0.03)]
 
 
 @pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("matroska", "flac"), ("mp4", "aac")])
@@ -371,6 +359,28 @@ def test_rate_that_changes_on_the_way():
     heard = np.concatenate(list(audio.resampled_blocks(frames, SAMPLING_RATE)))
     assert len(heard) == pytest.approx(2 * SAMPLING_RATE, abs=4)
     assert main_frequency(heard) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libmp3lame", "mp3"), ("aac", "adts")])
+def test_files_whose_rate_changes_on_the_way(codec, container):
+    """As a stream that was recorded over a change of programme."""
+    parts = [encoded(sine(440, 2.0, rate), rate, codec, container) for rate in (44_100, 22_050)]
+    heard = load_audio(b"".join(parts))
+    assert len(heard) == pytest.approx(4 * SAMPLING_RATE, rel=0.1)
+    for second in (1, 3):
+        assert main_frequency(heard[second * SAMPLING_RATE - 8000 :][:8000]) == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 700, b"\xff" * 300, bytes(range(256)) * 3])
+def test_damaged_opus_packets_do_not_hide_the_rest(damage):
+    """Other bytes than those of an MP3."""
+    content = bytearray(encoded(sine(440, seconds=6, rate=48_000), 48_000, "libopus", "ogg"))
+    whole = load_audio(bytes(content))
+    middle = len(content) // 2
+    content[middle : middle + len(damage)] = damage
+    damaged = load_audio(bytes(content))
+    assert len(whole) / 3 < len(damaged) <= len(whole)
+    assert main_frequency(damaged[:SAMPLING_RATE]) == pytest.approx(440, abs=2)
 
 
 def test_long_arrays_are_resampled(monkeypatch):

@@ -229,7 +229,7 @@ def test_saved_model_gives_the_predictions(trained, workbench):
     assert config.model_type == "wavlm_toxmtl" and tuple(config.id2label.values()) == LABELS
     model, processor = AutoModelForAudioClassification.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     assert processor.keywords.to_dict() == KeywordList.default().to_dict()
-    pipe = ToxicityDetectionPipeline(model=model, processor=processor, window_seconds=1.0)
+    pipe = ToxicityDetectionPipeline(model=model, processor=processor, window_seconds=1.0, stride_seconds=1.0)
     rows = load_clips(str(workbench / "clips"))["test"]
     clips = {row["id"]: row["audio"]["bytes"] for row in rows}
     for predicted in predictions:
@@ -252,7 +252,7 @@ def test_training_starts_from_whisper(workbench, tmp_path):
     assert not any("decoder" in name for name in after)
     again = run(workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "run")
     assert again["test"] == pytest.approx(results["test"])
-    moderate = pipeline("audio-classification", model=str(tmp_path / "run"), window_seconds=1.0)
+    moderate = pipeline("audio-classification", model=str(tmp_path / "run"), window_seconds=1.0, stride_seconds=1.0)
     assert type(moderate) is ToxicityDetectionPipeline
     clips = {row["id"]: row["audio"]["bytes"] for row in load_clips(str(workbench / "clips"))["test"]}
     for predicted in read_lines(tmp_path / "run" / "predictions.jsonl"):

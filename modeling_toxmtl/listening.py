@@ -1,0 +1,224 @@
+"""What of a recording is heard, and what becomes of words that are heard twice.
+
+Design choices:
+- Silence is found by level, in the band that speech is understood in (a telephone's): no model and no package, and no
+  speech is lost. Hum, dither and clicks of a switch stay below it; other noise is for the model to tell.
+- What is silent is not heard at all: the encoder normalises a clip, so that silence beside speech would change what it
+  says of the speech. A muted microphone leaves no trace, and accuses nobody.
+- Windows overlap, for a word that a window's edge cuts is heard by neither side, or as another word. Each word is
+  heard whole by one window at least, and reported once.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .audio import SAMPLING_RATE, groups_of_channels, mix_channels
+
+
+FRAME = 0.064  # seconds over which a level is measured; a sound in no two of them is a click
+SPEECH_BAND = (300.0, 3400.0)  # Hz
+QUIETEST_SOUND = -70.0  # dB of full scale; a quiet microphone's own noise is about as loud
+MARGIN = 0.5  # seconds around a sound: speech begins and ends softly, and the model wants some silence around a word
+FRAMES_AT_ONCE = 4096  # whose levels are measured, to save memory
+UNSURE = 1 / 5  # of an overlap: a word whose middle is nearer to a cut edge is left to the other window
+
+
+class Recording(NamedTuple):
+    """All channels of all tracks, as long as the longest.
+
+    Args:
+        samples: float32 of shape `(channels, samples)`.
+        sources: of each channel, the number of its track, and its own number in the track.
+    """
+
+    samples: np.ndarray
+    sources: list[tuple[int, int]]
+
+    @classmethod
+    def of_tracks(cls, tracks: Sequence[np.ndarray]) -> "Recording":
+        """Puts tracks `(channels, samples)` side by side."""
+        sources = [(number, channel) for number, track in enumerate(tracks) for channel in range(len(track))]
+        samples = np.zeros((len(sources), max(track.shape[1] for track in tracks)), dtype=np.float32)
+        for (number, channel), row in zip(sources, samples, strict=True):
+            row[: tracks[number].shape[1]] = tracks[number][channel]
+        return cls(samples, sources)
+
+
+class Window(NamedTuple):
+    """A part of a recording that is heard at once, in samples of it; all are integers.
+
+    Args:
+        start: first sample.
+        end: one past the last.
+        first: words whose middle comes before it are left to the window before.
+        last: words whose middle comes after it are left to the next.
+        track: number of the track that is heard.
+        channel: number of the channel in it; of several that sound alike, the first.
+        is_silent: nothing can be heard.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+    track: int
+    channel: int
+    is_silent: bool
+
+
+def plan_windows(
+    recording: Recording, window: int, stride: int, shortest: int, longest: int | None = None
+) -> list[tuple[Window, np.ndarray]]:
+    """The windows of a recording, each with what is heard in it.
+
+    Args:
+        recording: at `SAMPLING_RATE`.
+        window, stride, shortest, longest: see [`split_windows`]. Where nothing can be heard for more than twice the
+            `MARGIN`, they start anew behind it.
+
+    Returns:
+        a [`Window`] with float32 mono samples for each part and each of its channels that differ, in order of time.
+        Silent parts come with so few samples that hearing them costs nothing.
+    """
+    sounds = sounding_frames(recording.samples)
+    planned, position = [], 0
+    for part_start, part_end in _parts(recording.samples, sounds):
+        planned += _silent(position, part_start, shortest)
+        for start, end in split_windows(part_end - part_start, window, shortest, longest, stride):
+            start, end = part_start + start, part_start + end
+            unsure = int((window - stride) * UNSURE)
+            words = (start + unsure * (start > part_start), end - unsure * (end < part_end))
+            heard = list(_channels_heard(recording, sounds, start, end))
+            planned += [(Window(start, end, *words, *source, False), samples) for source, samples in heard]
+            planned += [] if heard else _silent(start, end, shortest)
+        position = part_end
+    return planned + _silent(position, recording.samples.shape[1], shortest)
+
+
+def _silent(start, end, num_samples):
+    silence = np.zeros(num_samples, dtype=np.float32)
+    return [(Window(start, end, start, end, 0, 0, True), silence)] if end > start else []
+
+
+def _channels_heard(recording, sounds, start, end):
+    """Source and samples of the channels that differ and in which something can be heard."""
+    samples, size = recording.samples[:, start:end], _frame_size()
+    sounds = sounds[:, round(start / size) : round(end / size)].any(1)
+    for group in groups_of_channels(samples):
+        if sounds[group].any():
+            yield recording.sources[group[0]], mix_channels(samples[group])
+
+
+def _frame_size():
+    return round(FRAME * SAMPLING_RATE)
+
+
+def _parts(samples, sounds):
+    """Start and end of the parts of `(channels, samples)` that sound, with a margin on either side: to the sample, so
+    that what is heard does not depend on how long the silence beside it is."""
+    size, margin, parts = _frame_size(), round(MARGIN * SAMPLING_RATE), []
+    edges = np.flatnonzero(np.diff(sounds.any(0).astype(np.int8), prepend=0, append=0)) * size
+    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        before, after = max(start - margin, 0), end - size
+        start = before + _loud_samples(samples[:, before : start + size])[0]
+        end = after + _loud_samples(samples[:, after : end + margin])[-1] + 1
+        start, end = max(int(start) - margin, 0), min(int(end) + margin, samples.shape[1])
+        if parts and start <= parts[-1][1]:
+            start, _ = parts.pop()
+        parts.append((start, end))
+    return parts
+
+
+def _loud_samples(samples):
+    """Which samples are loud: at half the level, so that every sounding frame has some."""
+    return np.flatnonzero((np.abs(samples) > 0.5 * 10 ** (QUIETEST_SOUND / 20)).any(0))
+
+
+def sounding_frames(samples: np.ndarray) -> np.ndarray:
+    """In which frames of `(channels, samples)` something can be heard that is no click: `(channels, frames)` bool."""
+    size = _frame_size()
+    padded = torch.from_numpy(np.pad(samples, ((0, 0), (0, -samples.shape[1] % size))))
+    levels = [_levels(frames) for frames in padded.unflatten(1, (-1, size)).split(FRAMES_AT_ONCE, dim=1)]
+    is_loud = (torch.cat(levels, dim=1) > QUIETEST_SOUND).numpy()
+    beside = np.zeros_like(is_loud)
+    beside[:, 1:] |= is_loud[:, :-1]
+    beside[:, :-1] |= is_loud[:, 1:]
+    return is_loud & beside
+
+
+def _levels(frames):
+    """In dB of full scale, within the band of speech."""
+    size = frames.shape[-1]
+    taper = torch.hann_window(size)
+    low, high = (round(edge * size / SAMPLING_RATE) for edge in SPEECH_BAND)
+    power = torch.fft.rfft(frames * taper)[..., low : high + 1].abs().square().sum(-1)
+    return 10 * torch.log10(2 * power / (size * taper.square().sum()) + 1e-12)
+
+
+def split_windows(
+    num_samples: int, window: int, shortest: int, longest: int | None = None, stride: int | None = None
+) -> list[tuple[int, int]]:
+    """Start and end of the windows that a clip is heard in, of `window` samples each.
+
+    A rest of fewer than `shortest` samples joins the window before it, so that no sample is lost.
+
+    Args:
+        stride: samples from one start to the next; the window's length by default, which sets them side by side as in
+            the paper (section 4.1).
+
+    Raises:
+        ValueError: if a window, with such a rest, is longer than the `longest` that the model hears at once, or the
+            stride leaves samples out.
+    """
+    if longest is not None and window + shortest > longest:
+        raise ValueError(
+            f"`window_seconds` is {window / SAMPLING_RATE:g}, but the model hears at most "
+            f"{(longest - shortest) // (SAMPLING_RATE // 10) / 10:g} s at once."
+        )
+    stride = window if stride is None else stride
+    if not 0 < stride <= window:
+        raise ValueError(
+            f"`stride_seconds` is {stride / SAMPLING_RATE:g}: give more than 0, and no more than `window_seconds`, "
+            f"{window / SAMPLING_RATE:g}."
+        )
+    overlap = window - stride
+    starts = list(range(0, max(num_samples - overlap, 1), stride))
+    if len(starts) > 1 and num_samples - starts[-1] < shortest:
+        starts.pop()
+    return list(zip(starts, [*(start + window for start in starts[:-1]), num_samples], strict=True))
+
+
+def one_report_per_word(words: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keywords in order of time, each of them once.
+
+    Reports that overlap in time are of one word if they name the same keyword, or come from the same channel of the
+    same track (two windows may read a sound differently); the one with the highest score stays.
+
+    Args:
+        words: of all windows, with `keyword`, `start`, `end`, `score`, `track` and `channel`.
+    """
+    kept, cluster, cluster_end = [], [], float("-inf")
+    for word in sorted(words, key=lambda word: word["start"]):
+        if word["start"] >= cluster_end:
+            kept += _best(cluster)
+            cluster = []
+        cluster.append(word)
+        cluster_end = max(cluster_end, word["end"])
+    return sorted([*kept, *_best(cluster)], key=lambda word: word["start"])
+
+
+def _best(cluster):
+    best = []
+    for word in sorted(cluster, key=lambda word: -word["score"]):
+        if not any(_is_same(word, other) for other in best):
+            best.append(word)
+    return best
+
+
+def _is_same(word, other):
+    if word["start"] >= other["end"] or other["start"] >= word["end"]:
+        return False
+    return word["keyword"] == other["keyword"] or all(word[name] == other[name] for name in ("track", "channel"))
