@@ -159,13 +159,16 @@ def train(trainer: ToxicityTrainer, results: dict) -> None:
         check_resumed(description, results)
     elif trainer.is_world_process_zero():
         write_json(description, results)
+    trainer.model.config.keyword_evidence = None  # of the model before
     measured = trainer.train(resume_from_checkpoint=checkpoint).metrics
     if checkpoint:  # of the rest alone: no loss and no time of the whole
         measured = {"epoch": measured["epoch"]}
     trainer.save_metrics("train", measured)
     if "classification" in trainer.model.config.tasks:
         trainer.evaluate()
-        calibrations = calibrate(trainer.model, trainer.evaluation)
+        calibrations = calibrate(
+            trainer.model, trainer.evaluation, use_keyword_evidence=trainer.args.use_keyword_evidence
+        )
         results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
     trainer.save_model()
     validation = trainer.evaluate()
@@ -180,7 +183,7 @@ def test(trainer: ToxicityTrainer, dataset: ToxicityDataset, results: dict) -> N
     results["test"] = reproducible_metrics(metrics, "test")
     results["test_intervals"] = trainer.evaluation.confidence_intervals(seed=trainer.args.seed)
     if "calibration" in results:
-        logits, targets = trainer.evaluation.labelled()
+        logits, _, targets = trainer.evaluation.labelled_parts()
         calibrations = {name: LabelCalibration(**label) for name, label in results["calibration"].items()}
         raw_scores = scores_from_logits(uncalibrated(logits, calibrations))
         results["test_uncalibrated"] = calibration_metrics(raw_scores, targets)

@@ -4,7 +4,8 @@
 tells a moderator that the model does not know. Every other label is a violation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +37,40 @@ def aggregate_windows(scores: ArrayLike, label_names: Sequence[str]) -> np.ndarr
         raise ValueError(f"scores must have shape (windows >= 1, {len(label_names)} labels), got {scores.shape}")
     is_violation = np.array([name != NO_VIOLATION for name in label_names])
     return np.where(is_violation, scores.max(axis=0), scores.min(axis=0))
+
+
+def keyword_evidence(keywords: Iterable[Any], label_names: Sequence[str]) -> np.ndarray:
+    """What the keywords heard in a window say of its labels.
+
+    Args:
+        keywords: each with its `labels` and its `score` in [0, 1].
+        label_names: the L names, in column order.
+
+    Returns:
+        (L,) the highest score of a keyword that has the label, and for `NoViolation` of any keyword; 0 without one.
+    """
+    evidence = dict.fromkeys(label_names, 0.0)
+    for keyword in keywords:
+        for label in {*keyword.labels, NO_VIOLATION} & evidence.keys():
+            evidence[label] = max(evidence[label], keyword.score)
+    return np.array(list(evidence.values()))
+
+
+def add_evidence(
+    logits: ArrayLike, evidence: ArrayLike, weights: Mapping[str, float] | None, label_names: Sequence[str]
+) -> np.ndarray:
+    """Logits of windows, (W, L), with what the keywords heard in each say of it.
+
+    A classifier knows words by the sentences of its training; the keyword head spells them, in any sentence, and hears
+    words that joined the list later.
+
+    Args:
+        logits: (W, L) of the classifier.
+        evidence: (W, L), see [`keyword_evidence`].
+        weights: label to the logit that evidence of 1 adds, as in a configuration's `keyword_evidence`.
+        label_names: the L names, in column order.
+    """
+    return np.asarray(logits) + np.asarray(evidence) * [(weights or {}).get(name, 0.0) for name in label_names]
 
 
 def scores_from_logits(logits: ArrayLike) -> np.ndarray:

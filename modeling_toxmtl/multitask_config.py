@@ -78,6 +78,9 @@ class ToxicityMTLFields:
             λ in `loss = λ * classification_loss + (1 - λ) * keyword_loss` (paper, equation 1), between 0 and 1.
         label_thresholds (`dict[str, float]`, *optional*):
             Score in [0, 1] from which on a label counts, 0.5 for labels that it does not name.
+        keyword_evidence (`dict[str, float]`, *optional*):
+            Logit that a keyword adds to each of its labels where it is heard with a score of 1, and, below 0, to
+            `NoViolation`; see [`add_evidence`]. None leaves the scores to the classifier alone, as in the paper.
         id2label (`dict[int, str]`, defaults to the six labels of the paper):
             Names of the classifier's outputs.
     """
@@ -102,6 +105,7 @@ class ToxicityMTLFields:
     classification_loss_weight: float | int = 0.7
     ctc_zero_infinity: bool = True
     label_thresholds: dict[str, float | int] | None = None
+    keyword_evidence: dict[str, float | int] | None = None
 
     def __post_init__(self, **kwargs):
         self.tasks = list(self.tasks)
@@ -187,6 +191,7 @@ class ToxicityMTLFields:
         labels = overrides.get("id2label")
         if labels is not None and list(labels.values()) != list(config.id2label.values()):
             taken.pop("label_thresholds", None)
+            taken.pop("keyword_evidence", None)
             taken.pop("label2id", None)
         return cls(**taken | overrides)
 
@@ -231,6 +236,13 @@ class ToxicityMTLFields:
                 raise ValueError(f"`label_thresholds` names {label!r}, but the labels are {list(self.label2id)}.")
             if not 0 <= threshold <= 1:
                 raise ValueError(f"`label_thresholds[{label!r}]` must lie between 0 and 1, but is {threshold}.")
+
+    def validate_evidence(self) -> None:
+        """Raises ValueError for evidence that nothing hears, or for unknown labels."""
+        if self.keyword_evidence and set(self.tasks) != set(TASKS):
+            raise ValueError(f"`keyword_evidence` needs both heads, but `tasks` is {self.tasks}.")
+        if unknown := sorted((self.keyword_evidence or {}).keys() - self.label2id.keys()):
+            raise ValueError(f"`keyword_evidence` names {unknown[0]!r}, but the labels are {list(self.label2id)}.")
 
     def validate_tasks(self) -> None:
         """Raises ValueError for tasks that there are not, or none."""

@@ -6,6 +6,7 @@ Design choices:
 - Long clips are heard in windows that overlap (`listening.py`), and batches may mix windows of several clips: the
   model is length-exact, so a clip's scores do not depend on the batch.
 - What cannot be heard accuses nobody, whatever a model makes of it: a silent part has no violation.
+- Where the configuration has `keyword_evidence`, a keyword that is heard in a window counts in its label scores.
 - Files and bytes are read by PyAV: no ffmpeg program, no torchaudio.
 """
 
@@ -22,7 +23,7 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .alphabet import character_tokenizer
 from .audio import check_finite, load_tracks, resample
-from .labels import NO_VIOLATION, aggregate_windows, scores_from_logits
+from .labels import NO_VIOLATION, add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
 from .listening import Recording, Window, one_report_per_word, plan_windows
 from .processing_toxmtl import ToxicityMTLProcessor
 
@@ -173,7 +174,9 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         self, model_outputs, top_k=None, return_keywords=False, return_windows=False, function_to_apply="sigmoid"
     ):
         windows = [Window(*output["window"][0].tolist()) for output in model_outputs]
-        logits = self._logits(windows, model_outputs)
+        uses_evidence = bool(self.model.config.keyword_evidence) and self._knows_keywords
+        heard = self._heard(windows, model_outputs) if return_keywords or uses_evidence else None
+        logits = self._logits(windows, model_outputs, heard if uses_evidence else None)
         labels = self._ranked(logits, function_to_apply)[:top_k] if logits is not None else None
         if not (return_keywords or return_windows):
             if labels is None:
@@ -184,7 +187,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             scores = self._ranked(logits, "sigmoid")
             verdict["violations"] = self.model.config.violations({item["label"]: item["score"] for item in scores})
         if return_keywords:
-            verdict["keywords"] = self._keywords(windows, model_outputs)
+            verdict["keywords"] = self._report(windows, heard)
         if return_windows:
             verdict["windows"] = [
                 {
@@ -200,12 +203,15 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         span = {"start": window.start / rate, "end": window.end / rate}
         return {**span, "track": window.track, "channel": window.channel}
 
-    def _logits(self, windows, outputs):
-        """`(windows, labels)`, of what is silent too; None without a classifier."""
+    def _logits(self, windows, outputs, heard):
+        """`(windows, labels)`, of what is silent too, with the keywords `heard` in each; None without a classifier."""
         if outputs[0]["logits"] is None:
             return None
-        logits = torch.cat([output["logits"].float() for output in outputs]).numpy()
-        harmless = np.where(np.array(self._label_names) == NO_VIOLATION, CERTAIN, -CERTAIN)
+        logits, names = torch.cat([output["logits"].float() for output in outputs]).numpy(), self._label_names
+        if heard is not None:
+            evidence = [keyword_evidence(keywords, names) for keywords in heard]
+            logits = add_evidence(logits, evidence, self.model.config.keyword_evidence, names)
+        harmless = np.where(np.array(names) == NO_VIOLATION, CERTAIN, -CERTAIN)
         return np.where([[window.is_silent] for window in windows], harmless, logits)
 
     @property
@@ -218,21 +224,35 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         ranked = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         return [{"label": name, "score": score} for name, score in ranked]
 
-    def _keywords(self, windows, outputs):
+    def _heard(self, windows, outputs):
+        """Keywords of each window, in the clip's time; None without a keyword head."""
         if outputs[0]["keyword_logits"] is None:
             return None
         if not self._knows_keywords:
             raise ValueError(f"Keywords need the model's processor, but the pipeline has none: {PASS_PROCESSOR}")
-        rate, found = self.feature_extractor.sampling_rate, []
-        for window, output in zip(windows, outputs, strict=True):
-            if window.is_silent:
-                continue
-            logits = output["keyword_logits"].float().numpy()
-            clip = self.processor.decode_keywords(logits, self.model.config, [window.end - window.start])[0]
-            for word in (keyword.shifted(window.start / rate) for keyword in clip.keywords):
-                if window.first <= (word.start + word.end) / 2 * rate <= window.last:
-                    found.append({**word._asdict(), "track": window.track, "channel": window.channel})
-        return one_report_per_word(found)
+        return [
+            [] if window.is_silent else self._decode(window, output["keyword_logits"])
+            for window, output in zip(windows, outputs, strict=True)
+        ]
+
+    def _decode(self, window, logits):
+        rate = self.feature_extractor.sampling_rate
+        length = window.end - window.start
+        clip = self.processor.decode_keywords(logits.float().numpy(), self.model.config, [length])[0]
+        words = [keyword.shifted(window.start / rate) for keyword in clip.keywords]
+        return [word for word in words if window.first <= (word.start + word.end) / 2 * rate <= window.last]
+
+    def _report(self, windows, heard):
+        """A keyword of overlapping windows once."""
+        if heard is None:
+            return None
+        return one_report_per_word(
+            [
+                {**word._asdict(), "track": window.track, "channel": window.channel}
+                for window, words in zip(windows, heard, strict=True)
+                for word in words
+            ]
+        )
 
 
 def _is_stream(inputs):

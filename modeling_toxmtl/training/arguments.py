@@ -113,6 +113,10 @@ class ToxicityTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the heads; default: that of the encoder."}
     )
+    use_keyword_evidence: bool = field(
+        default=False,
+        metadata={"help": "Let keywords that are heard count in the scores; their weight is fitted after training."},
+    )
     weight_decay: float = field(default=0.2, metadata={"help": "Weight decay of AdamW."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up, or their share if below 1."})
     num_train_epochs: float = field(default=25, metadata={"help": "Epochs."})

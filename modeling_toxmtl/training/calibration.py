@@ -5,7 +5,9 @@
 Trained with a weighted loss on few clips, a classifier ranks well before its sigmoid is a probability. Each label's
 logit gets a scale and an offset that fit the validation split (Platt 1999), which change no ranking, and then a
 threshold, which goes into the configuration as `label_thresholds`. Scale and offset are folded into the classifier's
-last layer, so that every way of loading the model has the calibrated scores. `run_mtl.py` does this after training;
+last layer, so that every way of loading the model has the calibrated scores. On request, the weight of the keywords
+that were heard is fitted with them, and goes into the configuration as `keyword_evidence`: that changes the ranking.
+`run_mtl.py` does this after training;
 the command does it again on other clips, such as those of a new community. It rewrites the model in its folder, whose
 `results.json` and card go on to describe the model as it was.
 """
@@ -19,7 +21,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import logging
 
-from ..labels import scores_from_logits
+from ..labels import NO_VIOLATION, scores_from_logits
 from ..multitask_config import DEFAULT_THRESHOLD
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import ClipEvaluation, evaluate_batches, predict_batches
@@ -33,11 +35,12 @@ SMALLEST_SCALE = 0.05  # of a label that the logits do not tell; nought would lo
 
 @dataclass
 class LabelCalibration:
-    """How a label's logit becomes a probability, and from which probability on the label counts."""
+    """How a label's logit and the keywords heard become a probability, from which on the label counts."""
 
     scale: float = 1.0
     offset: float = 0.0
     threshold: float = DEFAULT_THRESHOLD
+    evidence: float = 0.0
 
 
 @dataclass
@@ -53,11 +56,18 @@ class CalibrationArguments:
         default=None,
         metadata={"help": "Choose the lowest thresholds with this precision (0 to 1), not those with the best F1."},
     )
+    use_keyword_evidence: bool = field(
+        default=False,
+        metadata={"help": "Fit how much a keyword that is heard says of its labels; scores change, and rank better."},
+    )
     batch_size: int = field(default=8, metadata={"help": "Clips per forward pass."})
 
 
-def fit_scale(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Scale and offset of one label's logits that make their sigmoid the likeliest probability.
+def fit_scale(
+    logits: np.ndarray, targets: np.ndarray, evidence: np.ndarray | None = None, sign: int = 1
+) -> tuple[float, float, float]:
+    """Scale and offset of one label's logits, and weight of its evidence, that make their sigmoid the likeliest
+    probability.
 
     The targets are smoothed as in Platt (1999), by one clip more with and one without the label, so that a label whose
     clips are told apart without error does not become certain.
@@ -65,27 +75,34 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     Args:
         logits: (N,).
         targets: (N,) 0 or 1, both of which occur.
+        evidence: (N,) in [0, 1], of the keywords heard; without any, its weight is 0.
+        sign: of the evidence's weight: 1, or -1 where keywords speak against the label.
 
     Returns:
-        scale, at least `SMALLEST_SCALE`, and offset: the calibrated logit is `scale * logit + offset`.
+        scale, at least `SMALLEST_SCALE`, offset, and weight: the calibrated logit is
+        `scale * logit + offset + weight * evidence`.
     """
     positives = float(targets.sum())
     smoothed = np.where(targets > 0, (positives + 1) / (positives + 2), 1 / (len(targets) - positives + 2))
     logits, smoothed = torch.tensor(logits, dtype=torch.double), torch.tensor(smoothed)
-    log_scale, offset = (torch.zeros((), dtype=torch.double, requires_grad=True) for _ in range(2))
-    optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=200, line_search_fn="strong_wolfe")
+    log_scale, offset, log_weight = (torch.zeros((), dtype=torch.double, requires_grad=True) for _ in range(3))
+    has_evidence = evidence is not None and evidence.any()
+    parameters = [log_scale, offset, log_weight] if has_evidence else [log_scale, offset]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+    evidence = torch.tensor(evidence if has_evidence else 0.0, dtype=torch.double)
 
     def scale():
         return log_scale.clamp(min=math.log(SMALLEST_SCALE)).exp()
 
     def closure():
         optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(scale() * logits + offset, smoothed)
+        calibrated = scale() * logits + offset + sign * log_weight.exp() * evidence
+        loss = F.binary_cross_entropy_with_logits(calibrated, smoothed)
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    return scale().item(), offset.item()
+    return scale().item(), offset.item(), sign * log_weight.exp().item() if has_evidence else 0.0
 
 
 def choose_threshold(scores: np.ndarray, targets: np.ndarray, min_precision: float | None = None) -> float:
@@ -116,7 +133,11 @@ def choose_threshold(scores: np.ndarray, targets: np.ndarray, min_precision: flo
 
 
 def fit(
-    logits: np.ndarray, targets: np.ndarray, thresholds: dict[str, float], min_precision: float | None = None
+    logits: np.ndarray,
+    targets: np.ndarray,
+    thresholds: dict[str, float],
+    min_precision: float | None = None,
+    evidence: np.ndarray | None = None,
 ) -> dict[str, LabelCalibration]:
     """Calibration of each label.
 
@@ -125,6 +146,7 @@ def fit(
         targets: (N, L) multi-hot.
         thresholds: those of the L labels before, by name and in column order.
         min_precision: see [`choose_threshold`].
+        evidence: (N, L), of the keywords heard, to be used too.
 
     Returns:
         label to its calibration; a label that no clip or every clip has stays as it is, with a warning.
@@ -135,22 +157,25 @@ def fit(
     if not len(targets):
         raise ValueError("There are no labelled clips to calibrate on.")
     calibrations = {}
-    for (name, before), column, target in zip(thresholds.items(), logits.T, targets.T, strict=True):
+    heard = [None] * len(thresholds) if evidence is None else evidence.T
+    for (name, before), column, target, words in zip(thresholds.items(), logits.T, targets.T, heard, strict=True):
         if np.unique(target).size < 2:
             logger.warning(f"{name}: not calibrated, for the clips to fit do not both have it and lack it.")
             calibrations[name] = LabelCalibration(threshold=before)
             continue
-        scale, offset = fit_scale(column, target)
-        threshold = choose_threshold(scores_from_logits(scale * column + offset), target, min_precision)
+        scale, offset, weight = fit_scale(column, target, words, sign=-1 if name == NO_VIOLATION else 1)
+        calibrated = scale * column + offset + (0.0 if words is None else weight * words)
+        threshold = choose_threshold(scores_from_logits(calibrated), target, min_precision)
         if threshold == 1.0:
             logger.warning(f"{name}: no threshold has a precision of {min_precision}, so the label never counts.")
-        calibrations[name] = LabelCalibration(scale, offset, threshold)
+        calibrations[name] = LabelCalibration(scale, offset, threshold, weight)
     return calibrations
 
 
 @torch.no_grad()
 def apply(model: PreTrainedModel, calibrations: dict[str, LabelCalibration]) -> None:
-    """Folds scales and offsets into the model's classifier, and puts the thresholds into its configuration."""
+    """Folds scales and offsets into the model's classifier, and puts evidence and thresholds into its
+    configuration."""
     weight, bias = model.classifier.weight, model.classifier.bias
     scales, offsets = (
         torch.tensor([getattr(calibrations[label], name) for label in model.config.label2id]).to(weight)
@@ -159,29 +184,36 @@ def apply(model: PreTrainedModel, calibrations: dict[str, LabelCalibration]) -> 
     weight.mul_(scales[:, None])
     bias.mul_(scales).add_(offsets)
     model.config.label_thresholds = {label: calibration.threshold for label, calibration in calibrations.items()}
+    evidence = {label: calibration.evidence for label, calibration in calibrations.items()}
+    model.config.keyword_evidence = evidence if any(evidence.values()) else None
 
 
 def calibrate(
-    model: PreTrainedModel, evaluation: ClipEvaluation, min_precision: float | None = None
+    model: PreTrainedModel,
+    evaluation: ClipEvaluation,
+    min_precision: float | None = None,
+    use_keyword_evidence: bool = False,
 ) -> dict[str, LabelCalibration]:
     """Fits the labelled clips of a finished evaluation of the model, and applies it; returns what [`fit`] does."""
-    logits, targets = evaluation.labelled()
-    calibrations = fit(logits, targets, model.config.thresholds, min_precision)
+    logits, evidence, targets = evaluation.labelled_parts()
+    evidence = evidence if use_keyword_evidence else None
+    calibrations = fit(logits, targets, model.config.thresholds, min_precision, evidence)
     apply(model, calibrations)
     return calibrations
 
 
 def uncalibrated(logits: np.ndarray, calibrations: dict[str, LabelCalibration]) -> np.ndarray:
-    """(N, L) logits of a calibrated model as they would be without."""
+    """(N, L) logits of a calibrated classifier as they would be without."""
     scales, offsets = np.array([(label.scale, label.offset) for label in calibrations.values()]).T
     return (logits - offsets) / scales
 
 
 def markdown(calibrations: dict[str, LabelCalibration]) -> str:
     """A row per label."""
-    lines = ["| label | scale | offset | threshold |", "|---|---:|---:|---:|"]
+    lines = ["| label | scale | offset | threshold | evidence |", "|---|---:|---:|---:|---:|"]
     for name, label in calibrations.items():
-        lines.append(f"| {name} | {label.scale:.3f} | {label.offset:.3f} | {label.threshold:.3f} |")
+        figures = (label.scale, label.offset, label.threshold, label.evidence)
+        lines.append(f"| {name} | {' | '.join(f'{figure:.3f}' for figure in figures)} |")
     return "\n".join(lines)
 
 
@@ -198,10 +230,12 @@ def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
     model = AutoModelForAudioClassification.from_pretrained(args.model)
     if "classification" not in model.config.tasks:
         raise ValueError(f"{args.model} has no classifier to calibrate.")
+    if args.use_keyword_evidence and "keyword" not in model.config.tasks:
+        raise ValueError(f"--use_keyword_evidence: {args.model} has no keyword head.")
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
     evaluation = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size))
-    calibrations = calibrate(model, evaluation, args.min_precision)
+    calibrations = calibrate(model, evaluation, args.min_precision, args.use_keyword_evidence)
     model.save_pretrained(args.model)
     print(markdown(calibrations))
     return {name: asdict(label) for name, label in calibrations.items()}

@@ -87,6 +87,7 @@ def render_model_card(
         supports={split: _supports(results[split]) for split in splits},
         thresholds=_threshold_rows(config, headline),
         decided_on=splits[0] if splits else None,
+        evidence=[headline["mAP"], headline["mAP_classifier"]] if "mAP_classifier" in headline else None,
         before=results.get("test_uncalibrated", {}),
         after=results.get("test", {}),
         dataset=dataset,

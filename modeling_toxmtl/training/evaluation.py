@@ -13,7 +13,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 from ..decoding import DetectedKeyword
 from ..io.tables import read_labels
 from ..keywords import KeywordList
-from ..labels import aggregate_windows, scores_from_logits
+from ..labels import add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
 from ..multitask_config import TASKS
 from .collator import ToxicityDataCollator
 from .dataset import ToxicityDataset
@@ -71,7 +71,8 @@ class ClipEvaluation:
     """Metrics of a dataset from its windows' outputs, batch by batch: `compute_metrics` for `batch_eval_metrics=True`.
 
     Keywords are decoded as the outputs come, so that memory does not grow with frame-wise logits. After the last
-    batch, `predictions` holds one entry per clip, and `metrics` what was returned.
+    batch, `predictions` holds one entry per clip, and `metrics` what was returned. Where the model's configuration has
+    `keyword_evidence`, scores and metrics are with it, and `mAP_classifier` without.
 
     Args:
         dataset: whose items are predicted in their order.
@@ -147,15 +148,22 @@ class ClipEvaluation:
         for index in sorted(range(len(windows)), key=windows.__getitem__):  # by row and time
             windows_of.setdefault(windows[index].row, []).append(index)
         ids = self.dataset.rows["id"]
-        self._clip_logits = []
+        self._clip_logits, self._classifier_logits, self._evidence = [], [], []
         return [self._join(str(ids[row]), indices) for row, indices in windows_of.items()]
 
     def _join(self, clip_id, indices):
         scores = violations = keywords = words = None
         if self._logits:
             names = list(self.config.label2id)
-            logits = aggregate_windows(np.stack([self._logits[index] for index in indices]), names)
+            plain = np.stack([self._logits[index] for index in indices])
+            evidence = np.zeros_like(plain)
+            if self._decoded:
+                evidence = np.stack([keyword_evidence(self._decoded[index].keywords, names) for index in indices])
+            with_evidence = add_evidence(plain, evidence, self.config.keyword_evidence, names)
+            logits = aggregate_windows(with_evidence, names)
             self._clip_logits.append(logits)
+            self._classifier_logits.append(aggregate_windows(plain, names))
+            self._evidence.append(evidence.max(axis=0))
             scores = dict(zip(names, scores_from_logits(logits).tolist(), strict=True))
             violations = self.config.violations(scores)
         if self._decoded:
@@ -168,17 +176,30 @@ class ClipEvaluation:
 
     def labelled(self) -> tuple[np.ndarray, np.ndarray]:
         """(N, L) logits and multi-hot targets of the labelled clips, after the last batch."""
-        names = [read_labels(value) for value in self.dataset.rows["labels"]]
-        labelled = [index for index, value in enumerate(names) if value is not None]
-        shape = (-1, len(self.config.label2id))
-        logits = np.array([self._clip_logits[index] for index in labelled]).reshape(shape)
-        return logits, np.array([self.dataset.multi_hot(names[index]) for index in labelled]).reshape(shape)
+        return self._of_labelled(self._clip_logits), self._targets()
+
+    def labelled_parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `labelled`, but (N, L) logits of the classifier alone, keyword evidence, and targets."""
+        return self._of_labelled(self._classifier_logits), self._of_labelled(self._evidence), self._targets()
+
+    def _of_labelled(self, values):
+        labels = map(read_labels, self.dataset.rows["labels"])
+        chosen = [value for value, names in zip(values, labels, strict=True) if names is not None]
+        return np.array(chosen).reshape(-1, len(self.config.label2id))
+
+    def _targets(self):
+        labels = map(read_labels, self.dataset.rows["labels"])
+        return self._of_labelled([self.dataset.multi_hot(names or ()) for names in labels])
 
     def _classification_metrics(self):
         logits, targets = self.labelled()
         scores, names = scores_from_logits(logits), list(self.config.label2id)
+        metrics = classification_metrics(logits, targets, names)
+        if self.config.keyword_evidence:
+            alone = classification_metrics(self._of_labelled(self._classifier_logits), targets, names)
+            metrics["mAP_classifier"] = alone["mAP"]
         return {
-            **classification_metrics(logits, targets, names),
+            **metrics,
             **calibration_metrics(scores, targets),
             **decision_metrics(scores, targets, self.config.thresholds),
         }

@@ -22,6 +22,7 @@ TRAINING_FIELDS = (
     "seed",
     "learning_rate",
     "head_learning_rate",
+    "use_keyword_evidence",
     "weight_decay",
     "num_train_epochs",
     "max_steps",

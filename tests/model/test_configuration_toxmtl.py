@@ -46,6 +46,8 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
         ("id2label", {"id2label": {0: "Profanity", 2: "Racist"}}),
         ("label_thresholds", {"label_thresholds": {"Rudeness": 0.5}}),
         ("label_thresholds", {"label_thresholds": {"Profanity": 30}}),
+        ("keyword_evidence", {"keyword_evidence": {"Rudeness": 2.0}}),
+        ("keyword_evidence", {"keyword_evidence": {"Profanity": 2.0}, "tasks": ["classification"]}),
         ("problem_type", {"problem_type": "single_label_classification"}),
         ("feat_extract_norm", {"feat_extract_norm": "batch"}),
         ("mask_feature_prob", {"mask_feature_prob": 0.1}),
@@ -101,12 +103,13 @@ def test_threshold_of_an_unknown_label_set_afterwards():
 
 
 def test_thresholds_go_with_the_labels():
-    old = WavLMToxicityMTLConfig(label_thresholds={"Profanity": 0.3, "Other": 0.2})
+    fitted = {"label_thresholds": {"Profanity": 0.3, "Other": 0.2}, "keyword_evidence": {"Profanity": 2.0}}
+    old = WavLMToxicityMTLConfig(**fitted)
     assert WavLMToxicityMTLConfig.from_encoder(old).label_thresholds == old.label_thresholds
     same = WavLMToxicityMTLConfig.from_encoder(old, id2label=dict(old.id2label))
-    assert same.label_thresholds == old.label_thresholds
+    assert same.label_thresholds == old.label_thresholds and same.keyword_evidence == old.keyword_evidence
     new = WavLMToxicityMTLConfig.from_encoder(old, id2label={0: "Profanity", 1: "Spam"})
-    assert new.label_thresholds is None and new.label2id == {"Profanity": 0, "Spam": 1}
+    assert new.label_thresholds is new.keyword_evidence is None and new.label2id == {"Profanity": 0, "Spam": 1}
 
 
 def test_unknown_field():

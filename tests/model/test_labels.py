@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_toxmtl.labels import scores_from_logits
+from modeling_toxmtl.decoding import DetectedKeyword
+from modeling_toxmtl.labels import add_evidence, keyword_evidence, scores_from_logits
 
 
 def test_scores_are_sigmoids():
@@ -17,3 +18,17 @@ def test_scores_are_sigmoids():
 @pytest.mark.filterwarnings("error")
 def test_scores_of_extreme_logits():
     assert scores_from_logits(np.array([-1e4, 1e4], dtype=np.float32)).tolist() == [0.0, 1.0]
+
+
+def test_keywords_count_for_their_labels_and_against_no_violation():
+    names = ["Profanity", "Bullying", "NoViolation"]
+    heard = [
+        DetectedKeyword("damn", ("Profanity",), 0.0, 0.3, 0.5),
+        DetectedKeyword("asshole", ("Profanity", "Bullying"), 0.5, 0.9, 0.8),
+        DetectedKeyword("pipe bomb", ("Other",), 1.0, 1.5, 0.9),  # a label that this model does not have
+    ]
+    evidence = [keyword_evidence(heard, names), keyword_evidence([], names)]
+    assert np.array(evidence).tolist() == [[0.8, 0.8, 0.9], [0.0, 0.0, 0.0]]
+    logits = add_evidence(np.ones((2, 3)), evidence, {"Profanity": 2.0, "NoViolation": -10.0}, names)
+    assert logits.tolist() == [[2.6, 1.0, -8.0], [1.0, 1.0, 1.0]]
+    assert add_evidence(np.ones((2, 3)), evidence, None, names).tolist() == np.ones((2, 3)).tolist()

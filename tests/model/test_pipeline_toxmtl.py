@@ -1,3 +1,4 @@
+import copy
 import itertools
 import logging
 import types
@@ -314,6 +315,25 @@ def test_violations_reach_the_thresholds_of_the_configuration(pipe, monkeypatch)
     monkeypatch.setattr(pipe.model.config, "label_thresholds", thresholds)
     verdict = pipe(tone(RATE), return_keywords=True, top_k=1)
     assert set(verdict["violations"]) == set(scores) - {"Profanity", "NoViolation"}
+
+
+def test_a_keyword_counts_in_the_score_of_its_labels(pipe, monkeypatch):
+    """Also where nobody asks for keywords, and at once where it joins the list."""
+    before = pipe(tone(RATE), function_to_apply="none", return_keywords=True)
+    scores = {word["keyword"]: word["score"] for word in before["keywords"]}
+    monkeypatch.setattr(pipe.model.config, "keyword_evidence", {"Profanity": 3.0, "Racist": 5.0, "NoViolation": -2.0})
+    added = {"Profanity": 3 * scores["damn"], "NoViolation": -2 * max(scores.values())}
+    expected = {label: score + added.get(label, 0.0) for label, score in by_label(before["labels"]).items()}
+    assert by_label(pipe(tone(RATE), function_to_apply="none")) == pytest.approx(expected, abs=1e-4)
+    assert by_label(pipe(np.zeros(RATE, np.float32)))["Profanity"] < 1e-6
+
+    keywords = copy.deepcopy(pipe.processor.keywords)
+    keywords.remove("damn")
+    keywords.add("damn", ["Racist"])
+    monkeypatch.setattr(pipe.processor, "keywords", keywords)
+    renamed = by_label(pipe(tone(RATE), function_to_apply="none"))
+    assert renamed["Profanity"] == pytest.approx(by_label(before["labels"])["Profanity"], abs=1e-4)
+    assert renamed["Racist"] > by_label(before["labels"])["Racist"] + 2
 
 
 def test_keywords_have_times_in_the_clip(pipe):

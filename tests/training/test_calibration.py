@@ -11,7 +11,7 @@ from helpers import save_tiny_model, tiny_model, tiny_speech_model, write_corpus
 from sklearn.linear_model import LogisticRegression
 
 from modeling_toxmtl import LABELS, WavLMForToxicityMTL
-from modeling_toxmtl.labels import scores_from_logits
+from modeling_toxmtl.labels import NO_VIOLATION, scores_from_logits
 from modeling_toxmtl.training import calibration
 from modeling_toxmtl.training.calibration import (
     SMALLEST_SCALE,
@@ -40,7 +40,7 @@ def overconfident(size: int = 20_000, seed: int = 0):
 
 def test_true_probabilities_are_found():
     logits, targets = overconfident()
-    scale, offset = fit_scale(logits, targets)
+    scale, offset, _ = fit_scale(logits, targets)
     assert (scale, offset) == pytest.approx((1 / 3, -1 / 3), rel=0.1)
     before, after = (
         calibration_metrics(scores_from_logits(values)[:, None], targets[:, None])
@@ -53,18 +53,38 @@ def test_true_probabilities_are_found():
 def test_equals_logistic_regression_where_smoothing_counts_nothing():
     logits, targets = overconfident()
     oracle = LogisticRegression(C=np.inf, tol=1e-8).fit(logits[:, None], targets)
-    assert fit_scale(logits, targets) == pytest.approx((oracle.coef_.item(), oracle.intercept_.item()), abs=2e-3)
+    expected = oracle.coef_.item(), oracle.intercept_.item(), 0.0
+    assert fit_scale(logits, targets) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_weight_of_keywords_is_that_of_logistic_regression(sign):
+    generator = np.random.default_rng(1)
+    logits, evidence = generator.normal(size=20_000), generator.integers(0, 2, 20_000).astype(float)
+    targets = (generator.random(20_000) < scores_from_logits(0.5 * logits + 2 * sign * evidence)).astype(float)
+    oracle = LogisticRegression(C=np.inf, tol=1e-8).fit(np.stack([logits, evidence], 1), targets)
+    scale, weight = oracle.coef_[0]
+    expected = scale, oracle.intercept_.item(), weight
+    assert fit_scale(logits, targets, evidence, sign) == pytest.approx(expected, abs=5e-3)
+
+
+def test_a_keyword_never_speaks_against_its_label_nor_for_no_violation():
+    evidence = np.array([1.0, 0.0] * 50)
+    for sign in (1, -1):
+        against = evidence if sign == -1 else 1 - evidence  # the data say the contrary
+        *_, weight = fit_scale(np.zeros(100), against, evidence, sign)
+        assert 0 <= weight * sign < 1e-3
 
 
 def test_separated_clips_do_not_become_certain():
     """Platt's targets: 3/4 for two clips with the label, 1/5 for three without."""
-    scale, offset = fit_scale(np.array([5.0, 5, -5, -5, -5]), np.array([1.0, 1, 0, 0, 0]))
+    scale, offset, _ = fit_scale(np.array([5.0, 5, -5, -5, -5]), np.array([1.0, 1, 0, 0, 0]))
     scores = scores_from_logits(scale * np.array([5.0, -5]) + offset)
     assert scores == pytest.approx([3 / 4, 1 / 5], abs=1e-3)
 
 
 def test_order_is_kept_even_where_it_is_wrong():
-    scale, offset = fit_scale(np.arange(10.0), (np.arange(10) < 5).astype(float))
+    scale, offset, _ = fit_scale(np.arange(10.0), (np.arange(10) < 5).astype(float))
     assert scale == pytest.approx(SMALLEST_SCALE)
     scores = scores_from_logits(scale * np.arange(10.0) + offset)
     assert (np.diff(scores) > 0).all() and scores.mean() == pytest.approx(0.5, abs=0.02)
@@ -129,8 +149,21 @@ def test_the_models_logits_are_scaled(system, tmp_path):
     assert loaded.config.thresholds == dict.fromkeys(LABELS, 0.25)
 
 
+def test_keywords_decide_where_the_classifier_does_not_know():
+    targets = np.array([[1, 0], [1, 0], [0, 1], [0, 1]] * 10)
+    evidence = np.array([[1.0, 1], [1, 1], [0, 0], [0, 0]] * 10)
+    thresholds = {"Profanity": 0.5, NO_VIOLATION: 0.5}
+    calibrations = fit(np.zeros((40, 2)), targets, thresholds, evidence=evidence)
+    assert calibrations["Profanity"].evidence > 3 and calibrations[NO_VIOLATION].evidence < -3
+    model = tiny_model(id2label=dict(enumerate(thresholds)))
+    apply(model, calibrations)
+    assert model.config.keyword_evidence["Profanity"] == calibrations["Profanity"].evidence
+    apply(model, fit(np.zeros((40, 2)), targets, thresholds))
+    assert model.config.keyword_evidence is None
+
+
 def test_table():
-    assert "| Other | 0.500 | -1.000 | 0.250 |" in markdown({"Other": LabelCalibration(0.5, -1, 0.25)})
+    assert "| Other | 0.500 | -1.000 | 0.250 | 0.000 |" in markdown({"Other": LabelCalibration(0.5, -1, 0.25)})
 
 
 # --- command

@@ -24,6 +24,7 @@ LOGITS = np.array(
         [-1.0, -9, -9, -9, -9, 2.0],  # clip c
     ]
 )
+EVIDENCE = {"Profanity": 2.0, "NoViolation": -3.0}
 BLANKS = "_" * 10
 # clip a's last window has 24 frames; what follows is padding
 TEXTS = [f"{BLANKS}go_od", f"{BLANKS}damn", "_" * 24 + "damn", f"{BLANKS}go_od crap", f"{BLANKS}damn"]
@@ -124,6 +125,24 @@ def test_predictions_join_the_windows_of_a_clip():
     assert (keyword.start, keyword.end) == pytest.approx((1.2, 1.28))
     assert 0.9 < keyword.score <= 1
     assert (c.keywords[0].start, c.keywords[0].end) == pytest.approx((0.2, 0.28))
+
+
+def test_keywords_count_in_the_scores_of_their_labels():
+    """Those of each window in the scores of that window."""
+    plain, evaluation = (ClipEvaluation(dataset(**fields)) for fields in ({}, {"keyword_evidence": EVIDENCE}))
+    without = run(plain, LOGITS, KEYWORD_LOGITS)
+    metrics = run(evaluation, LOGITS, KEYWORD_LOGITS)
+    a, b, c = evaluation.predictions
+    said = [clip.keywords[0].score for clip in (a, b, c)]
+    assert [clip.scores["Profanity"] for clip in (a, b, c)] == pytest.approx(
+        [sigmoid(logit + 2 * score) for logit, score in zip([2.0, 0.5, -1.0], said, strict=True)]
+    )
+    assert a.scores["NoViolation"] == pytest.approx(sigmoid(-2 - 3 * said[0]))
+    assert a.scores["Other"] == pytest.approx(sigmoid(-9))
+    assert metrics["mAP_classifier"] == without["mAP"] != metrics["mAP"] and "mAP_classifier" not in without
+    logits, evidence, targets = evaluation.labelled_parts()
+    assert logits.tolist() == plain.labelled()[0].tolist() and targets.tolist() == plain.labelled()[1].tolist()
+    assert evidence[:, 0].tolist() == evidence[:, -1].tolist() == said and not evidence[:, 1:-1].any()
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (5,), (4, 1)])
