@@ -20,6 +20,7 @@ import torch
 from transformers import AudioClassificationPipeline
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
 from .alphabet import character_tokenizer
 from .audio import check_finite, load_tracks, resample
@@ -27,6 +28,8 @@ from .labels import NO_VIOLATION, add_evidence, aggregate_windows, keyword_evide
 from .listening import Recording, Window, one_report_per_word, plan_windows
 from .processing_toxmtl import ToxicityMTLProcessor
 
+
+logger = logging.get_logger(__name__)
 
 TIME_FIRST = "time_first_features"  # of the pipeline's batches, (B, mel frames, mel bins)
 STRIDE = 2 / 3  # of a window
@@ -79,6 +82,8 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             feature_extractor=feature_extractor or processor.feature_extractor,
             **kwargs,
         )
+        if self.model.config.keyword_evidence and not self._knows_keywords:
+            logger.warning(f"The scores lack the keywords that this model's scores count: {PASS_PROCESSOR}")
         self.model.eval()  # dropout would give a clip other scores each time
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:

@@ -588,7 +588,7 @@ def test_pipeline_of_a_folder(folder, family, processor, transformers_log, recwa
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_pipeline_of_a_model(pipe, model, processor, tmp_path):
+def test_pipeline_of_a_model(pipe, model, processor, tmp_path, transformers_log, monkeypatch):
     """With its processor, or its feature extractor, which knows no keywords."""
     expected, extractor = pipe(tone(RATE), return_keywords=True), processor.feature_extractor
     for parts in ({"processor": processor}, {"processor": processor, "feature_extractor": extractor}):
@@ -603,6 +603,10 @@ def test_pipeline_of_a_model(pipe, model, processor, tmp_path):
         made(tone(RATE), return_keywords=True)
     with pytest.raises(ValueError, match="needs the model's processor, but has none: pass `processor=`"):
         pipeline("audio-classification", model=model)
+    assert not transformers_log.records
+    monkeypatch.setattr(model.config, "keyword_evidence", {"Profanity": 2.0})
+    pipeline("audio-classification", model=model, feature_extractor=extractor)
+    assert "The scores lack the keywords that this model's scores count: pass `processor=`" in transformers_log.text
     made.save_pretrained(tmp_path)
     assert not (tmp_path / "processor_config.json").exists()  # it has none
 
