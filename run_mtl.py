@@ -43,7 +43,7 @@ from modeling_toxmtl.training.evaluation import system_name
 from modeling_toxmtl.training.folders import audio_root, load_clips
 from modeling_toxmtl.training.metrics import calibration_metrics
 from modeling_toxmtl.training.provenance import (
-    SYSTEM_FIELDS,
+    MODEL_FIELDS,
     check_resumed,
     current_commit,
     describe_run,
@@ -84,7 +84,7 @@ def load_model(args: ModelArguments) -> tuple[PreTrainedModel, ToxicityMTLProces
         processor.decoding = replace(processor.decoding, decoder=args.decoder)
     overrides = args.config_overrides  # a JSON file of arguments holds the object itself
     overrides = dict(json.loads(overrides) if isinstance(overrides, str) else overrides)
-    overrides |= {name: getattr(args, name) for name in SYSTEM_FIELDS if getattr(args, name) is not None}
+    overrides |= {name: getattr(args, name) for name in MODEL_FIELDS if getattr(args, name) is not None}
     if args.labels:
         overrides["id2label"] = dict(enumerate(args.labels))
     alphabet = {"vocab_size": len(processor.tokenizer), "pad_token_id": processor.tokenizer.pad_token_id}

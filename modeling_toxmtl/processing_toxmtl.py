@@ -38,6 +38,7 @@ from .audio import SAMPLING_RATE
 from .configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig, configuration_for
 from .decoders import build_decoder, log_softmax
 from .decoding import DecodedClip, DecodedWord, Decoder, DecodingSettings, DetectedKeyword
+from .hub import HUB_OPTIONS
 from .keywords import KeywordList
 from .language_model import usable_common_words, usable_language_model
 
@@ -154,8 +155,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
             OSError: also if a file that the processor names is missing.
         """
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        hub = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-        options = {name: kwargs[name] for name in hub if name in kwargs}
+        options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         for name in LANGUAGE_FILES:
             path = getattr(processor, name)
             if path is None or name in kwargs:

@@ -25,7 +25,7 @@ from modeling_toxmtl.processing_toxmtl import speech_feature_extractor
 from modeling_toxmtl.training.calibration import LabelCalibration
 from modeling_toxmtl.training.evaluation import markdown_table
 from modeling_toxmtl.training.folders import load_clips
-from modeling_toxmtl.training.provenance import SYSTEM_FIELDS
+from modeling_toxmtl.training.provenance import MODEL_FIELDS
 
 
 ROOT = Path(run_mtl.__file__).parent
@@ -359,7 +359,7 @@ def test_other_systems(workbench, tmp_path, name, fields):
 def test_flags_change_a_trained_system(trained, workbench, tmp_path):
     fields = {"model_name_or_path": trained[0], "tasks": ["classification"], "classification_loss_weight": 0.5}
     results = run(workbench, tmp_path, "--do_eval", **fields)
-    assert {name: results["model"][name] for name in SYSTEM_FIELDS} == {
+    assert {name: results["model"][name] for name in MODEL_FIELDS} == {
         "tasks": ["classification"],
         "use_info_sharing": False,
         "use_task_adapter": False,
