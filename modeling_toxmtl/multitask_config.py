@@ -174,16 +174,16 @@ class ToxicityMTLFields:
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
-        """As [`PreTrainedConfig.from_dict`]; with other labels, thresholds of those that are gone go too."""
+        """As [`PreTrainedConfig.from_dict`]; with other labels, what is said of those that are gone goes too."""
         given = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if given:
             saved = config_dict.get("id2label") or dict(enumerate(LABELS))
             config_dict = {name: value for name, value in config_dict.items() if name != "label2id"} | given
             config_dict["id2label"] = labels = _given_labels(saved, **given)
-            thresholds = config_dict.get("label_thresholds") or {}
-            config_dict["label_thresholds"] = {
-                name: thresholds[name] for name in labels.values() if name in thresholds
-            }
+            for field in ("label_thresholds", "keyword_evidence"):
+                values = (config_dict.get(field) or {}).items()
+                kept = {name: value for name, value in values if name in labels.values()}
+                config_dict[field] = kwargs.pop(field, kept or None)
         return super().from_dict(config_dict, **kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..io.files import write_json, write_text
-from .arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from ..multitask_config import SYSTEM_FIELDS
+from .arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from .dataset import ToxicityDataset, fingerprint
 from .evaluation import markdown_table
 

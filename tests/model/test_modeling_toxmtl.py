@@ -829,9 +829,12 @@ def test_two_unnamed_labels(loader, tmp_path):
 )
 @pytest.mark.parametrize("loader", [WavLMForToxicityMTL, AutoModelForAudioClassification])
 def test_recipe_for_new_labels(loader, fields, thresholds, tmp_path):
-    tiny_model(label_thresholds={"Profanity": 0.2, "Racist": 0.3}).save_pretrained(tmp_path)
+    evidence = {"Profanity": 2.0, "Racist": 3.0}
+    tiny_model(label_thresholds={"Profanity": 0.2, "Racist": 0.3}, keyword_evidence=evidence).save_pretrained(tmp_path)
     model = loader.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **fields)
     assert list(model.config.thresholds.values()) == thresholds
+    kept = {name: value for name, value in evidence.items() if name in model.config.label2id}
+    assert model.config.keyword_evidence == (kept or None)
     assert len(model.classifier.weight) == model.config.num_labels == len(thresholds)
     assert model.config.label2id == {name: index for index, name in model.config.id2label.items()}
     with pytest.raises(ValueError, match="`label_thresholds` names 'Advert'"):
