@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from safetensors.torch import load_file, save_file
 from tiny_models import ENCODERS, NORMS, clips_of, fresh_model, inputs_of, pad, randomize_, tiny_config, tiny_model
 from torch import nn
@@ -837,7 +838,7 @@ def test_recipe_for_new_labels(loader, fields, thresholds, tmp_path):
     assert model.config.keyword_evidence == (kept or None)
     assert len(model.classifier.weight) == model.config.num_labels == len(thresholds)
     assert model.config.label2id == {name: index for index, name in model.config.id2label.items()}
-    with pytest.raises(ValueError, match="`label_thresholds` names 'Advert'"):
+    with pytest.raises(StrictDataclassClassValidationError, match="`label_thresholds` names 'Advert'"):
         loader.from_pretrained(tmp_path, id2label={0: "Spam"}, label_thresholds={"Advert": 0.1})
 
 
