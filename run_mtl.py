@@ -24,7 +24,6 @@ from transformers import (
     PreTrainedModel,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_toxmtl import ToxicityMTLProcessor
 from modeling_toxmtl.alphabet import alphabet_tokenizer
@@ -37,13 +36,14 @@ from modeling_toxmtl.processing_toxmtl import LANGUAGE_MODEL_FOLDER
 from modeling_toxmtl.training.arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from modeling_toxmtl.training.calibration import LabelCalibration, calibrate, uncalibrated
 from modeling_toxmtl.training.card import write_model_card
+from modeling_toxmtl.training.checkpoints import find_damage, last_whole_checkpoint
 from modeling_toxmtl.training.collator import ToxicityDataCollator
 from modeling_toxmtl.training.dataset import ToxicityDataset, rank_words, usable_dataset
 from modeling_toxmtl.training.evaluation import system_name
 from modeling_toxmtl.training.folders import audio_root, load_clips
 from modeling_toxmtl.training.metrics import calibration_metrics
 from modeling_toxmtl.training.provenance import (
-    SYSTEM_FIELDS,
+    MODEL_FIELDS,
     check_resumed,
     current_commit,
     describe_run,
@@ -84,7 +84,7 @@ def load_model(args: ModelArguments) -> tuple[PreTrainedModel, ToxicityMTLProces
         processor.decoding = replace(processor.decoding, decoder=args.decoder)
     overrides = args.config_overrides  # a JSON file of arguments holds the object itself
     overrides = dict(json.loads(overrides) if isinstance(overrides, str) else overrides)
-    overrides |= {name: getattr(args, name) for name in SYSTEM_FIELDS if getattr(args, name) is not None}
+    overrides |= {name: getattr(args, name) for name in MODEL_FIELDS if getattr(args, name) is not None}
     if args.labels:
         overrides["id2label"] = dict(enumerate(args.labels))
     alphabet = {"vocab_size": len(processor.tokenizer), "pad_token_id": processor.tokenizer.pad_token_id}
@@ -153,14 +153,16 @@ def train(trainer: ToxicityTrainer, results: dict) -> None:
     """Trains or goes on, calibrates and saves the model, and adds what was measured to the results."""
     output_dir = Path(trainer.args.output_dir)
     check_validation(trainer.eval_dataset, trainer.model.config)
-    checkpoint = trainer.args.resume_from_checkpoint or get_last_checkpoint(str(output_dir))
+    checkpoint = trainer.args.resume_from_checkpoint or last_whole_checkpoint(output_dir)
+    if damage := checkpoint and find_damage(Path(checkpoint)):
+        raise ValueError(f"--resume_from_checkpoint: {checkpoint} is damaged ({damage}): name another, or none.")
     description = output_dir / "run.json"
     if checkpoint and description.exists():
         check_resumed(description, results)
     elif trainer.is_world_process_zero():
         write_json(description, results)
     trainer.model.config.keyword_evidence = None  # of the model before
-    measured = trainer.train(resume_from_checkpoint=checkpoint).metrics
+    measured = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics
     if checkpoint:  # of the rest alone: no loss and no time of the whole
         measured = {"epoch": measured["epoch"]}
     trainer.save_metrics("train", measured)

@@ -19,7 +19,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .multitask_config import GATED_ACTIVATIONS, ToxicityMTLFields
+from .hub import HUB_OPTIONS
+from .multitask_config import GATED_ACTIVATIONS, SYSTEM_FIELDS, ToxicityMTLFields
 
 
 IGNORE_INDEX = -100
@@ -153,9 +154,10 @@ class ToxicityHeads:
         whole.
 
         Raises:
-            ValueError: if the weight file is damaged, or the model's own checkpoint lacks a weight (transformers
-                would fill in noise).
+            ValueError: if the weight file is damaged, the model's own checkpoint lacks a weight (transformers would
+                fill in noise), or the arguments ask for parts that it has not; the message says how to add them.
         """
+        cls._refuse_untrained_parts(pretrained_model_name_or_path, **kwargs)
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
@@ -172,6 +174,27 @@ class ToxicityHeads:
                 f"{missing[0]!r}: they do not belong to its config.json."
             )
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _refuse_untrained_parts(cls, name_or_path, config=None, **kwargs):
+        asked = {name: kwargs[name] for name in SYSTEM_FIELDS if name in kwargs}
+        if cls.__name__ in (getattr(config, "architectures", None) or ()):  # `from_encoder` names none
+            asked = {name: getattr(config, name) for name in SYSTEM_FIELDS}
+        if not asked:
+            return
+        options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+        saved = cls.config_class.from_pretrained(name_or_path, **options)
+        if cls.__name__ not in (saved.architectures or ()):  # an encoder, whose heads start anew
+            return
+        if set(asked.get("tasks", ())) <= set(saved.tasks):  # a head less
+            asked.pop("tasks", None)
+        if changes := ", ".join(f"{name}={value!r}" for name, value in asked.items() if value != getattr(saved, name)):
+            family = cls.config_class.__name__
+            raise ValueError(
+                f"{name_or_path} was not trained with {changes}. To start the parts that this changes anew, pass "
+                f"`config={family}.from_encoder({family}.from_pretrained({str(name_or_path)!r}), {changes})` and "
+                "`ignore_mismatched_sizes=True`."
+            )
 
     def freeze_feature_encoder(self) -> None:
         """Keeps the convolutions as they are during training."""

@@ -24,6 +24,8 @@ MODELS = {
 PROCESSOR = "processing_toxmtl.ToxicityMTLProcessor"
 PIPELINE_TASK = "audio-classification"
 PIPELINE = "pipeline_toxmtl.ToxicityDetectionPipeline"
+# Arguments of `from_pretrained` that say where a file is, and not what to make of it
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 def code_files() -> list[Path]:

@@ -14,7 +14,9 @@ not reported. A *spelling* is a keyword or a variant, written as `normalize_text
 Design choices:
 - A target has one word for each word said, all but the keywords being the filler, so that keywords can be placed in
   time. Only a variant with another number of words changes the count ("god damn" -> "goddamn").
-- Matching compares whole words: a word that merely contains a keyword is never a match.
+- Matching compares whole words: a word that merely contains a keyword is never a match. What an apostrophe joins to a
+  word is no part of it ("idiot's", "l'idiot"). Scripts without spaces do not tell where words end: there each
+  character is a word, a keyword matches wherever its characters stand, and is one word in the target.
 - Disguised spellings ("sh1t", "f**k") are undone in matching; one that fits two keywords matches neither.
 - An edit checks the whole list and then replaces it: it acts at once, and one that is refused changes nothing.
 - The indices are dictionaries made from the entries, and nothing is cached: a list pickles to the same bytes in every
@@ -28,8 +30,16 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
-from .text import disguise_pattern, normalize_text, plain_words, split_tokens
+from .text import (
+    disguise_pattern,
+    normalize_text,
+    plain_words,
+    split_tokens,
+    split_unspaced,
+    without_clitics,
+)
 
 
 FILLER_WORD = "good"
@@ -53,6 +63,14 @@ class KeywordMatch:
     keyword: str
     start: int
     end: int
+
+
+class _Spelling(NamedTuple):
+    """The tokens that spell a keyword, and the words to write for them: the same but in scripts without spaces."""
+
+    tokens: tuple[str, ...]
+    words: tuple[str, ...]
+    keyword: str
 
 
 class KeywordList:
@@ -148,7 +166,7 @@ class KeywordList:
     @property
     def spellings(self) -> dict[str, str]:
         """Every spelling, phrases with spaces, and its keyword."""
-        return {" ".join(words): keyword for words, keyword in self._spellings.items()}
+        return {spelling: entry.keyword for entry in self for spelling in (entry.keyword, *entry.variants)}
 
     def threshold_of(self, keyword: str) -> float:
         """The score that a canonical keyword must reach. Raises KeyError for any other word."""
@@ -191,14 +209,16 @@ class KeywordList:
         return " ".join(words + [self.filler] * (len(tokens) - position))
 
     def tokens(self, text: str) -> list[str]:
-        """The words of `text` as `normalize_text` gives them, but for disguised spellings, which stay as they are."""
+        """The words of `text` as `normalize_text` gives them, and scripts without spaces by characters; disguised
+        spellings stay as they are."""
         tokens = []
         for token in split_tokens(text, self.language):
-            tokens += [token] if self._readings(token) else plain_words(token, self.language)
+            tokens += [token] if self._readings(token) else self._plain_words(token)
         return tokens
 
     def undisguise(self, transcript: str) -> list[str]:
-        """The words of a transcript, disguised spellings written out: "sh1t" as shit, and no word replaced."""
+        """The words of a transcript, disguised spellings written out ("sh1t" as shit), and what an apostrophe joins to
+        a spelling left out; no word is replaced."""
         tokens = self.tokens(transcript)
         words, position = [], 0
         for match, spelling in self._matches(tokens):
@@ -234,23 +254,29 @@ class KeywordList:
             start = found[0].end if found else start + 1
 
     def _match_at(self, readings: list[tuple[str, ...]], start: int) -> tuple[KeywordMatch, tuple[str, ...]] | None:
-        found: dict[int, dict[str, tuple[str, ...]]] = {}  # number of words -> keyword -> spelling
+        found: dict[int, dict[str, tuple[str, ...]]] = {}  # number of tokens -> keyword -> words to write
         for spelling in itertools.chain.from_iterable(self._starting_with.get(word, ()) for word in readings[start]):
-            span = readings[start : start + len(spelling)]
-            if len(span) == len(spelling) and all(map(operator.contains, span, spelling)):
-                found.setdefault(len(spelling), {}).setdefault(self._spellings[spelling], spelling)
+            length = len(spelling.tokens)
+            span = readings[start : start + length]
+            if len(span) == length and all(map(operator.contains, span, spelling.tokens)):
+                found.setdefault(length, {}).setdefault(spelling.keyword, spelling.words)
         for length in sorted(found, reverse=True):
             if len(found[length]) == 1:
-                ((keyword, spelling),) = found[length].items()
-                return KeywordMatch(keyword, start, start + length), spelling
+                ((keyword, words),) = found[length].items()
+                return KeywordMatch(keyword, start, start + length), words
         return None
 
     def _readings(self, token: str) -> tuple[str, ...]:
         """The words of the list's spellings that `token` can stand for: itself, or what it may disguise."""
-        if token in self._vocabulary:
-            return (token,)
-        pattern = disguise_pattern(token)
-        return tuple(word for word in self._vocabulary if pattern.fullmatch(word)) if pattern else ()
+        forms = list(dict.fromkeys((token, without_clitics(token, self.language))))
+        for form in forms:
+            if form in self._vocabulary:
+                return (form,)
+        patterns = filter(None, map(disguise_pattern, forms))
+        return next(filter(None, (tuple(filter(pattern.fullmatch, self._vocabulary)) for pattern in patterns)), ())
+
+    def _plain_words(self, token):
+        return [part for word in plain_words(token, self.language) for part in split_unspaced(word)]
 
     def _entry(self, keyword: str) -> KeywordEntry:
         if keyword not in self._entries:
@@ -259,26 +285,29 @@ class KeywordList:
 
     def _set_entries(self, entries: Iterable[KeywordEntry]) -> None:
         """Checks the entries, then replaces the list and its indices."""
-        checked, spellings = {}, {}
+        checked, owners = {}, {}
         for number, entry in enumerate(entries, start=1):
             where = f"entry {number} ({entry.keyword!r})"
             entry = _checked_entry(entry, self.filler, self.language, where)
             for spelling in (entry.keyword, *entry.variants):
-                owner = spellings.get(words := tuple(spelling.split()))
-                if owner is not None:
+                words = tuple(spelling.split())
+                tokens = tuple(part for word in words for part in split_unspaced(word))
+                if tokens in owners:
+                    owner = owners[tokens].keyword
                     raise ValueError(
                         f"{where}: {spelling!r} already is a spelling of {owner!r}; remove one of the two"
                     )
-                spellings[words] = entry.keyword
+                owners[tokens] = _Spelling(tokens, words, entry.keyword)
             checked[entry.keyword] = entry
         if not checked:
             raise ValueError("`keywords` is empty: a list needs at least one keyword")
         self._entries: dict[str, KeywordEntry] = checked
-        self._spellings: dict[tuple[str, ...], str] = spellings
-        self._vocabulary = dict.fromkeys(word for words in spellings for word in words)
-        self._starting_with: dict[str, list[tuple[str, ...]]] = {}
-        for words in spellings:
-            self._starting_with.setdefault(words[0], []).append(words)
+        # a script without spaces is read by characters in transcripts, and by words in targets
+        spellings = dict.fromkeys(each for own in owners.values() for each in (own, own._replace(tokens=own.words)))
+        self._vocabulary = dict.fromkeys(token for spelling in spellings for token in spelling.tokens)
+        self._starting_with: dict[str, list[_Spelling]] = {}
+        for spelling in spellings:
+            self._starting_with.setdefault(spelling.tokens[0], []).append(spelling)
         self._words = dict.fromkeys([self.filler, *(word for keyword in checked for word in keyword.split())])
         self._decodable = {word: word for word in self._words}
         for entry in checked.values():

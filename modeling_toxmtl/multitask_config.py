@@ -27,6 +27,7 @@ from .labels import LABELS, NO_VIOLATION
 logger = logging.get_logger(__name__)
 
 TASKS = ("classification", "keyword")
+SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter")  # which choose the parts that a model has
 COMBINATIONS = ("add", "concat")
 GATED_ACTIVATIONS = ("geglu", "swiglu")
 ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
@@ -48,6 +49,15 @@ EXTRA_FIELDS = {
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _given_labels(saved, id2label=None, label2id=None, num_labels=None):
+    """The names that arguments of `from_pretrained` give to the labels; as many as are saved keep their names."""
+    if id2label is None and label2id is not None:
+        return {index: label for label, index in label2id.items()}
+    if id2label is None and num_labels != len(saved):
+        return {index: f"LABEL_{index}" for index in range(num_labels)}
+    return saved if id2label is None else id2label
 
 
 @dataclass(kw_only=True, repr=False)
@@ -161,6 +171,24 @@ class ToxicityMTLFields:
             cls._refuse_architecture(model_type)
             config_dict = cls.from_encoder(AutoConfig.for_model(**config_dict)).to_dict()
         return config_dict, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+        """As [`PreTrainedConfig.from_dict`]; with other labels, what is said of those that are gone goes too."""
+        given = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
+        if given:
+            saved = config_dict.get("id2label") or dict(enumerate(LABELS))
+            config_dict = {name: value for name, value in config_dict.items() if name != "label2id"} | given
+            config_dict["id2label"] = labels = _given_labels(saved, **given)
+            for field in ("label_thresholds", "keyword_evidence"):
+                values = (config_dict.get(field) or {}).items()
+                kept = {name: value for name, value in values if name in labels.values()}
+                config_dict[field] = kwargs.pop(field, kept or None)
+        return super().from_dict(config_dict, **kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """As [`PreTrainedConfig.to_diff_dict`], which leaves two unnamed labels out, its own default."""
+        return super().to_diff_dict() | {"id2label": self.id2label, "label2id": self.label2id}
 
     @classmethod
     def _refuse_architecture(cls, model_type):

@@ -62,8 +62,13 @@ def _read_number(sign, whole, decimals, ordinal, language):
     return words
 
 
+def primary_language(language: str) -> str:
+    """Of a code with or without a region: "pt" of "pt-BR"."""
+    return re.split("[-_]", language.lower())[0]
+
+
 def _is_english(language):
-    return re.split("[-_]", language.lower())[0] == "en"
+    return primary_language(language) == "en"
 
 
 def _known_language(language):

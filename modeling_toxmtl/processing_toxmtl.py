@@ -15,12 +15,15 @@ Design choices:
 """
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     BatchFeature,
@@ -30,14 +33,15 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     WhisperFeatureExtractor,
 )
-from transformers.utils import PROCESSOR_NAME
+from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 from transformers.utils.hub import cached_file, has_file
 
 from .alphabet import character_tokenizer, check_words
-from .audio import SAMPLING_RATE
-from .configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig, configuration_for
+from .configuration_toxmtl import WhisperToxicityMTLConfig, configuration_for
 from .decoders import build_decoder, log_softmax
 from .decoding import DecodedClip, DecodedWord, Decoder, DecodingSettings, DetectedKeyword
+from .hub import HUB_OPTIONS
+from .inputs import extract_features, mel_feature_extractor, pad_features, pad_targets, speech_feature_extractor
 from .keywords import KeywordList
 from .language_model import usable_common_words, usable_language_model
 
@@ -45,16 +49,6 @@ from .language_model import usable_common_words, usable_language_model
 KEYWORD_TARGETS = ("keywords", "transcript")
 LANGUAGE_MODEL_FOLDER = "language_model"  # in a model folder
 LANGUAGE_FILES = ("language_model", "common_words")  # attributes that are paths, of files in that folder
-
-
-def speech_feature_extractor() -> Wav2Vec2FeatureExtractor:
-    """16 kHz waveforms, each normalised to zero mean and unit variance over its own length."""
-    return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLING_RATE, do_normalize=True, return_attention_mask=True)
-
-
-def mel_feature_extractor(num_mel_bins: int = 80) -> WhisperFeatureExtractor:
-    """Whisper's log-mel features of 16 kHz waveforms, scaled by each clip's own maximum."""
-    return WhisperFeatureExtractor(feature_size=num_mel_bins, sampling_rate=SAMPLING_RATE, return_attention_mask=True)
 
 
 class ToxicityMTLProcessor(ProcessorMixin):
@@ -122,6 +116,10 @@ class ToxicityMTLProcessor(ProcessorMixin):
             revision: branch, tag or commit of a Hub checkpoint.
             tokenizer: another than the checkpoint's, see `alphabet.py`.
             keyword_target: by default that of the checkpoint, or else "keywords".
+
+        Raises:
+            OSError: if there is no checkpoint.
+            ValueError: if it is of an architecture that does not fit, or one of its files cannot be read.
         """
 
         if has_file(name_or_path, PROCESSOR_NAME, revision=revision):
@@ -131,19 +129,22 @@ class ToxicityMTLProcessor(ProcessorMixin):
             target = keyword_target or saved.keyword_target
             return cls(*parts, saved.language_model, target, saved.common_words)
 
-        def load(part, default):
+        def load(part, file, default=None):
+            if default is not None and not has_file(name_or_path, file, revision=revision):
+                return default()  # a bare encoder has no tokenizer
             try:
                 return part.from_pretrained(name_or_path, revision=revision)
-            except (OSError, TypeError, ValueError):  # a bare encoder has no tokenizer; transformers raises any
-                return default()
+            except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
+                raise ValueError(f"{file} of {name_or_path} cannot be read ({error}): restore the file.") from error
 
-        config = load(AutoConfig, WavLMToxicityMTLConfig)
+        config = load(AutoConfig, CONFIG_NAME)
         if configuration_for(config.model_type) is WhisperToxicityMTLConfig:  # its own tokens are no characters
-            feature_extractor = load(WhisperFeatureExtractor, lambda: mel_feature_extractor(config.num_mel_bins))
+            default = partial(mel_feature_extractor, config.num_mel_bins)
+            feature_extractor = load(WhisperFeatureExtractor, FEATURE_EXTRACTOR_NAME, default)
             tokenizer = tokenizer or character_tokenizer()
         else:
-            feature_extractor = load(Wav2Vec2FeatureExtractor, speech_feature_extractor)
-            tokenizer = tokenizer or load(Wav2Vec2CTCTokenizer, character_tokenizer)
+            feature_extractor = load(Wav2Vec2FeatureExtractor, FEATURE_EXTRACTOR_NAME, speech_feature_extractor)
+            tokenizer = tokenizer or load(Wav2Vec2CTCTokenizer, "vocab.json", character_tokenizer)
         return cls(feature_extractor, tokenizer, keywords, keyword_target=keyword_target or "keywords")
 
     @classmethod
@@ -154,8 +155,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
             OSError: also if a file that the processor names is missing.
         """
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        hub = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-        options = {name: kwargs[name] for name in hub if name in kwargs}
+        options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         for name in LANGUAGE_FILES:
             path = getattr(processor, name)
             if path is None or name in kwargs:
@@ -197,32 +197,52 @@ class ToxicityMTLProcessor(ProcessorMixin):
         path = getattr(self, name)
         return None if path is None else f"{LANGUAGE_MODEL_FOLDER}/{Path(path).name}"
 
-    def __call__(self, audio, sampling_rate: int | None = None, transcripts: str | list[str] | None = None, **kwargs):
+    def __call__(
+        self,
+        audio: np.ndarray | torch.Tensor | Sequence | None = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        sampling_rate: int | None = None,
+        padding: bool | str = False,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool = True,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
         """Prepares a batch.
 
         Args:
             audio: one waveform of shape `(samples,)` or a list of them.
+            text: what is said in each clip, a string for a single one; gives `keyword_labels`.
             sampling_rate: of the waveforms, in Hz; another rate than the model's is an error.
-            transcripts: what is said in each clip, a string for a single one; gives `keyword_labels`.
-            kwargs: passed to the feature extractor (`padding`, `return_tensors`, …).
+            padding, max_length, pad_to_multiple_of: see [`pad`].
+            return_attention_mask: with what is padded.
+            return_tensors: "pt" or "np"; pads too.
 
         Returns:
-            `BatchFeature` with `input_values` or `input_features` (see `input_name`), `attention_mask` and, with
-            transcripts, `keyword_labels` (a list of id lists, not padded).
+            `BatchFeature` of [`pad`], or without padding and tensors the list of each clip's `input_values` or
+            `input_features` (see `input_name`) and the list of its `keyword_labels`.
 
         Raises:
-            ValueError: if there are more clips than transcripts, or fewer.
+            ValueError: if there is neither audio nor text, or there are more clips than texts, or fewer.
+            TypeError: for an argument that there is not.
         """
-        extract = self._mel_features if self.input_name == "input_features" else self.feature_extractor
-        features = extract(audio, sampling_rate=sampling_rate, **kwargs)
-        if transcripts is not None:
-            transcripts = [transcripts] if isinstance(transcripts, str) else transcripts
-            if len(transcripts) != len(features[self.input_name]):
-                raise ValueError(
-                    f"There are {len(features[self.input_name])} clips, but {len(transcripts)} transcripts."
-                )
-            features["keyword_labels"] = [self.encode_keywords(transcript) for transcript in transcripts]
-        return features
+        if audio is None and text is None:
+            raise ValueError("There is nothing to prepare: give `audio`, `text`, or both.")
+        features = (
+            {} if audio is None else {self.input_name: extract_features(self.feature_extractor, audio, sampling_rate)}
+        )
+        if text is not None:
+            texts = [text] if isinstance(text, str) else text
+            if audio is not None and len(texts) != len(features[self.input_name]):
+                raise ValueError(f"There are {len(features[self.input_name])} clips, but {len(texts)} texts.")
+            features["keyword_labels"] = [self.encode_keywords(each) for each in texts]
+        if not padding and return_tensors is None:
+            return BatchFeature(features)
+        batch = self.pad(features, return_tensors or "np", padding or True, max_length, pad_to_multiple_of)
+        if not return_attention_mask:
+            batch.pop("attention_mask", None)
+        return batch
 
     @property
     def model_input_names(self) -> list[str]:
@@ -234,41 +254,46 @@ class ToxicityMTLProcessor(ProcessorMixin):
         """The model's main input: "input_values" or "input_features"."""
         return self.feature_extractor.model_input_names[0]
 
-    def _mel_features(self, audio, sampling_rate, padding=False, return_tensors=None, return_attention_mask=True):
-        """Log-mel features of each clip by itself, `(mel bins, mel frames)`."""
-        clips = [audio] if isinstance(audio, torch.Tensor | np.ndarray) and audio.ndim == 1 else audio
-        clips = [clips] if np.ndim(clips[0]) == 0 else clips
-        options = {"sampling_rate": sampling_rate, "padding": False, "truncation": False, "return_tensors": "np"}
-        features = [
-            self.feature_extractor(np.asarray(clip, dtype=np.float32), **options)["input_features"][0]
-            for clip in clips
-        ]
-        if return_tensors is None and not padding:
-            return BatchFeature({"input_features": features})
-        return self.pad({"input_features": features}, return_tensors=return_tensors or "np")
-
-    def pad(self, features: dict[str, list[np.ndarray]], return_tensors: str = "pt") -> BatchFeature:
-        """Pads clips to a batch.
+    def pad(
+        self,
+        features: dict[str, list] | Sequence[dict],
+        return_tensors: str = "pt",
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+    ) -> BatchFeature:
+        """Pads clips and targets to a batch.
 
         Args:
-            features: as the processor gives them without padding, under `input_name`.
+            features: as the processor gives them without padding, or one such dictionary for each clip; `labels` may
+                stand beside them.
             return_tensors: "pt" or "np".
+            padding: True or "longest", or "max_length".
+            max_length: samples or mel frames to pad to, with "max_length".
+            pad_to_multiple_of: makes the length a multiple.
 
         Returns:
-            `BatchFeature` with `input_values` `(B, samples)` or `input_features` `(B, mel bins, mel frames)`, and
-            `attention_mask` `(B, samples or mel frames)`, 1 on what belongs to the clip.
+            `BatchFeature` with `input_values` `(B, samples)` or `input_features` `(B, mel bins, mel frames)`,
+            `attention_mask` `(B, samples or mel frames)`, 1 on what belongs to the clip, and those there are of
+            `keyword_labels` `(B, S)`, padded with -100, and `labels` `(B, L)`.
+
+        Raises:
+            ValueError: for an entry of another name.
         """
-        is_mel = self.input_name == "input_features"
-        arrays = [np.asarray(array).T if is_mel else array for array in features[self.input_name]]  # time comes first
-        batch = self.feature_extractor.pad(
-            {self.input_name: arrays},
-            padding=True,
-            return_attention_mask=True,  # the model needs it, whatever the checkpoint's own default is
-            return_tensors=return_tensors,
-        )
-        if is_mel:
-            batch["input_features"] = batch["input_features"].swapaxes(1, 2)
-        return batch
+        if not isinstance(features, Mapping):
+            features = {name: [item[name] for item in features] for name in features[0]}
+        known = (*self.model_input_names, "keyword_labels", "labels")
+        if unknown := sorted(features.keys() - set(known)):
+            raise ValueError(f"There is {', '.join(unknown)} to pad, but only {', '.join(known)} can be.")
+        batch = {}
+        if self.input_name in features:
+            clips = features[self.input_name]
+            batch |= pad_features(self.feature_extractor, clips, padding, max_length, pad_to_multiple_of)
+        if "labels" in features:
+            batch["labels"] = np.stack(features["labels"])
+        if "keyword_labels" in features:
+            batch["keyword_labels"] = pad_targets(features["keyword_labels"])
+        return BatchFeature(batch, tensor_type=return_tensors)
 
     def encode_keywords(self, transcript: str) -> list[int]:
         """Character ids of the keyword target: the transcript, in which the filler stands for every word that is no

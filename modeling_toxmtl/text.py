@@ -2,21 +2,37 @@
 
 Design choices:
 - Every alphabet is kept, and so are accents: they tell words apart ("año", "ano"), and folding them would turn
-  harmless words into keywords. Only what looks alike is unified (Unicode NFKC and case).
+  harmless words into keywords. Only what looks alike is unified (Unicode NFKC, and case by the rules of the
+  language), and the vowel points of Arabic and Hebrew go, which few texts write.
 - Disguised spellings (repeated letters, leet, masked letters) stand in tokens, and not in words: only a list can tell
-  "sh1t", one word, from "mp3", two.
+  "sh1t", one word, from "mp3", two. Digits are letters only where they stand among letters: "a55" and "45s" are a
+  model's name and a time, and people say such things much more often than they hide a word so.
 """
 
 import itertools
 import re
 import unicodedata
 
-from .numerals import read_digits, read_numbers
+from .numerals import primary_language, read_digits, read_numbers
 
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
 # Soft hyphens, zero-width characters and variation selectors: unseen in a word, so no part of it.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
+# Vowel points and the stretching stroke of Arabic and Hebrew
+_POINTS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670\u06d6-\u06ed]")
+# Thai, Lao, Myanmar, Khmer, kana, and Chinese characters: scripts without spaces between words
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_DOTLESS_I = ("tr", "az", "crh")  # languages in which I is the capital of ı, and İ that of i
+# What an apostrophe joins to a word
+_CLITICS = {
+    "en": re.compile(r"(?<=.)(?:'(?:s|d|ll|re|ve))+$"),
+    "fr": re.compile(r"^(?:(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel|pres)?qu)')+(?=.)"),
+    "it": re.compile(r"^(?:\w+')+(?=.)"),
+    "ca": re.compile(r"^(?:[dlmnst]')+(?=.)"),
+}
 _LEET = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
 _DISGUISED = re.compile(r"[\d$@*!]|(.)\1\1")
 
@@ -37,12 +53,41 @@ def normalize_text(text: str, language: str = "en") -> list[str]:
 def split_tokens(text: str, language: str) -> list[str]:
     """Lower-cased tokens in which leet and mask characters still stand; most numbers are already words."""
     text = read_numbers(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text.translate(_QUOTES))), language)
-    text = unicodedata.normalize("NFKC", text.casefold())
+    text = fold(text, language)
     # Categories L and M, not `\w`: the vowel signs of Hindi or Thai are marks, and would split the words.
     text = "".join(c if c in "'$@*!" or unicodedata.category(c)[:1] in "LM" or c.isdecimal() else " " for c in text)
     tokens = (token.strip("!'") for token in text.split())
     # A leading asterisk is emphasis ("*hit*"): masks keep the first letter.
     return [token.strip("*!'") if token.startswith("*") else token for token in tokens]
+
+
+def fold(text: str, language: str = "en") -> str:
+    """The text in lower case, and in one spelling of what looks alike."""
+    text = unicodedata.normalize("NFKC", text)
+    if primary_language(language) in _DOTLESS_I:
+        text = text.replace("İ", "i").replace("I", "ı")
+    text = unicodedata.normalize("NFKC", text.casefold()).replace("i\u0307", "i")  # İ elsewhere
+    # NFKC takes one vowel of Thai and Lao apart, and no keyboard writes it so
+    return _POINTS.sub("", text).replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
+
+
+def split_unspaced(word: str) -> list[str]:
+    """A word of a script without spaces as characters with their marks, for nothing tells where its words end; other
+    scripts stay whole: "你是noob" -> 你, 是, noob."""
+    parts: list[str] = []
+    for character in word:
+        is_mark = unicodedata.category(character)[0] == "M"
+        if parts and (is_mark or not UNSPACED.match(parts[-1]) and not UNSPACED.match(character)):
+            parts[-1] += character
+        else:
+            parts.append(character)
+    return parts
+
+
+def without_clitics(word: str, language: str) -> str:
+    """A word without what an apostrophe joins to it: "idiot's" in English, "l'idiot" in French, Italian, Catalan."""
+    clitics = _CLITICS.get(primary_language(language))
+    return clitics.sub("", word) if clitics else word
 
 
 def plain_words(token: str, language: str) -> list[str]:
@@ -59,8 +104,8 @@ def plain_words(token: str, language: str) -> list[str]:
 
 def disguise_pattern(token: str) -> re.Pattern | None:
     """What a token may spell in disguise: a run of three or more stands for one or two letters, `*` for exactly one.
-    None if nothing in it looks like a disguise."""
-    if not _DISGUISED.search(token) or not any(map(str.isalpha, token)):
+    None if nothing in it looks like a disguise, or its digits like a number."""
+    if not _DISGUISED.search(token) or not any(map(str.isalpha, token)) or _is_numbered(token):
         return None
     parts = []
     for char, run in itertools.groupby(token):
@@ -68,3 +113,15 @@ def disguise_pattern(token: str) -> re.Pattern | None:
         length = len(list(run))
         parts.append(letter + ("{1,2}" if length >= 3 and char != "*" else f"{{{length}}}"))
     return re.compile("".join(parts))
+
+
+def _is_numbered(token):
+    """Whether a token's digits are a number: an amount ("45s", "$5k"), a model ("a55", "p155", "a5s", "mp3")."""
+    if re.fullmatch(r"[^\W\d]\d+s", token):  # the plural of a model
+        return True
+    at_edges = re.fullmatch(r"\$?(\d*)(\D*)(\d*)", token)
+    if at_edges is None:  # among letters
+        return False
+    before, after = len(at_edges[1]), len(at_edges[3])
+    letters = len(re.findall(r"[^\W\d_]|[@!]", at_edges[2]))
+    return before >= letters or after > 0 and after + 2 > letters

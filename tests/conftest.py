@@ -1,12 +1,28 @@
 """Fixtures of all tests."""
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
+import transformers
 from tiny_models import ENCODERS, NORMS, SYSTEMS
 from transformers import set_seed
 
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    """Registers the marks of transformers' own tests, where test_peer_suite.py runs them."""
+    if source := os.environ.get("TRANSFORMERS_SOURCE"):
+        files = (
+            Path(source, "tests", "test_modeling_common.py"),
+            Path(transformers.__file__).with_name("testing_utils.py"),
+        )
+        for name in sorted({name for file in files for name in re.findall(r"\bmark\.(\w+)", file.read_text())}):
+            config.addinivalue_line("markers", f"{name}: of transformers' tests")
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,9 @@ import numpy as np
 from datasets import Features, List, Value
 
 from ..io.files import content_hash, read_json
+from ..io.masks import find_mask
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
-from .masks import find_mask
 from .rules import RuleFilter
 from .schema import TRACED_FEATURES
 from .shards import ROWS_AT_ONCE, Rejected, batched

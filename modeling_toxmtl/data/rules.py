@@ -1,8 +1,8 @@
 """The member of the text filter that is a list of regular expressions.
 
 They are matched against whole normalised words (`modeling_toxmtl/text.py`), whatever their own case; in scripts
-without spaces, against any part of the text. A rule that could match
-none of them, or would match every text, is an error: its author would believe in it.
+without spaces, against any part of the text. A rule that could match none of them, or would match every text, is an
+error: its author would believe in it.
 """
 
 import re
@@ -12,17 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..labels import VIOLATIONS
-from ..text import normalize_text
+from ..text import UNSPACED, fold, normalize_text
 
 
 # What of a regular expression is not itself part of a text: escapes, repetitions, the heads of groups, sets, operators
 _SYNTAX = re.compile(
     r"\\.|\{\d*,?\d*\}|\(\?(?:P?<\w+>|P=\w+|[a-zA-Z-]*[:)]|<?[=!]|>)|\[\^?\]?(?:\\.|[^\]\\])*\]|[.^$*+?()|]"
 )
-
-
-# Thai, Lao, Myanmar, Khmer, kana, and Chinese characters
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 class RuleFilter:
@@ -62,7 +58,7 @@ class RuleFilter:
 
 def _compiled(label, expression, language):
     where = f"--rules: {label}: {expression!r}"
-    edge = "" if _UNSPACED.search(expression) else r"\b"
+    edge = "" if UNSPACED.search(expression) else r"\b"
     try:
         rule = re.compile(f"{edge}(?:{expression}){edge}", re.IGNORECASE)
         matches_nothing_said = re.fullmatch(expression, "")
@@ -89,11 +85,13 @@ def _unsaid(expression):
             return piece
     literals = _SYNTAX.split(expression)
     signs = (character for literal in literals for character in literal if not _is_said(character))
-    return next(signs, "  " if any("  " in literal for literal in literals) else None)
+    # in a row, characters may be another: a letter with its accents, two spaces
+    rows = (literal for literal in literals if "  " in literal or fold(literal) != literal.lower())
+    return next(signs, next(rows, None))
 
 
 def _is_said(character):
     """Letters, as `normalize_text` leaves them but for their case, and what stands between and in words."""
     if unicodedata.category(character)[0] not in "LM":
         return character in " '"
-    return unicodedata.normalize("NFKC", character).casefold() == character.lower() and len(character.lower()) == 1
+    return fold(character) == character.lower() and len(character.lower()) == 1

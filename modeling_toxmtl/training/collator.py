@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from ..heads import IGNORE_INDEX
 from ..processing_toxmtl import ToxicityMTLProcessor
 
 
@@ -16,11 +14,4 @@ class ToxicityDataCollator:
     processor: ToxicityMTLProcessor
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
-        name = self.processor.input_name
-        batch = self.processor.pad({name: [item[name] for item in items]})
-        targets = [torch.tensor(item["keyword_labels"]) for item in items]
-        return {
-            **batch,
-            "labels": torch.as_tensor(np.stack([item["labels"] for item in items])),
-            "keyword_labels": torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORE_INDEX),
-        }
+        return dict(self.processor.pad(items))

@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from ..audio import load_audio
 from ..heads import IGNORE_INDEX
+from ..io.masks import find_mask
 from ..io.tables import read_labels
 from ..labels import NO_VIOLATION
 from ..listening import split_windows
@@ -94,6 +95,8 @@ class RowInspector:
         unknown = sorted(set(labels or ()) - set(self.config.label2id))
         if unknown:
             return f"unknown label {', '.join(unknown)}: the model has {', '.join(self.config.label2id)}"
+        if transcript is not None and (mask := find_mask(transcript, self.processor.keywords)):
+            return f"the transcript hides a word: {mask!r}"
         if transcript is not None and "keyword" in self.config.tasks:
             try:
                 needed, frames = self._frames_needed(transcript), self.config.num_frames(num_samples)

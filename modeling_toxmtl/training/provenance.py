@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..io.files import write_json, write_text
+from ..multitask_config import SYSTEM_FIELDS
 from .arguments import DataArguments, ModelArguments, ToxicityTrainingArguments
 from .dataset import ToxicityDataset, fingerprint
 from .evaluation import markdown_table
@@ -17,7 +18,7 @@ from .evaluation import markdown_table
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 # What a model of this package knows of itself, and any other checkpoint takes from the configuration's defaults
-SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter", "classification_loss_weight")
+MODEL_FIELDS = (*SYSTEM_FIELDS, "classification_loss_weight")
 TRAINING_FIELDS = (
     "seed",
     "learning_rate",
@@ -56,7 +57,7 @@ def describe_run(
     return {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "model": {name: value for name, value in vars(model_args).items() if name != "model_revision"}
-        | {name: getattr(model.config, name) for name in SYSTEM_FIELDS}
+        | {name: getattr(model.config, name) for name in MODEL_FIELDS}
         | {"keyword_target": next(iter(datasets.values())).processor.keyword_target},
         "parameters": model.num_parameters(),
         "data": {

@@ -20,6 +20,7 @@ from modeling_toxmtl.data.annotate import AnnotateArguments, AnnotateStage, find
 from modeling_toxmtl.data.build import BuildArguments
 from modeling_toxmtl.data.label import (
     KeywordArguments,
+    KeywordFilter,
     LabelArguments,
     LabelStage,
     combine_scores,
@@ -335,6 +336,33 @@ def test_disguised_keywords_give_their_labels():
     assert labels == [["Profanity"], ["Profanity", "Bullying"], ["Bullying"], ["NoViolation"]]
 
 
+def test_numbers_are_no_violations():
+    stage = LabelStage(LabelArguments(), KeywordArguments())
+    texts = ["respawn in 45s", "the A55 is closed", "my galaxy a55 died", "form P155 please", "we left at 5h17"]
+    assert [row["labels"] for row in stage(row_of(text) for text in texts)] == [["NoViolation"]] * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("language", "filler", "keyword", "words", "positions"),
+    [
+        ("en", "good", "idiot", "the idiot's here", [1]),
+        ("fr", "bien", "idiot", "c'est l'idiot", [1]),
+        ("zh", "好", "笨蛋", "你 是 笨 蛋 吗", [2, 3]),  # as recognisers time them, and in one word
+        ("zh", "好", "笨蛋", "你 是 笨蛋 吗", [2]),
+        ("th", "ดี", "โง่", "คุณโง่มาก ครับ", [0]),
+        ("tr", "iyi", "siktir", "SİKTİR git", [0]),
+    ],
+)
+def test_labels_and_places_of_keywords_in_other_languages(language, filler, keyword, words, positions):
+    keywords = KeywordList([KeywordEntry(keyword, ("Bullying",))], filler, language)
+    assert KeywordFilter(keywords).score([row_of(words)]).sum() == 1
+    timed = [
+        {"word": word, "start": place, "end": place + 1, "score": 0.5} for place, word in enumerate(words.split())
+    ]
+    found = {"keyword": keyword, "start": positions[0], "end": positions[-1] + 1, "score": 0.5}
+    assert find_keywords(timed, keywords) == ([found], positions)
+
+
 def test_rules_match_whole_words_of_the_normalised_text():
     rules = RuleFilter({"Bullying": ["uninstall the game", "(nobody|no one) likes you"]})
     texts = ["Uninstall the game!", "No one, likes you.", "reuninstall the games"]
@@ -355,12 +383,14 @@ def test_rules_match_whole_words_of_the_normalised_text():
         ({"Bullying": ["kill-yourself"]}, "write 'kill yourself'"),
         ({"Bullying": ["scheiße"]}, "without 'ß'; write 'scheisse'"),
         ({"Bullying": ["you’re bad"]}, 'write "you\'re bad"'),
-        ({"Bullying": ["go  away"]}, "without '  '; write 'go away'"),
+        ({"Bullying": ["go  away"]}, "without 'go  away'; write 'go away'"),
         ({"Bullying": [r"level \d+"]}, r"without '\\\\d'; write numbers as words"),
         ({"Bullying": ["(a|b)[0-9]"]}, r"without '\[0-9\]'"),
         ({"Bullying": [r"w\.t\.f"]}, "write numbers as words and a space for other signs"),
         ({"Bullying": ["f@ck|fool"]}, "without '@'"),
-        ({"Bullying": ["İyi"]}, "without 'İ'; write 'i̇yi'"),
+        ({"Bullying": ["İyi"]}, "without 'İ'; write 'iyi'"),
+        ({"Bullying": ["i\u0307yi"]}, "write 'iyi'"),
+        ({"Bullying": ["غَبِيّ"]}, "write 'غبي'"),
         ({"Bullying": [""]}, "'' matches every text"),
         ({"Bullying": ["(go away)?"]}, "matches every text"),
     ],
@@ -386,7 +416,8 @@ def test_rules_match_whatever_their_case():
         ("โง่", "เขาโง่มาก"),
         ("idiot", "l'idiot du village"),
         ("idiot", "the idiot’s game"),
-        ("i̇yi", "İYİ"),
+        ("iyi", "İYİ"),
+        ("น้ำ", "กินน้ำนะ"),
     ],
 )
 def test_rules_match_in_scripts_without_spaces_and_beside_apostrophes(rule, text):

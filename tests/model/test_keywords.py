@@ -75,7 +75,7 @@ def test_substitute_sentence_of_disguises(default):
         "sh1t",
         "sh!t",
         "$hit",
-        "5h17",
+        "5h1t",
         "$h1111t!!!",
         "sh*t",
         "s**t",
@@ -91,7 +91,18 @@ def test_disguises_of_one_keyword(default, text):
 @pytest.mark.parametrize(
     "text",
     ["class", "assess", "scunthorpe", "hello", "shitake", "dickens", "cocktail", "pass", "as", "is", "luck", "classss"]
-    + ["5417", "455", "$417", "@55", "4$5", "@@", "1001", "2nd", "mp3"]  # numbers and lone signs are never leet
+    + [
+        "5417",
+        "455",
+        "$417",
+        "@55",
+        "4$5",
+        "@@",
+        "1001",
+        "2nd",
+        "mp3",
+        "5h17",
+    ]  # numbers and lone signs are never leet
     + ["****", "*hit*", "*uck", "p***", "s********t", "sh**t**", "$hitt", "a$"],
 )
 def test_near_misses_are_not_keywords(default, text):
@@ -167,6 +178,97 @@ def test_one_word_for_each_word_said(default):
             assert default.substitute(f"so {variant} then") == f"good {entry.keyword} good"
 
 
+NUMBERS = [  # amounts, times, and the names of models, roads, gates, seats, forms, postcodes
+    *("respawn in 45s", "the A55 is closed", "my galaxy a55 died", "form P155 please", "gate A55", "two A5s and A55s"),
+    *("we left at 5h17", "a P15s and an E14", "he weighs 10st", "get 10st off", "postcode SH17 5HU7", "flight AS5"),
+    *("buses 71s and 717s", "room HE11", "the 705ser", "part TI75", "a $45s ticket", "T17s for sale", "BU11 5HI7"),
+    *("bit error 4e5", "as 4s5", "row 45se5", "1v1 me", "mp3 and b4", "4*s hotel", "A0 A1 A2 a3 a4", "R2D2", "M4A1"),
+]
+DISGUISES = {  # digits among letters, and at their edge where more letters follow or stand before
+    "shit": ["sh1t", "5hit", "shi7", "5h1t", "$h1t", "sh!7"],
+    "ass": ["@ss", "a$$", "4ss", "as$"],
+    "asshole": ["a55hole", "assh0le", "a55h0le", "455hole", "@ssh0l3", "4rseh0le"],
+    "bitch": ["b1tch", "bi7ch", "b!tch", "8itch", "b17ch", "bitch3s"],
+    "idiot": ["idi0t", "1diot", "1d10t", "id10t"],
+    "noob": ["n00b", "no0b", "n00b5", "n00bs"],
+    "tits": ["t1ts", "tit5", "t1t5"],
+    "piss": ["p1ss", "p!ss", "p1ssed", "pis5"],
+    "loser": ["l0ser", "los3r", "10ser", "l053r"],
+}
+
+
+def test_numbers_are_no_disguises(default):
+    """Digits are letters where they stand among letters. What this costs is known: disguises that look like the name
+    of a model ("a55", "5h17") are missed, for the harmless kind is said far more often."""
+    false_alarms = [text for text in NUMBERS if set(default.substitute(text).split()) != {FILLER_WORD}]
+    assert false_alarms == []
+    missed = [text for keyword, texts in DISGUISES.items() for text in texts if default.substitute(text) != keyword]
+    assert missed == ["8itch"]  # of 41; 8 is no letter of ours
+    assert set(default.substitute("you a55, 5h17, as5, p155").split()) == {FILLER_WORD}
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("the idiot's throwing", "good idiot good"),
+        ("that moron’s mic, loser's bracket", "good moron good loser good"),
+        ("that b1tch's mic", "good bitch good"),
+        ("the idiot'll throw, the wanker'd've won", "good idiot good good wanker good"),
+        ("he'll say it's o'clock, y'all", "good good good good good"),
+        ("shut up's a rude word", "shut up good good good"),
+    ],
+)
+def test_what_an_apostrophe_joins_is_no_part_of_the_word(default, text, target):
+    assert default.substitute(text) == default.substitute(" ".join(default.undisguise(text))) == target
+
+
+@pytest.mark.parametrize(
+    ("language", "keyword", "text", "target"),
+    [
+        ("fr", "idiot", "c'est l’idiot du village", "_ idiot _ _"),
+        ("fr-CA", "idiot", "qu'idiot, jusqu'à l'hidiot, aujourd'hui", "idiot _ _ _"),
+        ("it", "idiota", "Quell'IDIOTA! dell'idiozia", "idiota _"),
+        ("ca", "idiota", "l'idiota d'aquí", "idiota _"),
+        ("es", "idiota", "l'idiota", "_"),  # no elision that the language knows
+        ("zh", "笨蛋", "你是笨蛋吗？", "_ _ 笨蛋 _"),
+        ("zh", "笨蛋", "你 是 笨 蛋 吗", "_ _ 笨蛋 _"),
+        ("zh", "笨蛋", "你是 笨蛋 吗", "_ _ 笨蛋 _"),
+        ("zh", "sb", "你是SB吗", "_ _ sb _"),
+        ("zh", "笨蛋", "笨*", "笨蛋"),
+        ("ja", "馬鹿", "お前は馬鹿だ", "_ _ _ 馬鹿 _"),
+        ("ja", "バカ", "ﾊﾞｶ", "バカ"),
+        ("th", "โง่", "คุณโง่มาก", "_ _ โง่ _ _ _"),
+        ("th", "โง่", "คุณ\u200bโง่\u200bมาก", "_ _ โง่ _ _ _"),
+        ("th", "น้ำ", "กินน้ำนะ", "_ _ น้ำ _ _"),
+        ("th", "โง", "โง่", "_ _"),  # a tone mark is part of its letter
+        ("km", "ឆ្កួត", "អ្នកឆ្កួត", "_ _ _ ឆ្កួត"),
+        ("tr", "it", "İt herif", "it _"),
+        ("tr", "siktir", "SİKTİR git", "siktir _"),
+        ("az-AZ", "qız", "QIZ Qiz", "qız _"),
+        ("en", "istanbul", "İstanbul", "istanbul"),
+        ("ar", "غبي", "أنت غَبِيّ", "_ غبي"),
+        ("ar", "غبي", "غبـــي", "غبي"),
+        ("he", "טיפש", "טִיפֵּשׁ", "טיפש"),
+    ],
+)
+def test_words_of_other_languages(language, keyword, text, target):
+    filler = "_"
+    words = KeywordList([KeywordEntry(keyword, ("Bullying",))], filler="x", language=language)
+    assert words.substitute(text).replace("x", filler) == target
+    assert words.substitute(words.substitute(text)) == words.substitute(text)
+    assert words.substitute(" ".join(words.undisguise(text))) == words.substitute(text)
+    assert words.merge(words.substitute(text).split()) == words.substitute(text).split()
+    assert words.spellings == {keyword: keyword}
+
+
+def test_lists_of_other_languages_are_checked_by_their_rules():
+    for language, written, cure in (("tr", "SIKIŞ", "sıkış"), ("ar", "غَبِيّ", "غبي"), ("en", "İ", "i")):
+        with pytest.raises(ValueError, match=f"write '{cure}'"):
+            KeywordList([KeywordEntry(written, ("Other",))], language=language)
+    with pytest.raises(ValueError, match="'笨 蛋' already is a spelling of '笨蛋'"):
+        KeywordList([KeywordEntry("笨蛋", ("Other",), ("笨 蛋",))], language="zh")
+
+
 # --- find
 
 
@@ -190,7 +292,7 @@ def test_find_agrees_with_substitute(default):
 
 
 @pytest.mark.parametrize(
-    "text", [*TEXTS, "you f*cking idi0t, $HUT uuuup", "sh1t mp3 c10wn", "*sh!t* a b***h and s**t", "damn 5h17 42"]
+    "text", [*TEXTS, "you f*cking idi0t, $HUT uuuup", "sh1t mp3 c10wn", "*sh!t* a b***h and s**t", "damn 5h1t 42"]
 )
 def test_find_in_tokens_agrees_with_substitute_on_disguises(default, text):
     tokens = default.tokens(text)

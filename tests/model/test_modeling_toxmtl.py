@@ -1,10 +1,12 @@
 import itertools
 import math
+import re
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from safetensors.torch import load_file, save_file
-from tiny_models import clips_of, fresh_model, inputs_of, pad, randomize_, tiny_config, tiny_model
+from tiny_models import ENCODERS, NORMS, clips_of, fresh_model, inputs_of, pad, randomize_, tiny_config, tiny_model
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.export import Dim, export
@@ -577,6 +579,31 @@ def test_freeze_base_model(system, encoder):
     assert set(gradients(model)) == trainable
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_freeze_layers(encoder, count):
+    """A step changes the blocks from `count` on and what reads them, and nothing below."""
+    model = tiny_model(**encoder, use_task_adapter=True).train()
+    model.freeze_layers(count)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    model(**training_batch(300, 95, model=model)).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    above = ["task_adapters", *(f"encoder.layers.{layer}." for layer in range(count, 2))]
+    if encoder != NORMS["group"] and encoder != ENCODERS["plain"]:  # those have the norm before the blocks
+        above.append("encoder.layer_norm.")
+    is_backbone = model.base_model_prefix + "."
+    expected = {name for name in before if not name.startswith(is_backbone) or any(part in name for part in above)}
+    # an attention bias to all keys alike changes nothing
+    assert changed | {name for name in expected if name.endswith("k_proj.bias")} == expected
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == expected
+
+
+@pytest.mark.parametrize("count", [-1, 3])
+def test_freeze_more_layers_than_there_are(encoder, count):
+    with pytest.raises(ValueError, match=f"{count} blocks are to be kept as they are, but the encoder has 2"):
+        tiny_model(**encoder).freeze_layers(count)
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing(encoder, reentrant):
     model = tiny_model(use_task_adapter=True, **encoder).train()
@@ -778,6 +805,71 @@ def test_new_number_of_labels(tmp_path):
     output = loaded(**pad(clips_of(300, 95)))
     assert output.logits.shape == (2, 3)
     assert torch.equal(output.keyword_logits, model(**pad(clips_of(300, 95))).keyword_logits)
+
+
+@pytest.mark.parametrize("loader", [WavLMForToxicityMTL, AutoModelForAudioClassification])
+def test_two_unnamed_labels(loader, tmp_path):
+    """transformers leaves them out of config.json, for they are its own default."""
+    model = tiny_model(num_labels=2)
+    model.save_pretrained(tmp_path)
+    loaded = loader.from_pretrained(tmp_path)
+    assert loaded.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    ("fields", "thresholds"),
+    [
+        ({"num_labels": 2, "id2label": {0: "Spam", 1: "Racist"}, "label2id": {"Spam": 0, "Racist": 1}}, [0.5, 0.3]),
+        ({"id2label": {0: "Spam", 1: "Racist"}}, [0.5, 0.3]),
+        ({"label2id": {"Racist": 0, "Spam": 1}}, [0.3, 0.5]),
+        ({"num_labels": 3}, [0.5] * 3),
+        ({"num_labels": 6}, [0.2, 0.5, 0.3, 0.5, 0.5, 0.5]),  # as many as there are
+        ({"id2label": {0: "Spam", 1: "Racist"}, "label_thresholds": {"Spam": 0.1}}, [0.1, 0.5]),
+    ],
+)
+@pytest.mark.parametrize("loader", [WavLMForToxicityMTL, AutoModelForAudioClassification])
+def test_recipe_for_new_labels(loader, fields, thresholds, tmp_path):
+    evidence = {"Profanity": 2.0, "Racist": 3.0}
+    tiny_model(label_thresholds={"Profanity": 0.2, "Racist": 0.3}, keyword_evidence=evidence).save_pretrained(tmp_path)
+    model = loader.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **fields)
+    assert list(model.config.thresholds.values()) == thresholds
+    kept = {name: value for name, value in evidence.items() if name in model.config.label2id}
+    assert model.config.keyword_evidence == (kept or None)
+    assert len(model.classifier.weight) == model.config.num_labels == len(thresholds)
+    assert model.config.label2id == {name: index for index, name in model.config.id2label.items()}
+    with pytest.raises(StrictDataclassClassValidationError, match="`label_thresholds` names 'Advert'"):
+        loader.from_pretrained(tmp_path, id2label={0: "Spam"}, label_thresholds={"Advert": 0.1})
+
+
+@pytest.mark.parametrize("loader", [WavLMForToxicityMTL, AutoModelForAudioClassification])
+@pytest.mark.parametrize(
+    ("saved", "fields"),
+    [
+        ({}, {"use_info_sharing": True}),
+        ({"hidden_size": 6}, {"use_info_sharing": True}),  # as wide as what is shared: no size is another
+        ({}, {"use_task_adapter": True}),
+        ({"tasks": ["keyword"]}, {"tasks": ["classification", "keyword"]}),
+        ({"use_info_sharing": True}, {"use_info_sharing": False}),
+    ],
+)
+def test_parts_that_a_model_was_not_trained_with(loader, saved, fields, tmp_path):
+    """The message says how to add them, and what it says does."""
+    saved = tiny_model(**saved)
+    saved.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path.name} was not trained with {next(iter(fields))}=") as error:
+        loader.from_pretrained(tmp_path, **fields)
+    config = eval(re.search("`config=(.*?)` and `ignore_mismatched_sizes=True`", str(error.value))[1])
+    model = loader.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
+    assert all(getattr(model.config, name) == value for name, value in fields.items())
+    assert torch.equal(model.wavlm.encoder.layer_norm.weight, saved.wavlm.encoder.layer_norm.weight)
+
+
+def test_a_head_less(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    loaded = WavLMForToxicityMTL.from_pretrained(tmp_path, tasks=["keyword"])
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight) and not hasattr(loaded, "classifier")
 
 
 def test_what_does_not_apply():

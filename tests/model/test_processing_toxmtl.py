@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import needs_kenlm, tiny_whisper_checkpoint, write_arpa
+from helpers import (
+    needs_kenlm,
+    tiny_checkpoint,
+    tiny_processor,
+    tiny_speech_model,
+    tiny_whisper_checkpoint,
+    tone,
+    write_arpa,
+)
 from tiny_models import tiny_config, tiny_wavlm_config
 from transformers import WavLMModel
 
@@ -73,14 +81,15 @@ def test_encode_keywords_by_hand(processor):
 
 def test_prepares_a_batch(processor):
     clips = [np.linspace(-1, 3, 90, dtype=np.float32), np.ones(50, dtype=np.float32) + np.eye(50)[0]]
-    batch = processor(clips, sampling_rate=16_000, transcripts=["damn it", ""], padding=True, return_tensors="pt")
+    batch = processor(clips, sampling_rate=16_000, text=["damn it", ""], padding=True, return_tensors="pt")
     assert batch["input_values"].shape == batch["attention_mask"].shape == (2, 90)
     assert batch["attention_mask"].sum(-1).tolist() == [90, 50]
     for row, length in enumerate((90, 50)):  # normalised over its own length
         clip = batch["input_values"][row, :length]
         assert clip.mean().item() == pytest.approx(0, abs=1e-5)
         assert clip.var(correction=0).item() == pytest.approx(1, abs=1e-3)
-    assert batch["keyword_labels"] == [processor.encode_keywords("damn it"), [0]]
+    target = processor.encode_keywords("damn it")
+    assert batch["keyword_labels"].tolist() == [target, [0] + [-100] * (len(target) - 1)]
     assert "keyword_labels" not in processor(clips[0], sampling_rate=16_000)
 
 
@@ -91,9 +100,9 @@ def test_prepares_a_batch_for_whisper():
     assert processor.model_input_names == ["input_features", "attention_mask"]
     generator = np.random.default_rng(0)
     clips = [(scale * generator.normal(size=size)).astype(np.float32) for scale, size in ((0.1, 1600), (1e-4, 4000))]
-    batch = processor(clips, sampling_rate=16_000, transcripts=["damn", ""], padding=True, return_tensors="pt")
+    batch = processor(clips, sampling_rate=16_000, text=["damn", ""], padding=True, return_tensors="pt")
     assert batch["input_features"].shape == (2, 80, 25) and batch["attention_mask"].sum(-1).tolist() == [10, 25]
-    assert batch["keyword_labels"] == [processor.encode_keywords("damn"), [0]]
+    assert batch["keyword_labels"].tolist() == [processor.encode_keywords("damn"), [0, -100, -100, -100]]
     for row, clip in enumerate(clips):
         expected = processor.feature_extractor._np_extract_fbank_features(clip[None], "cpu")[0]  # without PyTorch
         frames = len(clip) // 160
@@ -116,12 +125,75 @@ def test_long_clips_are_not_cut_for_whisper():
     assert features.shape == (80, 3100)
 
 
-def test_as_many_transcripts_as_clips(processor):
+def test_as_many_texts_as_clips(processor):
     clips = [np.ones(50, dtype=np.float32)] * 2
-    one = processor(clips[0], sampling_rate=16_000, transcripts="shut up")
+    one = processor(clips[0], sampling_rate=16_000, text="shut up")
     assert one["keyword_labels"] == [processor.encode_keywords("shut up")]
-    with pytest.raises(ValueError, match="There are 2 clips, but 1 transcripts"):
-        processor(clips, sampling_rate=16_000, transcripts="shut up")
+    with pytest.raises(ValueError, match="There are 2 clips, but 1 texts"):
+        processor(clips, sampling_rate=16_000, text="shut up")
+
+
+@pytest.mark.parametrize("wrong", ["txt", "transcripts", "truncation", "audio_kwargs"])
+def test_an_unknown_argument_is_refused_by_name(family, wrong):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{wrong}'"):
+        tiny_processor(family=family)(np.ones(800), sampling_rate=16_000, **{wrong: "damn"})
+    with pytest.raises(ValueError, match="give `audio`, `text`, or both"):
+        tiny_processor(family=family)()
+
+
+def test_a_batch_with_text_trains_both_ways(family):
+    """At once, and clip by clip with `pad`, as collators do it."""
+    processor, model = tiny_processor(family=family), tiny_speech_model(family=family)
+    clips, texts = [tone(8_000), tone(6_000)], ["damn it, shut up", "damn"]
+    batch = processor(clips, text=texts, sampling_rate=16_000, return_tensors="pt")
+    assert set(batch) == {*processor.model_input_names, "keyword_labels"}
+    assert math.isfinite(model(**batch).keyword_loss.item())
+    items = [
+        {name: values[0] for name, values in processor(clip, text, sampling_rate=16_000).items()}
+        for clip, text in zip(clips, texts, strict=True)
+    ]
+    again = processor.pad(items)
+    assert set(again) == set(batch) and all(torch.equal(again[name], batch[name]) for name in batch)
+    assert processor(text=texts)["keyword_labels"] == [item["keyword_labels"] for item in items]
+    with pytest.raises(ValueError, match="There is id to pad, but only .*labels can be"):
+        processor.pad([item | {"id": 1} for item in items])
+
+
+def test_lengths_to_pad_to(family):
+    processor = tiny_processor(family=family)
+    size = 100 if family == "whisper" else 16_000
+    clips = [tone(8_000), tone(6_000)]
+    for options in ({"padding": "max_length", "max_length": size}, {"pad_to_multiple_of": size}):
+        batch = processor(clips, sampling_rate=16_000, return_tensors="np", **options)
+        assert batch[processor.input_name].shape[-1] == batch["attention_mask"].shape[-1] == size
+        assert batch["attention_mask"].sum(-1).tolist() == [size // 2, size * 3 // 8]
+    bare = processor(clips, sampling_rate=16_000, return_tensors="np", return_attention_mask=False)
+    assert list(bare) == [processor.input_name]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", '{"model_type": "wavlm", "hid'),
+        ("config.json", '{"hidden_size": 16}'),
+        ("config.json", '{"model_type": "wavlm", "hidden_size": "wide"}'),
+        ("preprocessor_config.json", '{"sampling_rate": 16'),
+        ("vocab.json", '{"<pad>": 0, "a'),
+        ("vocab.json", "[]"),
+    ],
+)
+def test_an_unreadable_file_is_not_taken_for_a_missing_one(file, content, tmp_path):
+    """A default in its place would be another model's features, or other letters."""
+    tiny_checkpoint(tmp_path)
+    assert (tmp_path / file).exists()
+    (tmp_path / file).write_text(content)
+    with pytest.raises((OSError, ValueError), match=file):
+        ToxicityMTLProcessor.from_checkpoint(str(tmp_path))
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"config.json of {tmp_path} cannot be read"):
+        ToxicityMTLProcessor.from_checkpoint(str(tmp_path))
 
 
 def test_wrong_sampling_rate(processor):
@@ -520,6 +592,7 @@ def test_keywords_as_a_dictionary():
 
 
 def test_from_checkpoint_keeps_its_own_tokenizer(tmp_path):
+    tiny_wavlm_config().save_pretrained(tmp_path)
     character_tokenizer(UPPER_CASE).save_pretrained(tmp_path)
     speech_feature_extractor().save_pretrained(tmp_path)
     processor = ToxicityMTLProcessor.from_checkpoint(str(tmp_path), keyword_list())

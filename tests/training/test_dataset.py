@@ -107,6 +107,9 @@ def mixed_rows():
             "target longer than its frames: it needs 13",
         ),
         (record("silence", wav(tone(RECEPTIVE_FIELD)), transcript=""), ""),
+        (record("masked", good, ["NoViolation"], "you ****"), "the transcript hides a word: '****'"),
+        (record("bleep", good, None, "what the [ __ ]"), "the transcript hides a word: '[ __ ]'"),
+        (record("disguise", good, None, "d*mn it"), ""),
         (record("bare", good, None, None), "neither labels nor transcript"),
         (record("empty list", good, []), "the list of labels is empty: write NoViolation, or null"),
         (record("labels alone", good, ["Racist"], None), ""),
@@ -126,6 +129,14 @@ def test_inspect_rows(inspector, num_proc):
     assert len(usable) + len(rejected) == len(table)
     lengths = dict(zip(usable["id"], usable["num_samples"], strict=True))
     assert (lengths["good"], lengths["shortest"], lengths["tight"]) == (RATE, 325, 1605)
+
+
+def test_a_classifier_learns_nothing_from_a_clip_whose_insult_is_hidden(processor):
+    """Its label was given to the transcript, or by someone who heard what the transcript hides: nobody knows."""
+    rows = dataset_of(record("masked", wav(tone(RATE)), ["NoViolation"], "you s***"))
+    config = tiny_config(**SPEECH_FRAMES, tasks=["classification"])
+    _, (rejected,) = inspect_rows(rows, RowInspector(processor, config))
+    assert rejected.reason == "the transcript hides a word: 's***'"
 
 
 def test_file_without_samples(inspector):

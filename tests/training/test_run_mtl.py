@@ -25,7 +25,7 @@ from modeling_toxmtl.processing_toxmtl import speech_feature_extractor
 from modeling_toxmtl.training.calibration import LabelCalibration
 from modeling_toxmtl.training.evaluation import markdown_table
 from modeling_toxmtl.training.folders import load_clips
-from modeling_toxmtl.training.provenance import SYSTEM_FIELDS
+from modeling_toxmtl.training.provenance import MODEL_FIELDS
 
 
 ROOT = Path(run_mtl.__file__).parent
@@ -287,7 +287,7 @@ def test_same_seed_gives_the_same_results(workbench, tmp_path):
     assert other["test"]["loss"] != json.loads(results[0])["test"]["loss"]
 
 
-@pytest.mark.parametrize("strategy", ["epoch", "steps"])
+@pytest.mark.parametrize("strategy", ["epoch", "steps", "unfinished"])
 def test_resumed_run_ends_as_the_undisturbed_one(workbench, tmp_path, strategy):
     fields = {
         "config_overrides": json.dumps(CHANCE),
@@ -299,14 +299,24 @@ def test_resumed_run_ends_as_the_undisturbed_one(workbench, tmp_path, strategy):
         fields |= {"save_strategy": "steps", "eval_strategy": "steps", "save_steps": 5, "eval_steps": 5}
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     expected = run(workbench, whole, **fields)
-    checkpoint = "checkpoint-4" if strategy == "epoch" else "checkpoint-5"
+    checkpoint = "checkpoint-5" if strategy == "steps" else "checkpoint-4"
     shutil.copytree(whole / checkpoint, resumed / checkpoint)
+    if strategy == "unfinished":  # the machine stopped in the midst of the next
+        (resumed / "checkpoint-8").mkdir()
+        weights = (whole / "checkpoint-8" / "model.safetensors").read_bytes()
+        (resumed / "checkpoint-8" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     results = run(workbench, resumed, **fields)
     for name, tensor in load_file(whole / "model.safetensors").items():
         assert torch.equal(load_file(resumed / "model.safetensors")[name], tensor), name
     assert results["test"] == expected["test"]
     described, partly = (json.loads((folder / "train_results.json").read_text()) for folder in (whole, resumed))
     assert described["train_runtime"] > 0 and partly == {"epoch": 3.0}
+
+
+def test_a_damaged_checkpoint_that_is_asked_for_is_named(workbench, tmp_path):
+    (tmp_path / "checkpoint-4").mkdir()
+    with pytest.raises(ValueError, match="checkpoint-4 is damaged .trainer_state.json is missing.: name another"):
+        run(workbench, tmp_path, "--do_train", resume_from_checkpoint=tmp_path / "checkpoint-4")
 
 
 def test_another_run_does_not_go_on_with_the_checkpoints_of_the_first(workbench, tmp_path):
@@ -359,7 +369,7 @@ def test_other_systems(workbench, tmp_path, name, fields):
 def test_flags_change_a_trained_system(trained, workbench, tmp_path):
     fields = {"model_name_or_path": trained[0], "tasks": ["classification"], "classification_loss_weight": 0.5}
     results = run(workbench, tmp_path, "--do_eval", **fields)
-    assert {name: results["model"][name] for name in SYSTEM_FIELDS} == {
+    assert {name: results["model"][name] for name in MODEL_FIELDS} == {
         "tasks": ["classification"],
         "use_info_sharing": False,
         "use_task_adapter": False,

@@ -150,6 +150,41 @@ def test_two_steps_change_every_parameter(family, tmp_path):
     assert [name for name in unchanged if not name.endswith(without_effect)] == []
 
 
+@pytest.mark.parametrize("fields", [{}, {"use_info_sharing": True}, {"use_task_adapter": True}])
+def test_heads_learn_at_their_own_rate(family, fields, tmp_path):
+    """SGD moves a parameter by its rate times its gradient: the encoder's at one, and all others at the other."""
+    moves = {}
+    for head_rate in (None, 3e-3):
+        model = tiny_speech_model(family=family, **fields)
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        arguments = {"learning_rate": 1e-3, "head_learning_rate": head_rate, "optim": "sgd", "weight_decay": 0.0}
+        make_trainer(model, make_dataset(model), tmp_path, max_steps=1, max_grad_norm=0.0, **arguments).train()
+        moves[head_rate] = {name: parameter - before[name] for name, parameter in model.named_parameters()}
+    for name, alike in moves[None].items():
+        times = 1.0 if name.startswith(f"{model.base_model_prefix}.") else 3.0
+        torch.testing.assert_close(moves[3e-3][name], times * alike, atol=2e-6, rtol=1e-3, msg=name)
+    assert max(move.abs().max() for name, move in moves[3e-3].items() if "lm_head" in name) > 1e-4
+
+
+def test_rates_are_scheduled_and_decayed_alike(family, tmp_path):
+    """Every parameter is in one group, keeps its decay (none for biases and norms), and follows the schedule."""
+    model = tiny_speech_model(family=family)
+    arguments = {"learning_rate": 1e-3, "head_learning_rate": 4e-3, "lr_scheduler_type": "linear", "max_steps": 4}
+    trainer = make_trainer(model, make_dataset(model), tmp_path, **arguments)
+    trainer.train()
+    groups = trainer.optimizer.param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [names[id(parameter)] for group in groups for parameter in group["params"]]
+    assert sorted(found) == sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    encoder = f"{model.base_model_prefix}."
+    for group in groups:
+        own = [names[id(parameter)] for parameter in group["params"]]
+        assert all(name.startswith(encoder) for name in own) or not any(name.startswith(encoder) for name in own)
+        assert all(name.endswith("bias") or "norm" in name for name in own) == (group["weight_decay"] == 0), own
+        assert group["initial_lr"] == (1e-3 if own[0].startswith(encoder) else 4e-3)
+        assert group["lr"] == 0  # at the end of the schedule
+
+
 def test_accumulated_gradients_equal_a_larger_batch(family, tmp_path):
     models = []
     for size, accumulated in ((4, 1), (2, 2)):

@@ -1,8 +1,8 @@
 import pytest
 
 from modeling_toxmtl.data.label import KeywordArguments, LabelArguments, LabelStage
-from modeling_toxmtl.data.masks import find_mask
 from modeling_toxmtl.data.shards import Rejected
+from modeling_toxmtl.io.masks import find_mask
 from modeling_toxmtl.keywords import KeywordList
 
 
