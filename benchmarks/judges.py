@@ -41,8 +41,9 @@ def samples_of(clip: str | Path | bytes | np.ndarray) -> np.ndarray:
 class Cascade:
     """Recogniser, text filter, keyword match.
 
-    The filter gets the words that were recognised as one phrase of normalised words, as it was trained on; a transcript
-    that hides a word is judged like any other. Silence is not sent to the recogniser, which hears words in it.
+    The filter gets the words that were recognised as one phrase of normalised words, as it was trained on; a
+    transcript that hides a word is judged like any other. Silence is not sent to the recogniser, which hears words in
+    it.
 
     Args:
         recognizer: hears the words, with times.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.run_time_keywords --models model_cards/whisper-tiny-en-toxmtl --dataset voice_data
     python -m benchmarks.run_time_keywords --models runs/voices-keywords runs/voices-2 --dataset voice_data
-    python -m benchmarks.run_time_keywords --dataset digits_data --words zero one two three four five six seven eight nine
+    python -m benchmarks.run_time_keywords --dataset digits_data --words zero one two three four five six seven …
 
 Each model runs once. Its keyword logits are then decoded with its own list and with a longer one, and no weight
 changes. Models with other targets (`run_mtl.py --keyword_target`) are compared on the same clips.
@@ -27,8 +27,8 @@ from modeling_toxmtl.training.metrics import align_words, keyword_metrics
 from modeling_toxmtl.training.tuning import load_split
 
 
-# An added word is an everyday content word: of four letters at least, and said between 10 ** 2.5 and 10 ** 4.8 times in
-# 10 ** 9 words
+# An added word is an everyday content word: of four letters at least, and said between 10 ** 2.5 and 10 ** 4.8 times
+# in 10 ** 9 words
 FEWEST_LETTERS, ZIPF = 4, (2.5, 4.8)
 FIGURES = {"f1": "F1", "precision": "precision", "recall": "recall"}
 GROUPS = ("trained", "added", "trained, longer list")

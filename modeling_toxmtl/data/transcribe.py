@@ -4,8 +4,8 @@
     toxmtl data transcribe --transcripts words.jsonl --work-dir work
 
 Any CTC or Whisper model of transformers, faster-whisper (`--asr-model faster-whisper:small`, or a folder in place of
-the size; extra `faster-whisper`), or transcripts that exist already. Chunks that cannot be decoded, or in which no word
-is recognised, go to the quarantine list: nobody knows what is in them.
+the size; extra `faster-whisper`), or transcripts that exist already. Chunks that cannot be decoded, or in which no
+word is recognised, go to the quarantine list: nobody knows what is in them.
 
 Design choices:
 - Batches never reach beyond a shard, so a shard's rows do not depend on who makes it and after which others.

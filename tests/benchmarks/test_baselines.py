@@ -25,7 +25,7 @@ from modeling_toxmtl.labels import LABELS
 
 
 def test_quality_by_hand():
-    """Of three keywords said, one is heard, and one is heard that was not said; the labels are ranked without error."""
+    """One keyword of three is heard, and one that was not said; the labels are ranked without error."""
     rows = [
         record("a", labels=["Profanity"], transcript="oh damn it damn"),
         record("b", labels=["Bullying"], transcript="shut up"),
