@@ -147,8 +147,8 @@ def tiny_checkpoint(folder: Path) -> Path:
 
 
 def tiny_classifier(labels, **fields) -> WavLMForSequenceClassification:
-    """transformers' classifier with random weights, in evaluation mode."""
-    config = tiny_wavlm_config(id2label=dict(enumerate(labels)), **fields)
+    """transformers' classifier with random weights and the frame rate of the real ones, in evaluation mode."""
+    config = tiny_wavlm_config(**{**SPEECH_FRAMES, "id2label": dict(enumerate(labels)), **fields})
     return randomize_(WavLMForSequenceClassification(config)).eval()
 
 

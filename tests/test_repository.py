@@ -166,7 +166,7 @@ def test_recipe_for_a_published_classifier_leaves_all_but_the_keyword_head(tmp_p
     """The command of the page, on a tiny classifier in the same layout: only calibration touches its labels."""
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^python run_mtl.py (.*roblox/voice-safety-classifier.*)$", text, flags=re.MULTILINE)
-    source = tiny_classifier(LABELS, conv_kernel=(10, 8, 8), conv_stride=(5, 8, 8))
+    source = tiny_classifier(LABELS)
     source.save_pretrained(tmp_path / "published")
     write_corpus(tmp_path / "my_clips")
     arguments = command.replace("roblox/voice-safety-classifier", str(tmp_path / "published")).split()
