@@ -134,9 +134,9 @@ def test_faster_whisper(monkeypatch):
 def test_a_faster_whisper_folder_is_named_by_its_content(tmp_path):
     """Rows say which weights heard them, and not where they lie."""
     names = []
-    for content in (b"first", b"second"):
-        (tmp_path / "model.bin").write_bytes(content)
-        names.append(TranscribeStage(f"faster-whisper:{tmp_path}").asr)
-    assert names[0] != names[1] and str(tmp_path.parent) not in names[0]
-    assert names[0].startswith(f"faster-whisper:{tmp_path.name}@")
+    for place, content in (("here", b"first"), ("there", b"first"), ("elsewhere", b"second")):
+        (folder := tmp_path / place / "tiny.en").mkdir(parents=True)
+        (folder / "model.bin").write_bytes(content)
+        names.append(TranscribeStage(f"faster-whisper:{folder}").asr)
+    assert names[0] == names[1] != names[2] and names[0].startswith("faster-whisper:tiny.en@")
     assert TranscribeStage("faster-whisper:small").asr == "faster-whisper:small"
