@@ -43,7 +43,7 @@ $(VENV)/whisper: $(VENV)/installed
 $(ENCODER)/model.safetensors: $(VENV)/whisper
 	$(BIN)/python -m datasets_scripts.convert_whisper --output_dir $(ENCODER)
 
-train: $(ENCODER)/model.safetensors ## Make the demo corpus, fine-tune Whisper's encoder on it, judge clips (15 minutes)
+train: $(ENCODER)/model.safetensors ## Make the demo corpus, fine-tune Whisper's encoder on it, evaluate, judge clips
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data
 	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
 	$(BIN)/toxmtl moderate runs/demo demo_data/examples/*.ogg
