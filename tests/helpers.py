@@ -14,12 +14,18 @@ import torch
 from datasets import Dataset, Features, Value
 from scipy.io import wavfile
 from tiny_models import randomize_, tiny_model, tiny_wavlm_config, tiny_whisper_config
-from transformers import WavLMForCTC, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import (
+    WavLMForCTC,
+    WavLMForSequenceClassification,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
 
 from datasets_scripts.effects import encode_opus
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WhisperForToxicityMTL
 from modeling_toxmtl.alphabet import CHARACTERS, character_tokenizer
 from modeling_toxmtl.data.schema import FEATURES, Row, write_split
+from modeling_toxmtl.data.transcripts import Transcription, Word
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.processing_toxmtl import mel_feature_extractor, speech_feature_extractor
 
@@ -138,6 +144,24 @@ def tiny_checkpoint(folder: Path) -> Path:
     character_tokenizer().save_pretrained(folder)
     speech_feature_extractor().save_pretrained(folder)
     return folder
+
+
+def tiny_classifier(labels, **fields) -> WavLMForSequenceClassification:
+    """transformers' classifier with random weights and the frame rate of the real ones, in evaluation mode."""
+    config = tiny_wavlm_config(**{**SPEECH_FRAMES, "id2label": dict(enumerate(labels)), **fields})
+    return randomize_(WavLMForSequenceClassification(config)).eval()
+
+
+class SaysAlways:
+    """Stands in for a recogniser: hears the same words in every clip, one a second, and counts the clips."""
+
+    def __init__(self, text: str):
+        self.words = [Word(word, index, index + 0.5, 0.8) for index, word in enumerate(text.split())]
+        self.clips = 0
+
+    def __call__(self, clips):
+        self.clips += len(clips)
+        return [Transcription(self.words, "en", 0.8)] * len(clips)
 
 
 def tiny_whisper_checkpoint(folder: Path) -> Path:

@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 import typer
-from helpers import RATE, save_tiny_model, tone, tracks, write_corpus
-from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, pipeline
+from helpers import RATE, save_tiny_model, tiny_classifier, tone, tracks, write_corpus
+from safetensors.torch import load_file
+from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, pipeline, set_seed
 
-from benchmarks import decoding, new_keywords, scores
+from benchmarks import baselines, decoding, new_keywords, run_time_keywords, scores
 from datasets_scripts import (
     build_language_model,
     convert_whisper,
     make_demo_corpus,
     make_spoken_digits,
+    make_text_table,
     make_voice_corpus,
 )
 from datasets_scripts.effects import encode_opus
@@ -40,11 +42,13 @@ from modeling_toxmtl import (
     cli,
 )
 from modeling_toxmtl.audio import load_audio
+from modeling_toxmtl.data.label import KeywordArguments, LabelArguments
 from modeling_toxmtl.hub import code_files
 from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.training.card import write_model_card
 from modeling_toxmtl.training.evaluation import markdown_table
-from run_mtl import parse_arguments
+from run_mtl import load_model, parse_arguments
+from run_mtl import main as run_mtl
 
 
 ROOT = Path(__file__).parent.parent
@@ -56,13 +60,16 @@ DOCUMENTS = ["README.md", "docs/recipes.md"]
 PAGES = [ROOT / "README.md", ROOT / "datasets_scripts" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # module -> dataclasses of its command's arguments
 PARSED_BY = {
+    "benchmarks.baselines": [baselines.BaselineArguments, LabelArguments, KeywordArguments],
     "benchmarks.decoding": decoding.DecodingArguments,
     "benchmarks.new_keywords": new_keywords.NewKeywordsArguments,
+    "benchmarks.run_time_keywords": run_time_keywords.RunTimeKeywordsArguments,
     "benchmarks.scores": scores.ScoresArguments,
     "datasets_scripts.build_language_model": build_language_model.LanguageModelArguments,
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
     "datasets_scripts.convert_whisper": convert_whisper.ConversionArguments,
     "datasets_scripts.make_spoken_digits": make_spoken_digits.SpokenDigitsArguments,
+    "datasets_scripts.make_text_table": make_text_table.TextTableArguments,
     "datasets_scripts.make_voice_corpus": make_voice_corpus.VoiceCorpusArguments,
 }
 MODULE_COMMANDS = [
@@ -155,6 +162,29 @@ def test_python_of_the_recipes_runs(workplace):
     assert "| train | 1 |" in names["card"]
 
 
+def test_recipe_for_a_published_classifier_leaves_all_but_the_keyword_head(tmp_path, monkeypatch):
+    """The command of the page, on a tiny classifier in the same layout: only calibration touches its labels."""
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^python run_mtl.py (.*roblox/voice-safety-classifier.*)$", text, flags=re.MULTILINE)
+    source = tiny_classifier(LABELS)
+    source.save_pretrained(tmp_path / "published")
+    write_corpus(tmp_path / "my_clips")
+    arguments = command.replace("roblox/voice-safety-classifier", str(tmp_path / "published")).split()
+    arguments[0] = str(ROOT / arguments[0])
+    monkeypatch.chdir(tmp_path)
+    short = "--use_cpu --max_steps 2 --per_device_train_batch_size 4 --report_to none --seed 0"
+    parsed = parse_arguments([*arguments, *short.split()])
+    results = run_mtl(*parsed)
+    trained, before = load_file(tmp_path / "runs/safety/model.safetensors"), source.state_dict()
+    kept = [name for name in before if not name.startswith("classifier.")]
+    assert all(torch.equal(trained[name], before[name]) for name in kept)
+    scales = torch.tensor([results["calibration"][label]["scale"] for label in LABELS])[:, None]
+    torch.testing.assert_close(trained["classifier.weight"], before["classifier.weight"] * scales)
+    set_seed(0)
+    fresh, _ = load_model(parsed[0])
+    assert not torch.equal(trained["lm_head.weight"], fresh.lm_head.weight)
+
+
 def test_metadata_of_the_recipes_is_read(tmp_path):
     (block,) = code_blocks("csv", "docs/recipes.md")
     header, *rows = csv.reader(block.splitlines())
@@ -229,7 +259,7 @@ def test_results_in_the_readme_are_those_of_the_results_file(path):
 
 
 def test_there_are_results():
-    assert {path.stem for path in RESULTS} >= {"demo_mtl", "spoken_digits", "spanish_mtl"}
+    assert {path.stem for path in RESULTS} >= {"wavlm_demo_mtl", "spoken_digits", "spanish_mtl"}
 
 
 @pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)

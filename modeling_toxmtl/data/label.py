@@ -207,9 +207,10 @@ class LabelStage:
                 if mask:
                     yield Rejected(row["id"], f"the transcript hides a word: {mask!r}")
             if not all(masks):
-                yield from self._label([row for row, mask in zip(group, masks, strict=True) if not mask])
+                yield from self.label([row for row, mask in zip(group, masks, strict=True) if not mask])
 
-    def _label(self, rows):
+    def label(self, rows: Sequence[dict]) -> Iterator[dict]:
+        """Rows with `transcript` and `phrases`, whatever they hide, and what the text filter says of them."""
         scores = np.stack([member.score(rows) for member in self._members])
         knows = np.array([[label in member.knows for label in VIOLATIONS] for member in self._members])
         combined, given = combine_scores(scores, knows, self.args.combine, self.args.threshold)

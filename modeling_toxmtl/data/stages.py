@@ -284,7 +284,7 @@ def model_version(name_or_path: str, revision: str | None = None) -> str:
     """Which model is used, as name@version: the commit of a Hub model, a hash of the files of a folder."""
     folder = Path(name_or_path)
     if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
         return f"{folder.resolve().name}@{content_hash([[path.name, file_hash(path)] for path in files])}"
     from transformers import AutoConfig
 

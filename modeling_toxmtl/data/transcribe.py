@@ -3,9 +3,9 @@
     toxmtl data transcribe --asr-model openai/whisper-small --work-dir work
     toxmtl data transcribe --transcripts words.jsonl --work-dir work
 
-Any CTC or Whisper model of transformers, faster-whisper (`--asr-model faster-whisper:small`, extra `faster-whisper`),
-or transcripts that exist already. Chunks that cannot be decoded, or in which no word is recognised, go to the
-quarantine list: nobody knows what is in them.
+Any CTC or Whisper model of transformers, faster-whisper (`--asr-model faster-whisper:small`, or a folder in place of
+the size; extra `faster-whisper`), or transcripts that exist already. Chunks that cannot be decoded, or in which no
+word is recognised, go to the quarantine list: nobody knows what is in them.
 
 Design choices:
 - Batches never reach beyond a shard, so a shard's rows do not depend on who makes it and after which others.
@@ -16,6 +16,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -41,16 +42,37 @@ class Recognizer(Protocol):
 
 
 class FasterWhisperRecognizer:
-    """faster-whisper (CTranslate2), several times as fast on processors."""
+    """faster-whisper (CTranslate2), several times as fast on processors.
 
-    def __init__(self, name: str, language: str | None = None) -> None:
+    Args:
+        name: size, Hub id or folder of a model in CTranslate2's format.
+        language: that is spoken; default: as the model hears it.
+        compute_type: CTranslate2's, such as "float32" or "int8"; default: that of the weights, where the processor
+            has it.
+        cpu_threads: 0 for CTranslate2's choice.
+
+    Raises:
+        ImportError: faster-whisper is not installed.
+        FileNotFoundError: the weights are not here, and no hub is reachable.
+    """
+
+    def __init__(
+        self, name: str, language: str | None = None, compute_type: str = "default", cpu_threads: int = 0
+    ) -> None:
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
             raise ImportError(
                 "faster-whisper is not installed: pip install 'modeling-toxmtl[faster-whisper]'."
             ) from error
-        self.model, self.language = WhisperModel(name), language
+        try:
+            self.model = WhisperModel(name, compute_type=compute_type, cpu_threads=cpu_threads)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The weights of faster-whisper's {name!r} are not here, and the Hub is not reachable: download them "
+                f"where it is, and give their folder (--asr-model {FASTER_WHISPER}FOLDER)."
+            ) from error
+        self.language = language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
         return [self._hear(clip) for clip in clips]
@@ -71,7 +93,9 @@ class TranscribeStage:
 
     asr_model: str = field(
         default="openai/whisper-small",
-        metadata={"help": "Whisper or CTC model of transformers, a Hub id or folder; or faster-whisper:SIZE."},
+        metadata={
+            "help": "Whisper or CTC model of transformers, a Hub id or folder; or faster-whisper:SIZE, or :FOLDER."
+        },
     )
     asr_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     asr_batch_size: int = field(default=16, metadata={"help": "Chunks that the model hears at once."})
@@ -115,7 +139,8 @@ class TranscribeStage:
         if self.transcripts:
             return f"transcripts@{file_hash(self.transcripts)[:16]}"
         if self.asr_model.startswith(FASTER_WHISPER):
-            return self.asr_model
+            name = self.asr_model.removeprefix(FASTER_WHISPER)
+            return FASTER_WHISPER + (model_version(name) if Path(name).is_dir() else name)
         return model_version(self.asr_model, self.asr_revision)
 
     def settings(self) -> dict:

@@ -110,8 +110,10 @@ def test_faster_whisper(monkeypatch):
         stage._recognizer  # noqa: B018
 
     class WhisperModel:
-        def __init__(self, name):
-            assert name == "tiny"
+        def __init__(self, name, compute_type, cpu_threads):
+            if name == "nowhere":  # as huggingface_hub without a network
+                raise FileNotFoundError("no cached snapshot, outgoing traffic is disabled,\nin many lines")
+            assert (name, compute_type, cpu_threads) == ("tiny", "default", 0)
 
         def transcribe(self, clip, language, word_timestamps):
             assert language == "de" and word_timestamps and clip.dtype == np.float32
@@ -125,3 +127,16 @@ def test_faster_whisper(monkeypatch):
     (heard,) = stage._recognizer([tone(RATE)])
     assert heard.words == [Word("hallo", 0.1, 0.4, 0.5), Word("du", 0.5, 0.6, 1.0)]
     assert (heard.language, heard.confidence) == ("de", 0.75)
+    with pytest.raises(FileNotFoundError, match="^[^\n]*'nowhere'.*--asr-model faster-whisper:FOLDER[^\n]*$"):
+        TranscribeStage("faster-whisper:nowhere")._recognizer  # noqa: B018
+
+
+def test_a_faster_whisper_folder_is_named_by_its_content(tmp_path):
+    """Rows say which weights heard them, and not where they lie."""
+    names = []
+    for place, content in (("here", b"first"), ("there", b"first"), ("elsewhere", b"second")):
+        (folder := tmp_path / place / "tiny.en").mkdir(parents=True)
+        (folder / "model.bin").write_bytes(content)
+        names.append(TranscribeStage(f"faster-whisper:{folder}").asr)
+    assert names[0] == names[1] != names[2] and names[0].startswith("faster-whisper:tiny.en@")
+    assert TranscribeStage("faster-whisper:small").asr == "faster-whisper:small"

