@@ -155,7 +155,8 @@ def test_python_of_the_recipes_runs(workplace):
     names = {}
     for block in code_blocks("python", "docs/recipes.md"):
         exec(block, names)
-    assert [(window["start"], window["end"]) for window in names["verdict"]["windows"]] == [(0, 0.5), (0.5, 1)]
+    spans = [(round(window["start"], 2), round(window["end"], 2)) for window in names["verdict"]["windows"]]
+    assert spans == [(0, 0.5), (0.33, 0.83), (0.67, 1)]  # they overlap by a third
     assert names["scores"].shape == (1, len(LABELS)) and names["heard"].words is not None
     assert KeywordList.from_file("my_list.json").labels_of("shut up") == ("Bullying",)
     assert workplace == [(WavLMForToxicityMTL, "me/my-model"), (ToxicityMTLProcessor, "me/my-model")]
