@@ -1,6 +1,6 @@
 """Draws a verdict over the waveform of a clip: the picture of the README.
 
-python docs/draw_verdict.py model_cards/wavlm-tiny-toxmtl-demo docs/examples/insult.ogg docs/verdict.png
+python docs/draw_verdict.py model_cards/whisper-tiny-en-toxmtl docs/examples/insult.ogg docs/verdict.png
 """
 
 import sys
