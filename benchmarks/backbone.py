@@ -112,6 +112,11 @@ class Case:
 
     @classmethod
     def parse(cls, text: str, dtype: str) -> "Case":
+        """A case of how it is written on the command line.
+
+        Raises:
+            SystemExit: if it is written otherwise.
+        """
         try:
             mode, size = text.split(":")
             if "x" in size:
@@ -181,6 +186,7 @@ def run(model: torch.nn.Module, batch: dict[str, torch.Tensor], mode: str) -> to
 
 
 def synchronize(device: str) -> None:
+    """Waits until the device has done its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -302,6 +308,7 @@ def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments
 
 
 def machine(arguments: Arguments, rates: dict[str, float]) -> dict:
+    """What the figures were measured on."""
     name = platform.processor() or platform.machine()
     if arguments.device == "cuda":
         name = torch.cuda.get_device_name()
@@ -349,6 +356,7 @@ def markdown(results: dict) -> str:
 
 
 def write(results: dict, arguments: Arguments) -> None:
+    """The results as JSON, and as a table."""
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"backbone-{arguments.device}"
@@ -357,6 +365,7 @@ def write(results: dict, arguments: Arguments) -> None:
 
 
 def main(arguments: Arguments) -> None:
+    """Measures every case and variant, and writes the results."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.only_memory:

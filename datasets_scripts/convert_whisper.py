@@ -110,6 +110,7 @@ def packaged_model() -> Path:
 
 
 def main(args: ConversionArguments) -> None:
+    """Writes the checkpoint."""
     weights = encoder_weights(read_arrays(args.model or packaged_model()))
     layers = {name.split(".")[3] for name in weights if ".layers." in name}
     size, num_mel_bins, _ = weights["model.encoder.conv1.weight"].shape

@@ -143,6 +143,7 @@ class ClipText:
 
     @property
     def keywords(self) -> tuple[str, ...]:
+        """Those of its pieces, in order."""
         return tuple(piece.keyword for piece in self.pieces if piece.keyword)
 
 

@@ -41,6 +41,7 @@ class Voice(NamedTuple):
 
     @property
     def name(self) -> str:
+        """As espeak-ng writes it."""
         return f"{self.accent}+{self.variant}"
 
 

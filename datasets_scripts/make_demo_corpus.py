@@ -113,6 +113,7 @@ class CorpusArguments:
 
     @property
     def num_clips(self) -> dict[str, int]:
+        """Of each split."""
         return {"train": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
 
     @property

@@ -34,7 +34,7 @@ from datasets_scripts.make_demo_corpus import (
     summarize,
 )
 from datasets_scripts.speakers import shift_formants
-from datasets_scripts.speech_engines import ENGINES, Engine
+from datasets_scripts.speech_engines import ENGINES, Engine, Voice
 from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.data.card import ClipFacts, render_dataset_card
@@ -161,7 +161,7 @@ def get_engine(name: str) -> Engine:
     return ENGINES[name]()
 
 
-def speak(text: str, engine: Engine, voice, rng: np.random.Generator) -> np.ndarray:
+def speak(text: str, engine: Engine, voice: Voice, rng: np.random.Generator) -> np.ndarray:
     """Speaks `text` at a random pace, with silence around it: samples at 16 kHz of 1 to 15 seconds.
 
     Raises:

@@ -84,6 +84,7 @@ class PipelineDemoArguments:
 
     @property
     def num_recordings(self) -> dict[str, int]:
+        """Of each split."""
         return {"train": self.train_recordings, "validation": self.validation_recordings, "test": self.test_recordings}
 
 

@@ -96,9 +96,11 @@ class PrepareStage:
     features = Features({**CLIPS, "audio": Audio(decode=False), "duration": Value("float32")})
 
     def settings(self) -> dict:
+        """As of [`Stage`]."""
         return {}  # all is in the rows
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        """Clips of the rows that have no problem."""
         for row in rows:
             if row["problem"]:
                 yield Rejected(row["id"], row["problem"])

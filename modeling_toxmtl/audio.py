@@ -172,7 +172,9 @@ def _concatenated(blocks):
     return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
 
 
-def decoded_frames(container, stream, name: str) -> Iterator:
+def decoded_frames(
+    container: "av.container.InputContainer", stream: "av.AudioStream", name: str
+) -> Iterator["av.AudioFrame"]:
     """PyAV's frames of a stream. Packets that cannot be decoded are left out, with a warning that has the file's name.
 
     Raises:
@@ -193,7 +195,7 @@ def decoded_frames(container, stream, name: str) -> Iterator:
         logger.warning(f"{name}: packets that cannot be decoded, and are not heard: {len(faults)}.")
 
 
-def time_origin(container) -> float | None:
+def time_origin(container: "av.container.InputContainer") -> float | None:
     """The time in seconds that a file's own clock starts at; None for formats whose clock starts with the sound."""
     return 0.0 if container.format.name in ABSOLUTE_TIME else None
 

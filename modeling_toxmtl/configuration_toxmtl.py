@@ -2,6 +2,7 @@
 they share."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import WavLMConfig, WhisperConfig
@@ -12,7 +13,7 @@ from .multitask_config import ToxicityMTLFields
 
 logger = logging.get_logger(__name__)
 
-
+Count = TypeVar("Count")  # an integer, or an integer array or tensor of any shape
 PLAIN_ENCODER = {  # what variants of wav2vec 2.0 and HuBERT have otherwise
     "adapter_attn_dim": None,  # a language adapter in each block (fine-tuned MMS)
     "conv_pos_batch_norm": False,  # a batch norm makes a clip's features depend on those beside it
@@ -68,9 +69,8 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
         """The longest clip that the model can hear; there is no limit."""
         return None
 
-    def num_frames(self, num_samples):
-        """Frames that the feature encoder makes of `num_samples` samples (an integer, or an integer array or tensor of
-        any shape)."""
+    def num_frames(self, num_samples: Count) -> Count:
+        """Frames that the feature encoder makes of `num_samples` samples."""
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
@@ -155,9 +155,8 @@ class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
         """The longest clip that the model can hear, in samples: it has so many positions."""
         return self.max_source_positions * self.inputs_to_logits_ratio
 
-    def num_frames(self, num_samples):
-        """Frames that the encoder makes of `num_samples` samples (an integer, or an integer array or tensor of any
-        shape)."""
+    def num_frames(self, num_samples: Count) -> Count:
+        """Frames that the encoder makes of `num_samples` samples."""
         return (num_samples // MEL_HOP + 1) // 2
 
 

@@ -173,7 +173,7 @@ class ToxicityMTLFields:
         return config_dict, kwargs
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "ToxicityMTLFields":
         """As [`PreTrainedConfig.from_dict`]; with other labels, what is said of those that are gone goes too."""
         given = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if given:

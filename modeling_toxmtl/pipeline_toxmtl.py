@@ -10,14 +10,14 @@ Design choices:
 - Files and bytes are read by PyAV: no ffmpeg program, no torchaudio.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AudioClassificationPipeline
+from transformers import AudioClassificationPipeline, PreTrainedModel, SequenceFeatureExtractor
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
@@ -70,7 +70,13 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     _load_processor = True
     _load_feature_extractor = False
 
-    def __init__(self, model, processor=None, feature_extractor=None, **kwargs) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ToxicityMTLProcessor | None = None,
+        feature_extractor: SequenceFeatureExtractor | None = None,
+        **kwargs: Any,
+    ) -> None:
         if processor is None and feature_extractor is None:
             raise ValueError(f"The pipeline needs the model's processor, but has none: {PASS_PROCESSOR}")
         self._knows_keywords = processor is not None
@@ -109,7 +115,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         )
         return preprocess, {}, postprocess
 
-    def __call__(self, inputs, **kwargs) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Judges one clip or many.
 
         Args:
@@ -147,7 +153,10 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             inputs = (clip for clip in inputs)  # transformers streams generators, but not tables of `datasets`
         return super(AudioClassificationPipeline, self).__call__(inputs, **kwargs)
 
-    def preprocess(self, inputs, window_seconds: float = 15.0, stride_seconds: float | None = None):
+    def preprocess(
+        self, inputs: Any, window_seconds: float = 15.0, stride_seconds: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What the model hears of one clip, a window at a time; the arguments are those of a call."""
         rate, shortest = self.feature_extractor.sampling_rate, self.model.config.receptive_field
         recording = _read(inputs, rate)
         num_samples = recording.samples.shape[1]
@@ -176,8 +185,14 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         return {"is_last": is_last, "window": window, **heard}
 
     def postprocess(
-        self, model_outputs, top_k=None, return_keywords=False, return_windows=False, function_to_apply="sigmoid"
-    ):
+        self,
+        model_outputs: list[dict[str, Any]],
+        top_k: int | None = None,
+        return_keywords: bool = False,
+        return_windows: bool = False,
+        function_to_apply: str = "sigmoid",
+    ) -> list[dict[str, Any]] | dict[str, Any]:
+        """The verdict on one clip, of what the model made of its windows; the arguments are those of a call."""
         windows = [Window(*output["window"][0].tolist()) for output in model_outputs]
         uses_evidence = bool(self.model.config.keyword_evidence) and self._knows_keywords
         heard = self._heard(windows, model_outputs) if return_keywords or uses_evidence else None

@@ -184,7 +184,8 @@ class ToxicityMTLProcessor(ProcessorMixin):
             files.append(str(target))
         return files
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
+        """What `processor_config.json` holds."""
         output = super().to_dict()
         output["keywords"] = self.keywords.to_dict()
         output["decoding"] = asdict(self.decoding)

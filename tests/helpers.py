@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+import random
+import types
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +25,7 @@ from transformers import (
 
 from datasets_scripts.effects import encode_opus
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WhisperForToxicityMTL
-from modeling_toxmtl.alphabet import CHARACTERS, character_tokenizer
+from modeling_toxmtl.alphabet import CHARACTERS, SPECIAL_TOKENS, WORD_DELIMITER, character_tokenizer
 from modeling_toxmtl.data.schema import FEATURES, Row, write_split
 from modeling_toxmtl.data.transcripts import Transcription, Word
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
@@ -35,6 +37,9 @@ needs_kenlm = pytest.mark.skipif(importlib.util.find_spec("kenlm") is None, reas
 # WavLM's frame rate with three convolutions: a frame is 320 samples (20 ms) and sees 325; a second has 49
 SPEECH_FRAMES = {"conv_kernel": (10, 8, 8), "conv_stride": (5, 8, 8), "vocab_size": len(CHARACTERS)}
 MEL_FRAMES = {"num_mel_bins": 80, "max_source_positions": 1500, "vocab_size": len(CHARACTERS)}  # as Whisper has them
+UPPER_CASE = (*SPECIAL_TOKENS, WORD_DELIMITER, *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+SECONDS_PER_FRAME = 20 / RATE  # of `tiny_config`
+KEYWORDS = {"A", "B"}  # of `random_clips`
 INSPECTED = Features({**FEATURES, "num_samples": Value("int64"), "sha256": Value("string")})
 
 
@@ -185,13 +190,21 @@ def write_arpa(path: Path, unigrams: dict[str, float], bigrams: dict[str, float]
     return path
 
 
-def spell(text: str, frames: int, confidence: float = 0.9) -> np.ndarray:
-    """`(frames, 32)` keyword logits that spell a text, a frame per character: `_` is the blank, a space the
+def spell(text: str, frames: int, confidence: float = 0.9, characters: tuple[str, ...] = CHARACTERS) -> np.ndarray:
+    """`(frames, characters)` keyword logits that spell a text, a frame per character: `_` is the blank, a space the
     delimiter."""
-    logits = np.full((frames, len(CHARACTERS)), np.log((1 - confidence) / (len(CHARACTERS) - 1)), dtype=np.float32)
+    logits = np.full((frames, len(characters)), np.log((1 - confidence) / (len(characters) - 1)))
     for frame, character in enumerate(text.ljust(frames, "_")[:frames]):
-        logits[frame, CHARACTERS.index({"_": "<pad>", " ": "|"}.get(character, character))] = np.log(confidence)
-    return logits
+        logits[frame, characters.index({"_": "<pad>", " ": WORD_DELIMITER}.get(character, character))] = np.log(
+            confidence
+        )
+    return logits.astype(np.float32)
+
+
+def logits_of(*texts: str, characters: tuple[str, ...] = CHARACTERS, confidence: float = 0.9) -> np.ndarray:
+    """Keyword logits that spell each text, as many frames as the longest has characters."""
+    frames = max(map(len, texts))
+    return np.stack([spell(text, frames, confidence, characters) for text in texts])
 
 
 class Speller(torch.nn.Module):
@@ -241,3 +254,35 @@ def write_audio_folder(folder, split: str, table: str, names: list[str]):
         (folder / split / name).write_bytes(wav(tone(RATE, seed=seed)))
     suffix = "jsonl" if table.startswith("{") else "csv"
     (folder / split / f"metadata.{suffix}").write_text(table, encoding="utf-8")
+
+
+def by_label(verdict: list[dict]) -> dict[str, float]:
+    """The scores of the labels of a verdict."""
+    return {item["label"]: item["score"] for item in verdict}
+
+
+def assert_same(verdict: list[dict], expected: list[dict], tolerance: float = 1e-5):
+    """The labels have the same scores, whatever their order."""
+    assert by_label(verdict) == pytest.approx(by_label(expected), abs=tolerance)
+
+
+class Decoder:
+    """As torchcodec's `AudioDecoder`, which `datasets` hands out for a decoded column."""
+
+    def __init__(self, *channels: np.ndarray, rate: int = RATE):
+        self.channels, self.rate = channels, rate
+
+    def get_all_samples(self):
+        samples = torch.tensor(np.stack(self.channels), dtype=torch.float32)
+        return types.SimpleNamespace(data=samples, sample_rate=self.rate, pts_seconds=0.0)
+
+
+def random_clips(number, seed, max_words=8):
+    """Reference words, hypothesis words and hypothesis scores of `number` clips, where `A` and `B` stand for keywords
+    and `x`, `y` for fillers; coarse scores, so that many tie."""
+    rng = random.Random(seed)
+    references = [[rng.choice("ABxy") for _ in range(rng.randint(0, max_words))] for _ in range(number)]
+    hypotheses = [
+        [rng.choice([word, word, word, *"ABx"]) for word in words if rng.random() < 0.9] for words in references
+    ]
+    return references, hypotheses, [[rng.randint(0, 4) / 4 for _ in words] for words in hypotheses]

@@ -1,4 +1,4 @@
-"""Recordings with known speech, and a pipeline small enough to run in a test."""
+"""Recordings with known speech, and few enough of them for a test to run the pipeline."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ import numpy as np
 
 from modeling_toxmtl.audio import SAMPLING_RATE
 from modeling_toxmtl.data.opus import encode_dtx, ogg_file
+
+
+SPANS = [(1.0, 2.2), (4.0, 5.5), (6.6, 7.0)]  # seconds of speech in `recording`
 
 
 def burst(seconds: float, seed: int = 0) -> np.ndarray:

@@ -56,6 +56,12 @@ TINY_WHISPER = {
     "vocab_size": 10,
     "pad_token_id": 0,
 }
+# Of the clips of `training_batch`
+LABELS = torch.tensor(
+    [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 1, 0], [1, 1, 1, 1, 0, 0]], dtype=torch.float
+)
+# the blank alone (0): nothing is said in the third clip
+KEYWORD_LABELS = torch.tensor([[3, 4, 5, 5], [6, -100, -100, -100], [0, -100, -100, -100], [7, 8, -100, -100]])
 
 
 def tiny_wavlm_config(**overrides) -> WavLMConfig:
@@ -138,3 +144,34 @@ def inputs_of(model: torch.nn.Module, clips: list[torch.Tensor], extra: int = 0)
         return pad(clips, extra)
     mel = [clip[: len(clip) // 10 * 10].reshape(-1, 10)[:, :8].T for clip in clips]
     return pad_mel(mel, extra // 10)
+
+
+def training_batch(*lengths: int, model: torch.nn.Module | None = None) -> dict[str, torch.Tensor]:
+    """Up to four clips of these lengths with labels of both tasks; for a tiny WavLM, if no model is given."""
+    rows, clips = len(lengths), clips_of(*lengths)
+    return {
+        **(pad(clips) if model is None else inputs_of(model, clips)),
+        "labels": LABELS[:rows].clone(),
+        "keyword_labels": KEYWORD_LABELS[:rows].clone(),
+    }
+
+
+def alone(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
+    """One clip of a batch, without its padding."""
+    length = batch["attention_mask"][row].sum()
+    (name,) = batch.keys() - {"attention_mask", "labels", "keyword_labels"}
+    return {
+        name: batch[name][row : row + 1, ..., :length],
+        "labels": batch["labels"][row : row + 1],
+        "keyword_labels": batch["keyword_labels"][row : row + 1],
+    }
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Of each parameter that has one."""
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def gradient_size(module: torch.nn.Module) -> float:
+    """Largest gradient of the module's parameters; no gradient counts as 0."""
+    return max(0.0 if p.grad is None else p.grad.abs().max().item() for p in module.parameters())

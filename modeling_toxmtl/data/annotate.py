@@ -69,6 +69,7 @@ class AnnotateStage:
         return asdict(self.args) | contents
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        """Rows with the keywords found, their times and the training transcript."""
         for row in rows:
             if row["id"] in self.corrections:
                 row = row | _corrected(self.corrections[row["id"]])

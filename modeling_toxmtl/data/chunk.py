@@ -96,6 +96,7 @@ class ChunkStage:
         return asdict(self)
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        """Rows of chunks, of rows of recordings."""
         for row in rows:
             try:
                 num_tracks, sha256 = check_file(row["path"]), file_hash(row["path"])

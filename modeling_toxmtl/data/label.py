@@ -201,6 +201,7 @@ class LabelStage:
         return members
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        """Rows with their labels, of transcribed chunks."""
         for group in batched(rows, ROWS_AT_ONCE):
             masks = [find_mask(row["transcript"], self.keywords) for row in group]
             for row, mask in zip(group, masks, strict=True):

@@ -21,6 +21,7 @@ class ShardActor:
         self.make_shard = make_shard
 
     def __call__(self, task: dict) -> dict:
+        """Makes the shard that a task names."""
         self.make_shard((task["name"], task["input"], task["output"]))
         return {"name": task["name"], "output": task["output"]}
 

@@ -52,6 +52,7 @@ class CTCRecognizer:
 
     @torch.inference_mode()
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
+        """As of [`Recognizer`]."""
         features = self.feature_extractor(list(clips), sampling_rate=SAMPLING_RATE, padding=True, return_tensors="pt")
         log_probs = self.model(**features.to(self.device)).logits.log_softmax(-1)
         log_probs[..., self.unspoken] = -torch.inf
@@ -85,6 +86,7 @@ class WhisperRecognizer:
         self.language = language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
+        """As of [`Recognizer`]."""
         heard = self.pipe(
             [{"raw": clip, "sampling_rate": SAMPLING_RATE} for clip in clips],
             batch_size=len(clips),

@@ -75,6 +75,7 @@ class FasterWhisperRecognizer:
         self.language = language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
+        """As of [`Recognizer`]."""
         return [self._hear(clip) for clip in clips]
 
     def _hear(self, clip):
@@ -161,6 +162,7 @@ class TranscribeStage:
         return GivenTranscripts(self.transcripts)
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:
+        """Rows of chunks with their words."""
         if self.transcripts:
             yield from self._look_up(rows)
             return

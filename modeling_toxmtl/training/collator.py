@@ -14,4 +14,5 @@ class ToxicityDataCollator:
     processor: ToxicityMTLProcessor
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
+        """Pads the items of a batch."""
         return dict(self.processor.pad(items))

@@ -212,25 +212,14 @@ def keyword_metrics(
     token_ids = {word: index for index, word in enumerate(sorted(set(keywords)), start=_FILLER + 1)}
     reference, hypothesis, slot_scores = _counted_slots(references, hypotheses, scores, token_ids)
 
-    in_reference, in_hypothesis = reference != _FILLER, hypothesis != _FILLER
-    tp = int(np.sum(in_reference & (reference == hypothesis)))
-    fn = int(np.sum(in_reference)) - tp
-    fp = int(np.sum(in_hypothesis)) - tp
-    tn = int(np.sum(~in_reference & ~in_hypothesis))
+    counts = _slot_counts(reference, hypothesis)
     scored_ap = None if scores is None else _weighted_average_precision(reference, hypothesis, slot_scores)
     return {
-        "false_accept_rate": _percent(fp, fp + tn),
-        "false_reject_rate": _percent(fn, fn + tp),
-        "precision": _percent(tp, tp + fp),
-        "recall": _percent(tp, tp + fn),
-        "f1": _percent(2 * tp, 2 * tp + fp + fn),
+        **_rates(**counts),
         "weighted_ap": _weighted_average_precision(reference, hypothesis, np.ones(len(reference))),
         "weighted_ap_scores": scored_ap,
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
-        "tn": tn,
-        "num_keywords": tp + fn,
+        **counts,
+        "num_keywords": counts["tp"] + counts["fn"],
     }
 
 
@@ -377,6 +366,25 @@ def _weighted_average_precision(
         for keyword in keyword_ids
     ]
     return 100.0 * float(np.average(precisions, weights=support))
+
+
+def _slot_counts(reference: np.ndarray, hypothesis: np.ndarray) -> dict[str, int]:
+    """Of the keywords of the counted slots."""
+    in_reference, in_hypothesis = reference != _FILLER, hypothesis != _FILLER
+    tp = int(np.sum(in_reference & (reference == hypothesis)))
+    fp, fn = int(np.sum(in_hypothesis)) - tp, int(np.sum(in_reference)) - tp
+    return {"tp": tp, "fp": fp, "fn": fn, "tn": int(np.sum(~in_reference & ~in_hypothesis))}
+
+
+def _rates(tp: int, fp: int, fn: int, tn: int) -> dict[str, float | None]:
+    """In percent; the order is that of the results."""
+    return {
+        "false_accept_rate": _percent(fp, fp + tn),
+        "false_reject_rate": _percent(fn, fn + tp),
+        "precision": _percent(tp, tp + fp),
+        "recall": _percent(tp, tp + fn),
+        "f1": _percent(2 * tp, 2 * tp + fp + fn),
+    }
 
 
 def _percent(part: int, whole: int) -> float | None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from modeling_toxmtl.decoding import DetectedKeyword
-from modeling_toxmtl.labels import add_evidence, keyword_evidence, scores_from_logits
+from modeling_toxmtl.labels import LABELS, add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
 
 
 def test_scores_are_sigmoids():
@@ -32,3 +32,21 @@ def test_keywords_count_for_their_labels_and_against_no_violation():
     logits = add_evidence(np.ones((2, 3)), evidence, {"Profanity": 2.0, "NoViolation": -10.0}, names)
     assert logits.tolist() == [[2.6, 1.0, -8.0], [1.0, 1.0, 1.0]]
     assert add_evidence(np.ones((2, 3)), evidence, None, names).tolist() == np.ones((2, 3)).tolist()
+
+
+def test_aggregate_windows_takes_the_worst_window():
+    windows = [[0.1, 0.8, 0.9], [0.7, 0.2, 0.3]]
+    assert aggregate_windows(windows, ["Profanity", "Bullying", "NoViolation"]).tolist() == [0.7, 0.8, 0.3]
+    assert aggregate_windows(windows, ["Profanity", "Bullying", "Other"]).tolist() == [0.7, 0.8, 0.9]
+
+
+def test_aggregate_windows_of_one_window_is_that_window():
+    scores = np.arange(6, dtype=np.float32)
+    clip_scores = aggregate_windows(scores[None], LABELS)
+    assert clip_scores.dtype == np.float32 and clip_scores.tolist() == scores.tolist()
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (2, 5), (6,)])
+def test_aggregate_windows_refuses(shape):
+    with pytest.raises(ValueError, match=r"\(windows >= 1, 6 labels\)"):
+        aggregate_windows(np.zeros(shape), LABELS)

@@ -1,0 +1,71 @@
+import pytest
+from pipeline_runs import row_of
+
+from modeling_toxmtl.data.rules import RuleFilter
+from modeling_toxmtl.labels import VIOLATIONS
+
+
+def test_rules_match_whole_words_of_the_normalised_text():
+    rules = RuleFilter({"Bullying": ["uninstall the game", "(nobody|no one) likes you"]})
+    texts = ["Uninstall the game!", "No one, likes you.", "reuninstall the games"]
+    scores = rules.score([row_of(text) for text in texts])
+    assert scores[:, VIOLATIONS.index("Bullying")].tolist() == [1.0, 1.0, 0.0]
+    assert rules.knows == ("Bullying",)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"Rude": ["x"]}, "'Rude'"),
+        ({"Other": ["(x"]}, r"Other: '\(x'"),
+        ({"Bullying": "uninstall the game"}, "Bullying: 'uninstall the game' is no list"),
+        ({"Bullying": [1]}, r"Bullying: \[1\] is no list"),
+        (["uninstall the game"], "has no labels"),
+        ({"Bullying": ["1v1 me"]}, "'1v1 me' can never match: .* without '1'; write 'one v one me'"),
+        ({"Bullying": ["kill-yourself"]}, "write 'kill yourself'"),
+        ({"Bullying": ["scheiße"]}, "without 'ß'; write 'scheisse'"),
+        ({"Bullying": ["you’re bad"]}, 'write "you\'re bad"'),
+        ({"Bullying": ["go  away"]}, "without 'go  away'; write 'go away'"),
+        ({"Bullying": [r"level \d+"]}, r"without '\\\\d'; write numbers as words"),
+        ({"Bullying": ["(a|b)[0-9]"]}, r"without '\[0-9\]'"),
+        ({"Bullying": [r"w\.t\.f"]}, "write numbers as words and a space for other signs"),
+        ({"Bullying": ["f@ck|fool"]}, "without '@'"),
+        ({"Bullying": ["İyi"]}, "without 'İ'; write 'iyi'"),
+        ({"Bullying": ["i\u0307yi"]}, "write 'iyi'"),
+        ({"Bullying": ["غَبِيّ"]}, "write 'غبي'"),
+        ({"Bullying": [""]}, "'' matches every text"),
+        ({"Bullying": ["(go away)?"]}, "matches every text"),
+    ],
+)
+def test_rules_with_faults_are_named(rules, message):
+    with pytest.raises(ValueError, match=message):
+        RuleFilter(rules)
+
+
+def test_rules_match_whatever_their_case():
+    expressions = ["KYS", r"[A-Z]at head", r"(?:No one|nobody)\s+likes (?!me)\w{2,5}", "cul(?=o|ero)."]
+    rules = RuleFilter({"Bullying": expressions})
+    texts = ["kys", "Rat-head!", "No one  likes YOU.", "nobody likes me", "culo", "cult"]
+    scores = rules.score([row_of(text) for text in texts])
+    assert scores[:, VIOLATIONS.index("Bullying")].tolist() == [1.0, 1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("バカ", "このバカが"),
+        ("笨蛋", "你是个笨蛋吗"),
+        ("โง่", "เขาโง่มาก"),
+        ("idiot", "l'idiot du village"),
+        ("idiot", "the idiot’s game"),
+        ("iyi", "İYİ"),
+        ("น้ำ", "กินน้ำนะ"),
+    ],
+)
+def test_rules_match_in_scripts_without_spaces_and_beside_apostrophes(rule, text):
+    assert RuleFilter({"Bullying": [rule]}).score([row_of(text)]).sum() == 1
+
+
+def test_rules_read_numbers_in_the_language_of_the_list():
+    rules = RuleFilter({"Bullying": ["te doy dos"]}, "es")
+    assert rules.score([row_of("Te doy 2."), row_of("te doy two")])[:, VIOLATIONS.index("Bullying")].tolist() == [1, 0]
