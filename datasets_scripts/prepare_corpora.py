@@ -142,11 +142,12 @@ def map_labels(names: list[str], mapping: dict[str, list[str]]) -> list[str]:
     """Our labels for the corpus' names, in whatever case; `NoViolation` if none applies.
 
     Raises:
-        ValueError: if the mapping lacks a name; the message is for the quarantine.
+        ValueError: if the mapping lacks a name, or the labels contradict each other; the message is for the
+            quarantine.
     """
     if unknown := sorted({name for name in names if name.lower() not in mapping}):
         raise ValueError(f"labels without mapping: {', '.join(unknown)}")
-    return sorted({label for name in names for label in mapping[name.lower()]}) or [NO_VIOLATION]
+    return read_labels(sorted({label for name in names for label in mapping[name.lower()]})) or [NO_VIOLATION]
 
 
 def read_mutox(path: Path, language: str | None, mapping: dict) -> Iterator[dict]:
@@ -171,7 +172,7 @@ def _mutox_segment(text, transcript):
     if not (match := re.fullmatch(r"(\S.*) (\d+) (\d+)", text or "")):
         raise ValueError(f"public_url_segment is {text!r}, not a URL with start and end")
     url, start, end = match.groups()
-    letters = sum(map(str.isalnum, transcript))
+    letters = sum(character.isalnum() or character == "*" for character in transcript)  # hidden ones are said, too
     slowest, fastest = SYLLABLE_RATES if SYLLABLES.search(transcript) else LETTER_RATES
     for rate in (1000, SAMPLING_RATE):
         seconds = (int(end) - int(start)) / rate

@@ -151,10 +151,16 @@ def _wav_options(file):
     """Options for a WAV file whose header declares less audio than follows, as recorders leave it that are killed:
     FFmpeg would stop there."""
     head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+    if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
         return {}
+    long_size = None  # of the samples, in files that may have more than 4 GB
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[4:], "little")
+        if head[:4] == b"ds64":
+            long_size = min(int.from_bytes(file.read(16)[8:], "little"), 1 << 62)
+            size -= 16
+        elif head[:4] == b"data" and long_size is not None:
+            size = long_size
         file.seek(size + size % 2, os.SEEK_CUR)
         if head[:4] == b"data":
             start, end = file.tell(), file.seek(0, os.SEEK_END)
@@ -163,7 +169,8 @@ def _wav_options(file):
             # a chunk has a name of printable ASCII, and a size that fits the file
             is_named = all(0x20 <= sign < 0x7F for sign in following[:4])
             is_chunk = is_named and int.from_bytes(following[4:], "little") <= end - start
-            return {"ignore_length": "1"} if size and len(following) == 8 and not is_chunk else {}
+            is_unknown = size == 0 and long_size is None  # FFmpeg reads on by itself
+            return {"ignore_length": "1"} if not is_unknown and len(following) == 8 and not is_chunk else {}
     return {}
 
 

@@ -140,14 +140,18 @@ def _reason(error):
 
 def packets_tell(path: str, track: int, settings: ChunkStage) -> bool:
     """Whether the packets of a track say where speech is: it is Opus, with one stream in each packet, and sent with
-    pauses (DTX, or gaps). Half a minute without one is no speech alone, but an open microphone."""
+    pauses (DTX, or gaps). Half a minute without one is no speech alone, but an open microphone. Times that go back are
+    those of several recordings that were joined, each with a clock of its own."""
     with open_audio(path) as container:
         stream = container.streams.audio[track]
         if stream.codec_context.name not in ("opus", "libopus") or mapping_family(_head(stream)) != 0:
             return False
-        start = end = None
+        start = end = before = None
         has_pause = False
         for frame in packet_frames(container, stream, settings.dtx_hangover):
+            if before is not None and frame.start < before:
+                return False
+            before = frame.start
             is_pause = frame.hangover is not None or end is not None and frame.start - end > GAP
             has_pause = has_pause or is_pause
             start = frame.start if start is None or is_pause else start
@@ -222,15 +226,11 @@ class _Measured:
 
 
 def packet_frames(container: av.container.InputContainer, stream: av.AudioStream, hangover: float) -> Iterator[Frame]:
-    """Opus packets as frames; nothing is decoded. `hangover` are the seconds that are sent between speech and DTX.
-    Raises Unusable for packets that go back in time."""
-    seconds, before = float(stream.time_base), None
+    """Opus packets as frames; nothing is decoded. `hangover` are the seconds that are sent between speech and DTX."""
+    seconds = float(stream.time_base)
     for packet in container.demux(stream):
         if packet.size and packet.pts is not None:
             start, size = packet.pts * seconds, packet.size
-            if before is not None and start < before:
-                raise Unusable(f"out of order: after {before:.2f} s, its packets go back to {start:.2f} s")
-            before = start
             # a duration is missing in WebM, and longer packets are neither
             content = bytes(packet) if size < 50 or not packet.duration else b""
             is_pause = size <= 2 or size < 50 and is_silent(content)

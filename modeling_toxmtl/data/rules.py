@@ -19,6 +19,7 @@ from ..text import UNSPACED, fold, normalize_text
 _SYNTAX = re.compile(
     r"\\.|\{\d*,?\d*\}|\(\?(?:P?<\w+>|P=\w+|[a-zA-Z-]*[:)]|<?[=!]|>)|\[\^?\]?(?:\\.|[^\]\\])*\]|[.^$*+?()|]"
 )
+_UNSAID_ESCAPE = re.compile(r"\\[dnrtfv0]")  # digits, and what separates lines or columns
 
 
 class RuleFilter:
@@ -58,6 +59,7 @@ class RuleFilter:
 
 def _compiled(label, expression, language):
     where = f"--rules: {label}: {expression!r}"
+    expression = expression.removeprefix("(?i)")  # which holds for all
     edge = "" if UNSPACED.search(expression) else r"\b"
     try:
         rule = re.compile(f"{edge}(?:{expression}){edge}", re.IGNORECASE)
@@ -66,10 +68,12 @@ def _compiled(label, expression, language):
         raise ValueError(f"{where} is no regular expression: {error}.") from error
     if matches_nothing_said:
         raise ValueError(f"{where} matches every text: write the words that it must find.")
-    if never := _unsaid(expression):
-        cure = "write numbers as words and a space for other signs"
-        if not _SYNTAX.search(expression) and (words := " ".join(normalize_text(expression, language))):
-            cure = f"write {words!r}"
+    never, words = _unsaid(expression), None
+    if not _SYNTAX.search(expression):
+        words = " ".join(normalize_text(expression, language))
+        never = never or (words != fold(expression, language) and expression)
+    if never:
+        cure = f"write {words!r}" if words else "write numbers as words and a space for other signs"
         raise ValueError(f"{where} can never match: normalised words are without {never!r}; {cure}.")
     return rule
 
@@ -79,9 +83,10 @@ def _unsaid(expression):
     for piece in _SYNTAX.findall(expression):
         if piece.startswith("["):
             members = piece[1:-1]
-            if not members.startswith("^") and "\\" not in members and not any(map(_is_said, members)):
+            signs = re.sub(_UNSAID_ESCAPE, "", members)
+            if not members.startswith("^") and "\\" not in signs and not any(map(_is_said, signs)):
                 return piece
-        elif piece == r"\d" or piece[0] == "\\" and not piece[1].isalnum() and not _is_said(piece[1]):
+        elif _UNSAID_ESCAPE.match(piece) or piece[0] == "\\" and not piece[1].isalnum() and not _is_said(piece[1]):
             return piece
     literals = _SYNTAX.split(expression)
     signs = (character for literal in literals for character in literal if not _is_said(character))

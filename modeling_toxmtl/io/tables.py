@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ LABEL_SEPARATOR = "|"  # in tables without lists, such as metadata.csv
 
 def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
     """The rows of a table: `.csv` or `.tsv` (without quotes) with a header, or `.jsonl`, a JSON object per line. A
-    `.csv` may be separated by semicolons or tabs, as spreadsheets of some countries write it.
+    `.csv` may be separated by semicolons, tabs or bars, which a line `sep=;` before the header may say, as
+    spreadsheets write it.
 
     Args:
         path: of the table, in UTF-8.
@@ -24,8 +26,9 @@ def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
         a dict per row; an empty cell is None.
 
     Raises:
-        ValueError: if the file is not in UTF-8, a column occurs twice, or a line has more cells than the header, a
-            quote that does not fit, is no JSON object or lacks a required value; the message names file and line.
+        ValueError: if the file is not in UTF-8, a column occurs twice or is missing, or a line has more cells than
+            the header, a quote that does not fit, is no JSON object or lacks a required value; the message names file
+            and line.
     """
     read_lines = _read_json_lines if path.suffix == ".jsonl" else _read_cells
     rows = []
@@ -33,7 +36,8 @@ def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, row in read_lines(path, file):
                 if missing := [column for column in required if row.get(column) is None]:
-                    raise ValueError(f"{path}, line {number}: no {' and no '.join(map(repr, missing))}.")
+                    no_column = "" if set(missing) <= row.keys() else f"; the columns are {', '.join(map(repr, row))}"
+                    raise ValueError(f"{path}, line {number}: no {' and no '.join(map(repr, missing))}{no_column}.")
                 rows.append(row)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not in UTF-8 ({error}): save it as UTF-8.") from error
@@ -54,17 +58,18 @@ def _read_json_lines(path, file):
 
 
 def _read_cells(path, file):
-    reader = csv.reader(file, strict=True, skipinitialspace=True, **_dialect(path, file))
-    columns, end = None, 0
+    dialect, num_before = _dialect(path, file)
+    reader = csv.reader(file, strict=True, skipinitialspace=True, **dialect)
+    columns, end = None, num_before
     try:
         for row in reader:
-            start, end = end + 1, reader.line_num
+            start, end = end + 1, num_before + reader.line_num
+            if not row:  # an empty line
+                continue
             if columns is None:
                 columns = [name.strip() for name in row]
                 if len(set(columns)) < len(columns):
-                    raise ValueError(f"{path}, line 1: a column occurs twice in {', '.join(columns)}.")
-                continue
-            if not row:  # an empty line
+                    raise ValueError(f"{path}, line {start}: a column occurs twice in {', '.join(columns)}.")
                 continue
             if len(row) > len(columns):
                 cure = "a text holds tabs" if path.suffix == ".tsv" else "put texts that hold the separator in quotes"
@@ -82,12 +87,18 @@ def _read_cells(path, file):
 
 
 def _dialect(path, file):
-    """A `.tsv` has no quotes, and the header of a `.csv` shows what separates its cells."""
+    """Of csv.reader, and the number of lines before the header. A `.tsv` has no quotes, and the header of a `.csv`
+    shows what separates its cells, if no line before it says so."""
     if path.suffix == ".tsv":
-        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}, 0
     header = file.readline()
+    if match := re.fullmatch(r'"?sep=(.)"?\s*', header):
+        return {"delimiter": match[1]}, 1
+    while header.isspace():
+        header = file.readline()
     file.seek(0)
-    return {"delimiter": next((character for character in ",;\t" if character in header), ",")}
+    unquoted = re.sub('"[^"]*"', "", header)
+    return {"delimiter": max(filter(unquoted.count, "\t;,|"), key=unquoted.count, default=",")}, 0
 
 
 def _swallows_a_row(cell, num_columns, dialect):

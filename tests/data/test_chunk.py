@@ -198,7 +198,6 @@ FAULTS = {
     ),
     "mislabelled.ogg": (lambda good: wav(speech_with_pauses(SPANS, 9.0)), "mislabelled: named .ogg, but"),
     "picture.wav": (lambda good: picture(), "no audio stream"),
-    "chained.ogg": (lambda good: good + good, "out of order: after 9.00 s, its packets go back to"),
     "silence.ogg": (lambda good: dtx_file([], 2.0), "no speech in it: 2.0"),
     "corrupt.ogg": (
         lambda good: good[:300] + bytes(len(good) - 600) + good[-300:],

@@ -95,6 +95,13 @@ def test_an_ogg_file_that_ends_within_a_page_is_truncated(tmp_path):
         assert rejected.reason == "truncated: its last Ogg page is not whole"
 
 
+@pytest.mark.parametrize("change", [lambda content: content, without_end], ids=["whole", "without end"])
+def test_ogg_files_that_were_joined_are_one_recording(tmp_path, change):
+    """As stations and recorders chain them: the clock of each starts anew."""
+    (tmp_path / "a.ogg").write_bytes(change(dtx_file(SPANS, 5.0)) + dtx_file(SPANS, 5.0))
+    assert is_at(spans_of(tmp_path / "a.ogg"), [*SPANS, *((start + 5, end + 5) for start, end in SPANS)])
+
+
 # WAV
 
 

@@ -28,6 +28,10 @@ def test_rules_match_whole_words_of_the_normalised_text():
         ({"Bullying": ["go  away"]}, "without 'go  away'; write 'go away'"),
         ({"Bullying": [r"level \d+"]}, r"without '\\\\d'; write numbers as words"),
         ({"Bullying": ["(a|b)[0-9]"]}, r"without '\[0-9\]'"),
+        ({"Bullying": [r"lvl[\d]"]}, r"without '\[\\\\d\]'"),
+        ({"Bullying": [r"go\taway"]}, r"without '\\\\t'"),
+        ({"Bullying": [" go away"]}, "' go away' can never match: .*; write 'go away'"),
+        ({"Bullying": ["'tis you"]}, "write 'tis you'"),
         ({"Bullying": [r"w\.t\.f"]}, "write numbers as words and a space for other signs"),
         ({"Bullying": ["f@ck|fool"]}, "without '@'"),
         ({"Bullying": ["İyi"]}, "without 'İ'; write 'iyi'"),
@@ -43,7 +47,7 @@ def test_rules_with_faults_are_named(rules, message):
 
 
 def test_rules_match_whatever_their_case():
-    expressions = ["KYS", r"[A-Z]at head", r"(?:No one|nobody)\s+likes (?!me)\w{2,5}", "cul(?=o|ero)."]
+    expressions = ["(?i)KYS", r"[A-Z]at head", r"(?:No one|nobody)\s+likes (?!me)\w{2,5}", "cul(?=o|ero)."]
     rules = RuleFilter({"Bullying": expressions})
     texts = ["kys", "Rat-head!", "No one  likes YOU.", "nobody likes me", "culo", "cult"]
     scores = rules.score([row_of(text) for text in texts])

@@ -29,6 +29,21 @@ KEYWORDS = KeywordList.default()
         ("you ####!", "####!"),
         ("you ██████", "██████"),
         ("you #$%&!", "#$%&!"),
+        ("you ＊＊＊＊", "****"),
+        (r"you \*\*\*\* idiot", "****"),
+        ("you &#42;&#42;&#42;&#42;", "****"),
+        ("you ××××", "××××"),
+        ("you 🤬 idiot", "🤬"),
+        ("you <unk> idiot", "<unk>"),
+        ("[curse word] you", "[curse word]"),
+        ("eres un [pitido]", "[pitido]"),
+        ("eres un (piiip)", "(piiip)"),
+        ("[palabra censurada]", "[palabra censurada]"),
+        ("du [piep] idiot", "[piep]"),
+        ("[unverständlich] idiot", "[unverständlich]"),
+        ("sale [bip]", "[bip]"),
+        ("[inintelligible]", "[inintelligible]"),
+        ("иди ты [нрзб]", "[нрзб]"),
     ],
 )
 def test_hidden_words_are_found(text, mask):
@@ -48,6 +63,8 @@ def test_hidden_words_are_found(text, mask):
         "the car beeped",
         "rock & roll, 50% off, #1, $$",
         "a rose, a cursor",
+        "three × four &amp; five",
+        "[laughs unkindly] (pipe music) [cursor]",
     ],
 )
 def test_words_that_are_written_hide_nothing(text):

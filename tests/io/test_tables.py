@@ -33,12 +33,34 @@ def test_tables(tmp_path):
     assert read_table(tmp_path / "a.csv") == [{"a": "1, 2", "b": None}]
 
 
-@pytest.mark.parametrize("separator", [",", ", ", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ", ", ";", "\t", "|"])
 def test_separators_of_spreadsheets(tmp_path, separator):
     lines = [["a", "b"], ["1", '"x, y; z"'], ["2", '"two\r\nlines and ""quotes"""'], ["3", ""]]
     (tmp_path / "a.csv").write_bytes("".join(separator.join(line) + "\r\n" for line in lines).encode("utf-8-sig"))
     texts = ["x, y; z", 'two\r\nlines and "quotes"', None]
     assert read_table(tmp_path / "a.csv") == [{"a": str(number), "b": text} for number, text in enumerate(texts, 1)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\r\na;b, c\r\n1;x\r\n",
+        '"sep=\t"\n"a"\t"b, c"\n1\tx\n',
+        '"a";"b, c"\r\n1;x\r\n',
+        "a\tb, c\r1\tx\r",
+        "\n\r\na;b, c\n\n1;x\n",
+    ],
+)
+def test_headers_of_spreadsheets(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content.encode("utf-8-sig"))
+    assert read_table(tmp_path / "a.csv", required=["a"]) == [{"a": "1", "b, c": "x"}]
+
+
+def test_a_table_of_one_column(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n2;3\n")
+    assert read_table(tmp_path / "a.csv") == [{"a": "1"}, {"a": "2;3"}]
+    with pytest.raises(ValueError, match="line 2: no 'file_name'; the columns are 'a'"):
+        read_table(tmp_path / "a.csv", required=["file_name"])
 
 
 @pytest.mark.parametrize(

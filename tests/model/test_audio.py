@@ -1,4 +1,5 @@
 import io
+import struct
 import wave
 from fractions import Fraction
 
@@ -262,6 +263,16 @@ def test_wav_headers_that_declare_another_size(declared):
     expected = load_audio(bytes(content))
     content[40:44] = declared.to_bytes(4, "little")
     assert np.array_equal(load_audio(bytes(content)), expected)
+
+
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+@pytest.mark.parametrize("declared", [64_000, 16_000, 0, 64_044, 2**40])
+def test_long_wav_headers_that_declare_another_size(name, declared):
+    """Files that may have more than 4 GB say their size in a chunk of its own (ITU-R BS.2088)."""
+    content = wav(np.concatenate([sine(440, 1.0), sine(880, 1.0)]))
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, 0, declared, 0, 0)
+    long = b"".join([name, bytes([255] * 4), content[8:12], sizes, content[12:40], bytes([255] * 4), content[44:]])
+    assert np.array_equal(load_audio(long), load_audio(content))
 
 
 def test_wav_chunks_after_the_samples_are_no_sound():

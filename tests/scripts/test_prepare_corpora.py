@@ -141,6 +141,7 @@ def test_mutox_becomes_a_data_set(server, tmp_path):
         (32_000, 80_000, "这是一个测试句子今天天气很好", (2.0, 5.0)),
         (2_000, 5_000, "これはテストです", (2.0, 5.0)),
         (2_000, 5_000, "यह एक परीक्षण वाक्य है", (2.0, 5.0)),
+        (2_000, 5_000, "you **** **** ****", (2.0, 5.0)),
         (0, 1_000, "far too much text for so short a span, and far too little for sixteen of them" * 9, None),
         (5_000, 5_000, "nothing", None),
         (5_000, 2_000, "backwards", None),
@@ -253,6 +254,8 @@ def test_labels_are_mapped_and_not_guessed(tmp_path):
     assert map_labels(["Clean"], mapping) == ["NoViolation"]
     with pytest.raises(ValueError, match="labels without mapping: rude"):
         map_labels(["rude", "clean"], mapping)
+    with pytest.raises(ValueError, match="Bullying, NoViolation contradict each other"):
+        map_labels(["spiteful", "harmless"], {"spiteful": ["Bullying"], "harmless": ["NoViolation"]})
     (tmp_path / "mapping.json").write_text('{"hate": ["Hate"]}')
     with pytest.raises(ValueError, match=r"--label_mapping .* gives \['Hate'\]"):
         read_mapping(str(tmp_path / "mapping.json"))
