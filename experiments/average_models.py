@@ -3,8 +3,8 @@
     python -m experiments.average_models --models runs/voices-2 runs/voices-3 --output_dir runs/voices-4
 
 Fine-tuning on few sentences learns some of them by heart; halfway between before and after, a model keeps most of what
-it learnt and forgets less (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The processor is that
-of the last model. Scores are another's: tune and calibrate the result before it is used.
+it learnt and forgets less (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The processor is the
+last model's. Scores change: tune and calibrate the result before it is used.
 """
 
 from dataclasses import dataclass, field
