@@ -304,6 +304,17 @@ def _runs(frames, origin, name):
         yield number, silence, frame
 
 
+def heard_times(
+    frames: Iterable, origin: float | None = None, name: str = "The audio"
+) -> Iterator[tuple[float, "av.AudioFrame"]]:
+    """PyAV's audio frames, each with the second at which [`resampled_blocks`] has it; arguments are as there."""
+    position, last = 0.0, 0
+    for number, silence, frame in _runs(frames, origin, name):
+        position += silence if number != last else 0.0
+        yield position, frame
+        position, last = position + frame.samples / frame.rate, number
+
+
 def _resample_run(frames, sampling_rate):
     # FFmpeg's own down-mix adds the channels at -3 dB: equal channels would come out 1.41 times as loud, and clip
     resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
