@@ -15,7 +15,8 @@ from transformers.pipelines.base import pad_collate_fn
 
 from ..pipeline_toxmtl import ToxicityDetectionPipeline
 from .inputs import Clip
-from .record import audio_hash, make_record
+from .record import make_record
+from .records import audio_hash
 
 
 BATCHES_PER_ROUND = 4  # among which windows are sorted by length

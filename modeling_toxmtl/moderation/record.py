@@ -14,24 +14,19 @@ Design choices:
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.utils.hub import cached_file
 
 from ..io.files import file_hash, read_json
-from ..io.tables import read_table
 from ..labels import NO_VIOLATION
 from ..pipeline_toxmtl import ToxicityDetectionPipeline
+from .records import SCHEMA
 
 
-SCHEMA = "toxmtl.verdict/1"
-SCHEMA_FILE = Path(__file__).parent / "schemas" / "verdict-1.json"
 PACKAGES = ("modeling-toxmtl", "torch", "transformers", "numpy", "av")  # whose versions may change a score
 NO_KEYWORD = "no keyword: by context or tone"
 SAID = "keywords said"
@@ -184,30 +179,6 @@ def _label(label, score, threshold, windows, keywords):
     return item
 
 
-def read_records(path: str | PathLike) -> Iterator[dict[str, Any]]:
-    """The records of a `.jsonl` or `.parquet` file that `toxmtl moderate` wrote, or of a `.json` file with one.
-
-    Raises:
-        ValueError: if a line is no record of this schema; the message names it.
-    """
-    for number, record in enumerate(_read(Path(path)), start=1):
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-            found = record.get("schema") if isinstance(record, dict) else None
-            raise ValueError(f"{path}, record {number}: the schema is {found!r}, and only {SCHEMA!r} can be read.")
-        yield record
-
-
-def _read(path: Path) -> Iterable[dict]:
-    if path.suffix == ".json":
-        return [read_json(path)]
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
-
-        file = parquet.ParquetFile(path)
-        return (json.loads(text.as_py()) for batch in file.iter_batches(columns=["record"]) for text in batch[0])
-    return read_table(path)
-
-
 def differences(recorded: Any, heard: Any, place: str = "", tolerance: float = 1e-4) -> list[str]:
     """Where two records differ, a line each; nothing for equal ones.
 
@@ -241,8 +212,3 @@ def _name(item, index):
 def _short(value):
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def audio_hash(audio: str | PathLike | bytes) -> str:
-    """SHA-256 of a file, or of its content."""
-    return hashlib.sha256(audio).hexdigest() if isinstance(audio, bytes) else file_hash(audio)

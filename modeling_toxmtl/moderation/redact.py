@@ -21,7 +21,7 @@ import numpy as np
 
 from ..audio import decoded_frames, heard_times, open_audio, time_origin
 from ..io.files import file_hash, write_json
-from .record import audio_hash, read_records
+from .records import audio_hash, read_records
 
 
 WAYS = ("mute", "beep", "cut")

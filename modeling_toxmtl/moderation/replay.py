@@ -12,7 +12,8 @@ from itertools import islice
 from .hearing import Listener
 from .inputs import Clip
 from .moderate import load_judge
-from .record import audio_hash, describe_judge, differences, read_records
+from .record import describe_judge, differences
+from .records import audio_hash, read_records
 
 
 DECIDED = ("audio", "violations", "labels", "keywords", "windows")  # the rest is what that depends on

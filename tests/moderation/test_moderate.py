@@ -21,7 +21,8 @@ from modeling_toxmtl.moderation.formats import format_verdict
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.inputs import Clip, Inputs
 from modeling_toxmtl.moderation.moderate import ModerateArguments, main
-from modeling_toxmtl.moderation.record import SCHEMA_FILE, describe_judge, differences, read_records
+from modeling_toxmtl.moderation.record import describe_judge, differences
+from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
 from modeling_toxmtl.moderation.replay import replay
 
 

@@ -13,14 +13,13 @@ from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
 from modeling_toxmtl.moderation.record import (
     NO_KEYWORD,
     SAID,
-    SCHEMA_FILE,
     describe_judge,
     differences,
     keywords_hash,
     make_record,
-    read_records,
     weights_hash,
 )
+from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
 
 
 SHA = "0" * 64

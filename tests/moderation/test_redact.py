@@ -14,7 +14,8 @@ from modeling_toxmtl import cli
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.inputs import Clip
-from modeling_toxmtl.moderation.record import SCHEMA, audio_hash, describe_judge
+from modeling_toxmtl.moderation.record import describe_judge
+from modeling_toxmtl.moderation.records import SCHEMA, audio_hash
 from modeling_toxmtl.moderation.redact import FADE, RedactArguments, Span, _planes, chosen, gains, redact, spans_of
 
 
