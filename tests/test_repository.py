@@ -244,6 +244,8 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/moderation.md",
             "docs/records.md",
             "docs/redaction.md",
+            "docs/report.md",
+            "docs/promises.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }
