@@ -30,7 +30,9 @@ def format_verdict(record: dict[str, Any]) -> str:
         span = f"{word['start']:6.2f}–{word['end']:.2f} s"
         benign = ", judged benign" if word["benign"] else ""
         labels = ", ".join(word["labels"])
-        lines.append(f"  {span:<18} {word['keyword']!r} ({labels}), score {word['score']:.2f}{benign}")
+        line = f"  {span:<18} {word['keyword']!r} ({labels}), score {word['score']:.2f}{benign}"
+        elsewhere = f", track {word['track']}, channel {word['channel']}" * (word["track"] + word["channel"] > 0)
+        lines.append(line + elsewhere)
     if record["keywords"] == []:
         lines.append("  no toxic keyword heard")
     return "\n".join(lines)
@@ -60,7 +62,8 @@ def _write_parquet(path, records):
     from pyarrow import parquet
 
     scores = pa.struct([("label", pa.string()), ("score", pa.float64()), ("fires", pa.bool_())])
-    word = [("keyword", pa.string()), ("start", pa.float64()), ("end", pa.float64()), ("score", pa.float64())]
+    place = [("start", pa.float64()), ("end", pa.float64()), ("track", pa.int64()), ("channel", pa.int64())]
+    word = [("keyword", pa.string()), *place, ("score", pa.float64())]
     schema = pa.schema(
         [
             ("clip", pa.string()),

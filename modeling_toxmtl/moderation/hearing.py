@@ -1,10 +1,10 @@
-"""Many clips through a model: in batches of windows of like length, and without ever holding a recording as a whole.
+"""Many clips through a model, in batches of windows of like length.
 
 Design choices:
 - Clips are heard in groups, whose windows are batched among themselves. What a group holds depends on its clips alone,
   so that a run which begins at a group's first clip computes the very same batches, and hence the same bytes, as one
   that comes from further before.
-- A long recording is a group of its own, heard in as many rounds as it needs.
+- A long recording is a group of its own, heard in as many rounds as it needs: no more features are held than one has.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -115,5 +115,5 @@ class Listener:
 
 
 def _num_samples(features):
-    start, end = features["span"][0].tolist()
+    start, end = features["window"][0, :2].tolist()
     return end - start

@@ -56,7 +56,7 @@ class Inputs:
             if _is_parquet(source):
                 yield from self._rows(source)
             else:
-                yield Clip(source, source)
+                yield Clip(_in_utf8(source), source)
 
     def _sources_of(self, given: str) -> Iterable[str]:
         if given == STANDARD_INPUT:
@@ -104,6 +104,11 @@ def _clip_of(row: dict[str, Any], column: str, table: str, number: int) -> Clip:
     if not isinstance(path, str):
         return Clip(str(name or f"{table}:{number}"), b"")  # which is no audio, and said to be none
     return Clip(str(name or path), str(Path(table).parent / path))
+
+
+def _in_utf8(name: str) -> str:
+    """What of a file's name is not UTF-8 is written as an escape: records are."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_parquet(path: str) -> bool:

@@ -22,7 +22,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from ..io.files import content_hash, read_json, remove_unfinished, write_json, write_json_lines
-from ..pipeline_toxmtl import ToxicityDetectionPipeline
+from ..pipeline_toxmtl import STRIDE, ToxicityDetectionPipeline
 from .formats import FORMATS, LINES, write_verdicts
 from .hearing import Heard, Listener
 from .inputs import Inputs
@@ -50,11 +50,18 @@ class ModerateArguments:
     format: str = field(default="table", metadata={"help": "Of the output.", "choices": FORMATS})
     resume: bool = field(default=False, metadata={"help": "Go on with a run that was interrupted; needs --output."})
     window: float = field(default=15.0, metadata={"help": "Seconds that are heard at once."})
+    stride: float | None = field(
+        default=None, metadata={"help": "Seconds from one window to the next; default: two thirds of --window."}
+    )
     batch_size: int = field(default=8, metadata={"help": "Windows per forward pass."})
 
     def __post_init__(self):
         if self.window <= 0:
             raise ValueError(f"--window is {self.window}: give seconds above 0.")
+        if self.stride is None:
+            self.stride = self.window * STRIDE
+        if not 0 < self.stride <= self.window:
+            raise ValueError(f"--stride is {self.stride}: give more than 0, and no more than --window, {self.window}.")
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}: give at least 1.")
         if self.output is None and (self.resume or self.format == "parquet"):
@@ -149,7 +156,7 @@ def main(args: ModerateArguments) -> None:
     """
     inputs = Inputs(args.inputs, args.column)
     pipe = load_judge(args.model)
-    judge = describe_judge(pipe, window_seconds=args.window)
+    judge = describe_judge(pipe, window_seconds=args.window, stride_seconds=args.stride)
     counts = dict.fromkeys(("clips", "with violations", "not judged"), 0)
     with tqdm(unit="clip", total=len(inputs), disable=None) as progress:
         heard = _Meter(progress)

@@ -51,6 +51,7 @@ def describe_judge(pipe: ToxicityDetectionPipeline, **heard_in: float) -> dict[s
         },
         "thresholds": config.thresholds if "classification" in config.tasks else None,
         "calibration": _calibration(config),
+        "keyword_evidence": config.keyword_evidence,
         "keyword_list": {
             "sha256": keywords_hash(processor.keywords.to_dict()),
             "keywords": len(processor.keywords),
@@ -126,7 +127,7 @@ def make_record(clip: str, sha256: str, verdict: dict[str, Any], judge: dict[str
     return {
         "schema": SCHEMA,
         "clip": clip,
-        "audio": {"sha256": sha256, "seconds": windows[-1]["end"]},
+        "audio": {"sha256": sha256, "seconds": max(window["end"] for window in windows)},
         "violations": labels and [item["label"] for item in labels if item["fires"] and item["label"] != NO_VIOLATION],
         "labels": labels,
         "keywords": keywords,
@@ -139,19 +140,24 @@ def _score(value):
     return round(float(value), SCORE_DIGITS)
 
 
-def _span(item):
-    return {name: round(float(item[name]), TIME_DIGITS) for name in ("start", "end")}
+def _place(item):
+    """Times, and the track and channel."""
+    times = {name: round(float(item[name]), TIME_DIGITS) for name in ("start", "end")}
+    return times | {name: item[name] for name in ("track", "channel")}
 
 
 def _window(window, thresholds):
     if window["labels"] is None:
-        return _span(window) | {"scores": None}
+        return _place(window) | {"scores": None}
     scores = {item["label"]: _score(item["score"]) for item in window["labels"]}
-    return _span(window) | {"scores": {label: scores[label] for label in thresholds}}
+    return _place(window) | {"scores": {label: scores[label] for label in thresholds}}
 
 
 def _windows_of(word, windows):
-    return [window for window in windows if word["start"] < window["end"] and window["start"] < word["end"]]
+    """Those that a word lies in, of its own track and channel."""
+    source = (word["track"], word["channel"])
+    beside = (window for window in windows if (window["track"], window["channel"]) == source)
+    return [window for window in beside if word["start"] < window["end"] and window["start"] < word["end"]]
 
 
 def _keyword(word, windows, thresholds):
@@ -160,7 +166,7 @@ def _keyword(word, windows, thresholds):
     if known := [label for label in labels if label in (thresholds or ())]:
         near = _windows_of(word, windows)
         benign = not any(window["scores"][label] >= thresholds[label] for window in near for label in known)
-    return {"keyword": word["keyword"], "labels": labels, **_span(word), "score": _score(word["score"])} | {
+    return {"keyword": word["keyword"], "labels": labels, **_place(word), "score": _score(word["score"])} | {
         "benign": benign
     }
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -53,7 +54,9 @@ def run(*argv: str) -> int:
 
 def listener(window_seconds: float = 1.0, batch_size: int = 1) -> Listener:
     pipe = ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())
-    return Listener(pipe, describe_judge(pipe, window_seconds=window_seconds), batch_size)
+    return Listener(
+        pipe, describe_judge(pipe, window_seconds=window_seconds, stride_seconds=window_seconds), batch_size
+    )
 
 
 def heard(listener: Listener, clips) -> dict[str, dict]:
@@ -125,7 +128,7 @@ def test_verdicts_are_those_of_the_pipeline(clips):
     own = listener(batch_size=4)
     path = str(clips / "2.wav")
     record = heard(own, [Clip(path, path)])[path]
-    verdict = own.pipe(path, window_seconds=1.0, return_keywords=True, return_windows=True)
+    verdict = own.pipe(path, **own.judge["hearing"], return_keywords=True, return_windows=True)
     scores = {item["label"]: item["score"] for item in verdict["labels"]}
     assert {item["label"]: item["score"] for item in record["labels"]} == pytest.approx(scores, abs=1e-5)
     assert record["violations"] == [label for label in scores if label in verdict["violations"]] or set(
@@ -171,7 +174,7 @@ def test_windows_are_batched_by_length(clips):
 def test_table(folder, clips, capsys):
     path = str(clips / "0.wav")
     assert run("moderate", str(folder), path, path) == 0
-    record = heard(listener(window_seconds=15.0), [Clip(path, path)])[path]
+    record = heard(listener(window_seconds=15.0), [Clip(path, path)])[path]  # a single window, whatever the stride
     assert capsys.readouterr().out == (format_verdict(record) + "\n") * 2
 
 
@@ -206,6 +209,24 @@ def test_formats_hold_the_same_records(folder, clips, tmp_path):
     assert not list(tmp_path.glob("*.parts"))
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp866", "utf-8"])
+def test_verdicts_are_written_in_any_encoding(monkeypatch, folder, tmp_path, encoding):
+    """With a keyword of another script, and a file's name that is no text."""
+    clip = tmp_path / os.fsdecode(b"\xd0\xb4\xff.wav")  # in UTF-8, д and a byte that is none
+    clip.write_bytes(wav(tone(RATE)))
+    outputs = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", outputs[0]), monkeypatch.setattr(sys, "stderr", outputs[1])
+    assert run("moderate", str(folder), str(clip), str(tmp_path / "нет.wav")) == 1
+    for output in outputs:
+        output.flush()
+    written, complaint = (output.buffer.getvalue().decode(encoding) for output in outputs)
+    name = str(clip).encode(encoding, "backslashreplace").decode(encoding)
+    assert written.startswith(f"{name}: ") and "no toxic keyword heard" in written
+    bars = [line.count("█") + line.count("#") for line in written.splitlines() if "%" in line]
+    assert len(bars) == 6 and sum(bars) > 0 and "?" not in written
+    assert "No such file" in complaint
+
+
 def test_options_that_do_not_fit(folder, clips, tmp_path, capsys):
     assert run("moderate", str(tmp_path / "none"), str(clips)) == 1
     error = capsys.readouterr().err
@@ -214,6 +235,7 @@ def test_options_that_do_not_fit(folder, clips, tmp_path, capsys):
         (["--resume"], "--resume needs --output FILE"),
         (["--format", "parquet"], "--format parquet needs --output FILE"),
         (["--window", "0"], "--window is 0.0: give seconds above 0"),
+        (["--stride", "20"], "--stride is 20.0: give more than 0, and no more than --window, 15.0"),
         (["--batch-size", "0"], "--batch-size is 0: give at least 1"),
     ):
         assert run("moderate", str(folder), str(clips), *options) == 1
@@ -240,6 +262,8 @@ RECORD = {
             "end": 1.284,
             "score": 0.9,
             "benign": False,
+            "track": 0,
+            "channel": 0,
         }
     ],
 }
@@ -254,6 +278,8 @@ def test_verdict_in_words():
     assert lines[4].split() == ["1.20–1.28", "s", "'damn'", "(Profanity,", "Other),", "score", "0.90"]
     benign = {**RECORD["keywords"][0], "benign": True}
     assert format_verdict({**RECORD, "keywords": [benign]}).endswith("score 0.90, judged benign")
+    elsewhere = {**RECORD["keywords"][0], "track": 1}
+    assert format_verdict({**RECORD, "keywords": [elsewhere]}).endswith("score 0.90, track 1, channel 0")
     assert format_verdict({**RECORD, "keywords": []}).endswith("no toxic keyword heard")
     assert format_verdict({**RECORD, "violations": []}).startswith("clip.ogg: no violation\n")
     assert format_verdict({**RECORD, "labels": None, "violations": None}).split("\n")[0] == "clip.ogg"

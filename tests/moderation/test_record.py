@@ -24,6 +24,7 @@ from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
 
 SHA = "0" * 64
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+FIRST = {"track": 0, "channel": 0}
 CALM = dict.fromkeys(LABELS, 0.1)
 
 
@@ -40,9 +41,11 @@ def items(scores: dict[str, float]) -> list[dict]:
 def verdict(*windows: dict[str, float], words: tuple = ()) -> dict:
     """As the pipeline gives it, of windows of 10 s with these scores."""
     scores = {label: max((CALM | window)[label] for window in windows) for label in LABELS}
-    timeline = [{"start": 10.0 * i, "end": 10.0 * (i + 1), "labels": items(CALM | w)} for i, w in enumerate(windows)]
+    timeline = [
+        {"start": 10.0 * i, "end": 10.0 * (i + 1), **FIRST, "labels": items(CALM | w)} for i, w in enumerate(windows)
+    ]
     keywords = [
-        {"keyword": word, "labels": labels, "start": start, "end": start + 0.5, "score": 0.9}
+        {"keyword": word, "labels": labels, "start": start, "end": start + 0.5, "score": 0.9, **FIRST}
         for word, labels, start in words
     ]
     return {"violations": None, "labels": items(scores), "keywords": keywords, "windows": timeline}
@@ -74,6 +77,16 @@ def test_a_keyword_is_evidence_only_where_its_window_fires(judge):
     assert [word["start"] for word in profanity["evidence"]["keywords"]] == [13.0]
     heard = make_record("a", SHA, verdict({}, {"Profanity": 0.8}, words=(calm,)), judge)
     assert evidence(heard) == {"Profanity": (NO_KEYWORD, [])}
+
+
+def test_a_keyword_is_evidence_only_of_its_own_channel(judge):
+    """Where two speakers are on two channels, what one says does not explain the other."""
+    heard = verdict({"Profanity": 0.8}, words=(("damn", ("Profanity",), 3.0),))
+    heard["keywords"][0]["channel"] = 1
+    heard["windows"].append({**heard["windows"][0], "channel": 1, "labels": items(CALM)})
+    record = make_record("a", SHA, heard, judge)
+    VALIDATOR.validate(record)
+    assert record["keywords"][0]["benign"] and evidence(record) == {"Profanity": (NO_KEYWORD, [])}
 
 
 def test_decisions_are_those_of_the_figures_in_the_record(judge):
