@@ -23,8 +23,8 @@ from typer.core import TyperCommand
 
 
 MODERATION_COMMANDS = {  # name: module, extra that it needs, what it does
-    "moderate": ("moderation.moderate", "serve", "Judge clips: which violations, which keywords, when, and why."),
-    "report": ("moderation.report", "serve", "Make a page of records to check by ear, with thresholds to move."),
+    "moderate": ("moderation.moderate", "serve", "Judge clips: violations, keywords, and why."),
+    "report": ("moderation.report", "serve", "Make a page of verdicts to check by ear."),
     "redact": ("moderation.redact", "serve", "Take keywords out of a recording: mute, beep or cut."),
     "replay": ("moderation.replay", "serve", "Hear a clip again, and compare with its record."),
 }

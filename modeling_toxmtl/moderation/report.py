@@ -19,7 +19,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ..audio import SAMPLING_RATE, audio_blocks
+from ..audio import SAMPLING_RATE, load_audio
 from ..io.files import write_text
 from ..io.tables import read_labels, read_table
 from ..labels import NO_VIOLATION
@@ -89,18 +89,6 @@ def encode_mp3(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def read_sound(path: str, max_seconds: float) -> np.ndarray:
-    """A clip's samples up to `max_seconds`."""
-    blocks, num_samples = [], 0
-    for block in audio_blocks(path):
-        blocks.append(block)
-        num_samples += len(block)
-        if num_samples >= max_seconds * SAMPLING_RATE:
-            break
-    samples = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
-    return samples[: round(max_seconds * SAMPLING_RATE)]
-
-
 def clips_of(args: ReportArguments) -> Iterator[dict[str, Any]]:
     """What the page shows of each record: figures, truth, waveform and sound. A clip whose sound is not there, or is
     another, is shown without, and said on the standard error."""
@@ -114,7 +102,7 @@ def clips_of(args: ReportArguments) -> Iterator[dict[str, Any]]:
             if args.max_seconds > 0:
                 if audio_hash(path) != record["audio"]["sha256"]:
                     raise ValueError(f"{path} is not the audio of its record")
-                samples = read_sound(path, args.max_seconds)
+                samples = load_audio(path)[: round(args.max_seconds * SAMPLING_RATE)]
                 clip |= {"peaks": waveform(samples), "heard": len(samples) / SAMPLING_RATE}
                 clip["sound"] = base64.b64encode(encode_mp3(samples)).decode()
         except (OSError, ValueError) as error:
