@@ -246,6 +246,7 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/redaction.md",
             "docs/report.md",
             "docs/promises.md",
+            "docs/drift.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

@@ -12,11 +12,12 @@ Design choices:
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..bounds import binomial_terms, upper_bound
 from ..labels import NO_VIOLATION
 
 
@@ -70,39 +71,13 @@ class Promise:
     clips: int
 
 
-def _binomial(n: int, p: float) -> Iterator[float]:
-    """Probability of 0, 1, … successes in `n` tries of probability `p`, which is neither 0 nor 1."""
-    total, log_p, log_q = math.lgamma(n + 1), math.log(p), math.log1p(-p)
-    for k in range(n + 1):
-        yield math.exp(total - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
-
-
-def binomial_cdf(k: int, n: int, p: float) -> float:
-    """Probability of at most `k` successes in `n` tries of probability `p`."""
-    if k >= n or p <= 0:
-        return 1.0
-    return 0.0 if p >= 1 else min(1.0, math.fsum(itertools.islice(_binomial(n, p), k + 1)))
-
-
-def upper_bound(errors: int, clips: int, confidence: float) -> float:
-    """The highest rate of errors at which so few are not less likely than `1 - confidence` (Clopper and Pearson 1934,
-    one-sided)."""
-    if errors >= clips:
-        return 1.0
-    low, high = errors / clips, 1.0
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if binomial_cdf(errors, clips, middle) > 1 - confidence else (low, middle)
-    return high
-
-
 def allowed_errors(clips: int, max_errors: float, confidence: float) -> int | None:
     """As many errors in so many clips as leave the bound at `max_errors` or below; None if even none is too many."""
     if max_errors <= 0 or not clips:
         return None
     if max_errors >= 1:
         return clips - 1
-    sums = itertools.accumulate(_binomial(clips, max_errors))
+    sums = itertools.accumulate(binomial_terms(clips, max_errors))
     errors = sum(1 for _ in itertools.takewhile(lambda total: total <= 1 - confidence, sums)) - 1
     return None if errors < 0 else errors
 

@@ -17,20 +17,10 @@ from modeling_toxmtl.training.calibration import CalibrationArguments
 from modeling_toxmtl.training.promise import (
     Goal,
     allowed_errors,
-    binomial_cdf,
     choose_promised,
     clips_needed,
     promised_threshold,
-    upper_bound,
 )
-
-
-def test_bounds_are_those_of_clopper_and_pearson():
-    for errors, clips in ((0, 10), (0, 299), (3, 1000), (50, 400), (9, 10)):
-        assert binomial_cdf(errors, clips, 0.07) == pytest.approx(stats.binom.cdf(errors, clips, 0.07), abs=1e-12)
-        expected = stats.binomtest(errors, clips, alternative="less").proportion_ci(0.95, "exact").high
-        assert upper_bound(errors, clips, 0.95) == pytest.approx(expected, abs=1e-9)
-    assert upper_bound(10, 10, 0.95) == 1.0
 
 
 def test_rule_of_three_hundred():
