@@ -6,7 +6,8 @@
 
 Each clip gets a record of the schema toxmtl.verdict/1, which `toxmtl replay`, `redact` and `report` read. A clip that
 cannot be judged is one line on the standard error, and the exit status is 1 in the end. With --output, what is judged
-is kept beside the file until all is: after whatever ended a run, --resume goes on with it.
+is kept beside the file until all is: after whatever ended a run, --resume goes on with it, and leaves a finished one
+as it is.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from transformers import pipeline
 from transformers.utils import logging
 
-from ..io.files import content_hash, read_json, remove_unfinished, write_json, write_json_lines
+from ..io.files import content_hash, file_hash, read_json, remove_unfinished, write_json, write_json_lines
 from ..pipeline_toxmtl import STRIDE, ToxicityDetectionPipeline
 from .formats import FORMATS, LINES, write_verdicts
 from .hearing import Heard, Listener
@@ -80,26 +81,43 @@ class Parts:
     """What a run has judged so far, in a folder beside its output: a file for each group of clips.
 
     Args:
-        output: the run's output.
+        output: the run's output. Beside it stands, once it is finished, what the run was: `OUTPUT.run.json`.
         run: what the verdicts depend on.
-        resume: whether to go on with what is there.
-
-    Raises:
-        ValueError: if the output or parts are there that this run may not touch; the message names the cure.
     """
 
-    def __init__(self, output: Path, run: dict, resume: bool):
+    def __init__(self, output: Path, run: dict):
+        self.output, self.run = output, run
         self.folder = output.with_name(f"{output.name}.parts")
-        if output.exists():
-            raise ValueError(f"{output} is already there: choose another --output, or remove it.")
+        self.statement = output.with_name(f"{output.name}.run.json")
+
+    def is_finished(self) -> bool:
+        """Whether the output is there, and is this run's."""
+        if not (self.output.is_file() and self.statement.is_file()):
+            return False
+        return read_json(self.statement) == self._stated()
+
+    def _stated(self):
+        return self.run | {"output_sha256": file_hash(self.output)}
+
+    def begin(self, resume: bool) -> None:
+        """Begins, or goes on with what is there if `resume`.
+
+        Raises:
+            ValueError: if the output or parts are there that this run may not touch; the message names the cure.
+        """
+        if self.output.exists() and not (resume and self.folder.exists()):  # killed when it had been written
+            raise ValueError(
+                f"{self.output} is already there, and no finished output of the same run to --resume: choose another "
+                "--output, or remove it."
+            )
         if not self.folder.exists():
-            write_json(self.folder / "run.json", run)
+            write_json(self.folder / "run.json", self.run)
             return
         if not resume:
             raise ValueError(f"{self.folder} holds an unfinished run: go on with --resume, or remove it.")
         remove_unfinished(self.folder)
         before = read_json(self.folder / "run.json")
-        if changed := [name for name in run if run[name] != before.get(name)]:
+        if changed := [name for name in self.run if self.run[name] != before.get(name)]:
             raise ValueError(
                 f"{self.folder} was begun with another {', '.join(changed)}: go on with the same, or remove it."
             )
@@ -114,9 +132,14 @@ class Parts:
         """Keeps a group, whose first clip has this number."""
         write_json_lines(self.folder / f"{first:09}.jsonl", group)
 
+    def finish(self) -> None:
+        """Once the output is written: states the run, and removes the parts."""
+        write_json(self.statement, self._stated())
+        self.remove()
+
     def remove(self) -> None:
-        """Once the output is written."""
-        shutil.rmtree(self.folder)
+        """Removes the parts, if there are any."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def hear_all(listener: Listener, inputs: Inputs, parts: Parts | None, progress: tqdm) -> Iterator[Heard]:
@@ -166,11 +189,17 @@ def main(args: ModerateArguments) -> None:
                 print(LINES[args.format](record), flush=True)
         else:
             names = content_hash([clip.name for clip in inputs])
-            parts = Parts(Path(args.output), judge | {"inputs": names, "batch_size": args.batch_size}, args.resume)
+            run = judge | {"inputs": names, "batch_size": args.batch_size, "format": args.format}
+            parts = Parts(Path(args.output), run)
+            if args.resume and parts.is_finished():
+                parts.remove()  # where it was killed in the midst of that
+                print(f"{args.output} is finished: there is nothing to resume.", file=sys.stderr)
+                return
+            parts.begin(args.resume)
             for _ in hear_all(listener, inputs, parts, progress):
                 pass
-            write_verdicts(Path(args.output), _reported(parts.read(), counts), args.format)
-            parts.remove()
+            write_verdicts(parts.output, _reported(parts.read(), counts), args.format)
+            parts.finish()
     if args.output is not None:
         print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)
     if counts["not judged"]:

@@ -4,10 +4,12 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -16,7 +18,8 @@ import pytest
 from helpers import RATE, save_tiny_model, tiny_processor, tiny_speech_model, tone, wav
 from pyarrow import parquet
 
-from modeling_toxmtl import ToxicityDetectionPipeline, cli
+from modeling_toxmtl import LABELS, ToxicityDetectionPipeline, cli
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.moderation import moderate
 from modeling_toxmtl.moderation.formats import format_verdict
 from modeling_toxmtl.moderation.hearing import Listener
@@ -24,10 +27,11 @@ from modeling_toxmtl.moderation.inputs import Clip, Inputs
 from modeling_toxmtl.moderation.moderate import ModerateArguments, main
 from modeling_toxmtl.moderation.record import describe_judge, differences
 from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
-from modeling_toxmtl.moderation.replay import replay
+from modeling_toxmtl.moderation.replay import DECIDED, replay
 
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+NEW_THRESHOLDS, NEW_ENTRY = dict.fromkeys(LABELS, 0.41), KeywordEntry("damn", ("Profanity",))
 SECONDS = (1.0, 0.4, 2.5, 0.7, 1.3, 0.2, 3.1, 0.9)
 
 
@@ -57,6 +61,12 @@ def listener(window_seconds: float = 1.0, batch_size: int = 1) -> Listener:
     return Listener(
         pipe, describe_judge(pipe, window_seconds=window_seconds, stride_seconds=window_seconds), batch_size
     )
+
+
+def save_with_decoding(folder):
+    processor = tiny_processor()
+    processor.decoding = replace(processor.decoding, beam_width=3)
+    processor.save_pretrained(folder)
 
 
 def heard(listener: Listener, clips) -> dict[str, dict]:
@@ -314,7 +324,7 @@ def test_interrupted_at_any_moment_and_resumed(folder, clips, tmp_path, monkeypa
     for name in ("write_json", "write_json_lines", "write_verdicts"):
         monkeypatch.setattr(moderate, name, interrupted(getattr(moderate, name)))
     interruptions = 0
-    while not output.exists():
+    while True:
         left[0] = choose.randint(1, 12) if interruptions < 20 else 10**9
         try:
             main(ModerateArguments(str(folder), inputs, output=str(output), resume=True, **options))
@@ -358,7 +368,38 @@ def test_a_run_goes_on_only_with_what_it_began_with(folder, clips, tmp_path, mon
         main(ModerateArguments(str(folder), [str(clips / "0.wav")], resume=True, **arguments))
     main(ModerateArguments(str(folder), [str(clips)], resume=True, **arguments))
     with pytest.raises(ValueError, match="v.jsonl is already there"):
-        main(ModerateArguments(str(folder), [str(clips)], resume=True, **arguments))
+        main(ModerateArguments(str(folder), [str(clips)], **arguments))
+
+
+def test_a_finished_run_is_left_as_it_is(folder, clips, tmp_path, capsys, monkeypatch):
+    """A loop that restarts a run until it ends well comes to an end; another run's output is not taken for it."""
+    output, options = tmp_path / "v.jsonl", ("--format", "jsonl", "--output", str(tmp_path / "v.jsonl"))
+    command = ("moderate", str(folder), str(clips / "0.wav"), str(clips / "gone.wav"), *options)
+    assert run(*command, "--resume") == 1  # a clip cannot be judged
+    written = output.read_bytes()
+    monkeypatch.setattr(Listener, "hear", None)
+    assert run(*command, "--resume") == 0
+    assert f"{output} is finished: there is nothing to resume" in capsys.readouterr().err
+    others = (command, (*command, "--resume", "--window", "2"), (*command, "--resume", "--format", "table"))
+    for other in (*others, ("moderate", str(folder), str(clips / "1.wav"), *options, "--resume")):
+        assert run(*other) == 1
+        assert "v.jsonl is already there, and no finished output" in capsys.readouterr().err
+    output.write_bytes(written + b"x")
+    assert run(*command, "--resume") == 1 and "already there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", ["finish", "remove"])
+def test_killed_when_all_is_written(folder, clips, tmp_path, monkeypatch, step):
+    """Before the run is stated, or before its parts are gone."""
+    output = tmp_path / "v.jsonl"
+    arguments = ModerateArguments(str(folder), [str(clips / "0.wav")], output=str(output), format="jsonl", resume=True)
+    monkeypatch.setattr(moderate.Parts, step, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    monkeypatch.undo()
+    written = output.read_bytes()
+    main(arguments)
+    assert output.read_bytes() == written and not list(tmp_path.glob("*.parts"))
 
 
 # --- replay
@@ -396,3 +437,25 @@ def test_replay_names_each_difference(folder, clips, tmp_path, capsys):
     raised = [{**item, "score": round(min(item["score"] + 0.01, 1.0), 6)} for item in record["labels"]]
     found = replay({**record, "labels": raised}, str(clips / "2.wav"))
     assert len(found) == np.sum(scores + 1e-4 < 1) and all(".score: " in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("part", "save"),
+    [
+        ("thresholds", lambda folder: tiny_speech_model(label_thresholds=NEW_THRESHOLDS).save_pretrained(folder)),
+        ("model", lambda folder: tiny_speech_model(seed=1).save_pretrained(folder)),
+        ("keyword_list", lambda folder: tiny_processor(KeywordList([NEW_ENTRY])).save_pretrained(folder)),
+        ("decoding", lambda folder: save_with_decoding(folder)),
+    ],
+)
+def test_replay_names_what_changed_in_the_model_folder(folder, clips, tmp_path, part, save):
+    """And nothing else of what the verdict depends on; the record is enough, wherever the folder is now."""
+    path = str(clips / "2.wav")
+    pipe = moderate.load_judge(str(folder))
+    judge = describe_judge(pipe, window_seconds=1.0, stride_seconds=1.0)
+    ((item,),) = Listener(pipe, judge).hear([Clip(path, path)])
+    record = json.loads(json.dumps(item.record))
+    assert replay(record, path) == []
+    save(shutil.copytree(folder, tmp_path / "changed"))
+    found = replay(record, path, str(tmp_path / "changed"))
+    assert {line.partition(".")[0] for line in found if not line.startswith(DECIDED)} == {part}
