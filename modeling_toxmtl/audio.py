@@ -7,7 +7,7 @@ needed.
 Design choices:
 - Everything that a listener would hear is heard. A clip of a data set has one transcript and one list of labels for
   all that it holds, so training mixes it (`load_audio`); a verdict must not miss what another channel or track drowns,
-  so the pipeline hears those that differ one by one (`load_tracks`).
+  so the pipeline hears those that differ one by one (`track_blocks`).
 - Time is the file's own: what was not sent (a muted microphone) is silence, so that a keyword is where a player finds
   it.
 - What can be decoded is heard, and what cannot is reported: a few damaged bytes do not hide the rest of a recording.
@@ -16,7 +16,8 @@ Design choices:
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from transformers.utils import logging
@@ -60,7 +61,8 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
             the file.
         FileNotFoundError: if there is no such file.
     """
-    tracks = _read_tracks(source, sampling_rate, lambda blocks: _concatenated(map(mix_channels, blocks)))
+    with _opened_tracks(source, sampling_rate) as tracks:
+        tracks = [_concatenated(map(mix_channels, blocks)) for blocks in tracks]
     if len(tracks) == 1:
         return tracks[0]
     samples = np.zeros(max(map(len, tracks)), dtype=np.float32)
@@ -69,41 +71,45 @@ def load_audio(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_
     return samples
 
 
-def load_tracks(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_RATE) -> list[np.ndarray]:
-    """Reads all audio tracks of a file, each with the channels that differ.
+def track_blocks(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLING_RATE) -> Iterator[list[np.ndarray]]:
+    """Reads all audio tracks of a file side by side, so that memory does not grow with a recording's length.
 
     Args:
         source: path of a file, or its content as bytes.
         sampling_rate: of the result, in Hz.
 
-    Returns:
-        for each track, float32 samples of shape `(channels, samples)` from the file's time 0 on; a single channel
-        where all hold the same sound throughout, see [`groups_of_channels`].
+    Yields:
+        the next of each track: float32 samples of shape `(channels, samples)`, from the file's time 0 on. The tracks'
+        blocks are of the same length, `BLOCK_SIZE`, but for the last of each track and empty ones behind it.
 
     Raises:
-        ValueError, FileNotFoundError: as [`load_audio`].
+        ValueError, FileNotFoundError: as [`load_audio`], once the block comes that cannot be read.
     """
-    return _read_tracks(source, sampling_rate, _joined_channels)
+    with _opened_tracks(source, sampling_rate) as tracks:
+        ended = np.zeros((1, 0), dtype=np.float32)
+        for blocks in itertools.zip_longest(*map(_even_blocks, tracks), fillvalue=ended):
+            yield list(blocks)
 
 
-def _read_tracks(source, sampling_rate, join: Callable[[Iterator[np.ndarray]], np.ndarray]) -> list[np.ndarray]:
-    """What `join` makes of the blocks `(channels, samples)` of each track."""
+@contextmanager
+def _opened_tracks(source, sampling_rate) -> Iterator[list[Iterator[np.ndarray]]]:
+    """For each track the iterator of its blocks `(channels, samples)`."""
     _require_av()
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
-        with open_audio(source) as container:
-            num_tracks = len(container.streams.audio)
+        with ExitStack() as files:
+            containers = [files.enter_context(open_audio(source))]
+            num_tracks = len(containers[0].streams.audio)
             if not num_tracks:
                 raise ValueError(f"{name} holds no audio stream.")
-            tracks = [join(_blocks_of_track(container, 0, name, sampling_rate))]
-        for number in range(1, num_tracks):
-            with open_audio(source) as container:
-                tracks.append(join(_blocks_of_track(container, number, name, sampling_rate)))
+            containers += [files.enter_context(open_audio(source)) for _ in range(1, num_tracks)]
+            yield [
+                _blocks_of_track(container, number, name, sampling_rate) for number, container in enumerate(containers)
+            ]
     except FileNotFoundError:
         raise
     except av.error.FFmpegError as error:
         raise ValueError(f"{name} cannot be read as audio: {error.strerror}.") from error
-    return tracks
 
 
 def _blocks_of_track(container, number, name, sampling_rate):
@@ -113,19 +119,26 @@ def _blocks_of_track(container, number, name, sampling_rate):
         yield block
 
 
-def _joined_channels(blocks):
-    """`(channels, samples)`, or `(1, samples)` if all channels are alike in every block."""
-    blocks = [
-        mix_channels(block)[None] if len(groups_of_channels(block)[0]) == len(block) else block for block in blocks
-    ]
-    num_channels = max(map(len, blocks), default=1)
-    if not blocks:
-        return np.zeros((1, 0), dtype=np.float32)
+def _even_blocks(blocks):
+    """The same samples in blocks of `BLOCK_SIZE`, but for the last."""
+    held = np.zeros((1, 0), dtype=np.float32)
+    for block in blocks:
+        held = join_blocks(held, block)
+        while held.shape[1] >= BLOCK_SIZE:
+            yield held[:, :BLOCK_SIZE]
+            held = held[:, BLOCK_SIZE:]
+    if held.shape[1]:
+        yield held
+
+
+def join_blocks(*blocks: np.ndarray) -> np.ndarray:
+    """Blocks `(channels, samples)` of a track one after the other, with the channels of the one that has most: a
+    single channel stands for all, and what is missing of several is silent."""
+    num_channels = max(map(len, blocks))
     return np.concatenate([_widened(block, num_channels) for block in blocks], axis=1)
 
 
 def _widened(block, num_channels):
-    """A block with more channels: a single one stands for all, and what is missing of several is silent."""
     if len(block) == 1:
         return np.broadcast_to(block, (num_channels, block.shape[1]))
     return np.pad(block, ((0, num_channels - len(block)), (0, 0)))
@@ -302,6 +315,17 @@ def _runs(frames, origin, name):
             end = frame.time
         end = (end or 0.0) + frame.samples / frame.rate
         yield number, silence, frame
+
+
+def heard_times(
+    frames: Iterable, origin: float | None = None, name: str = "The audio"
+) -> Iterator[tuple[float, "av.AudioFrame"]]:
+    """PyAV's audio frames, each with the second at which [`resampled_blocks`] has it; arguments are as there."""
+    position, last = 0.0, 0
+    for number, silence, frame in _runs(frames, origin, name):
+        position += silence if number != last else 0.0
+        yield position, frame
+        position, last = position + frame.samples / frame.rate, number
 
 
 def _resample_run(frames, sampling_rate):

@@ -16,14 +16,20 @@ import io
 import re
 import sys
 import typing
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 
-MODEL_COMMANDS = {  # name: module, extra that it needs, what it does
+MODERATION_COMMANDS = {  # name: module, extra that it needs, what it does
+    "moderate": ("moderation.moderate", "serve", "Judge clips: violations, keywords, and why."),
+    "report": ("moderation.report", "serve", "Make a page of verdicts to check by ear."),
+    "redact": ("moderation.redact", "serve", "Take keywords out of a recording: mute, beep or cut."),
+    "replay": ("moderation.replay", "serve", "Hear a clip again, and compare with its record."),
+    "drift": ("moderation.drift", "serve", "Compare a week's records with older ones."),
+}
+MODEL_COMMANDS = {
     "calibrate": ("training.calibration", "train", "Make scores probabilities, and choose thresholds."),
     "tune": ("training.tuning", "train", "Find the best settings to decode keywords with."),
     "export": ("training.export", "train", "Make a complete model folder, and push it to the Hub."),
@@ -52,51 +58,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Make data sets of labelled clips from recordings.", rich_markup_mode=None)
-
-
-def format_verdict(clip: str, verdict: dict) -> str:
-    """A clip's violations, all labels with a bar each, and its keywords with times, as far as the model has them."""
-    lines = [clip]
-    if verdict["violations"] is not None:
-        lines = [f"{clip}: {', '.join(verdict['violations']) or 'no violation'}"]
-    for item in verdict["labels"] or ():
-        lines.append(f"  {item['label']:<18} {item['score']:6.1%}  {'█' * round(20 * item['score'])}")
-    for word in verdict["keywords"] or ():
-        span = f"{word['start']:6.2f}–{word['end']:.2f} s"
-        line = f"  {span:<18} {word['keyword']!r} ({', '.join(word['labels'])}), score {word['score']:.2f}"
-        lines.append(
-            line + f", track {word['track']}, channel {word['channel']}" * (word["track"] + word["channel"] > 0)
-        )
-    if verdict["keywords"] == []:
-        lines.append("  no toxic keyword heard")
-    return "\n".join(lines)
-
-
-@app.command()
-def moderate(
-    model: Annotated[str, typer.Argument(help="Folder or Hub id of a model of this package.")],
-    clips: Annotated[list[str], typer.Argument(help="Audio files in any format that FFmpeg reads.")],
-) -> None:
-    """Judge clips: which violations, which keywords, when.
-
-    \b
-        toxmtl moderate me/my-model clip.ogg another.mp3
-    """
-    from transformers import pipeline
-    from transformers.utils import logging
-
-    if Path(model).is_absolute() and not Path(model).is_dir():
-        raise ValueError(f"there is no model folder {model}")
-    logging.disable_progress_bar()  # of the weights: there are few
-    judge = pipeline("audio-classification", model=model)
-    failed = False
-    for clip in clips:
-        try:
-            print(format_verdict(clip, judge(clip, return_keywords=True)))
-        except USER_ERRORS as error:
-            print(f"{clip}: {error}", file=sys.stderr)
-            failed = True
-    raise typer.Exit(int(failed))
 
 
 class _LazyCommand(TyperCommand):
@@ -181,6 +142,7 @@ def _add(application: typer.Typer, commands: dict[str, tuple[str, str, str]]) ->
         application.command(name, cls=kind, help=help_text, context_settings=SETTINGS)(lambda: None)
 
 
+_add(app, MODERATION_COMMANDS)
 _add(app, MODEL_COMMANDS)
 _add(data_app, DATA_COMMANDS)
 app.add_typer(data_app, name="data", no_args_is_help=True)

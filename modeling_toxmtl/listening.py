@@ -5,17 +5,19 @@ Design choices:
   speech is lost. Hum, dither and clicks of a switch stay below it; other noise is for the model to tell.
 - What is silent is not heard at all: the encoder normalises a clip, so that silence beside speech would change what it
   says of the speech. A muted microphone leaves no trace, and accuses nobody.
+- A recording comes in blocks, and no more of it is held than what an open window needs. A window is given as soon as
+  nothing that follows can change it, so that the blocks decide nothing.
 - Windows overlap, for a word that a window's edge cuts is heard by neither side, or as another word. Each word is
   heard whole by one window at least, and reported once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from .audio import SAMPLING_RATE, groups_of_channels, mix_channels
+from .audio import SAMPLING_RATE, groups_of_channels, join_blocks, mix_channels
 
 
 FRAME = 0.064  # seconds over which a level is measured; a sound in no two of them is a click
@@ -24,27 +26,6 @@ QUIETEST_SOUND = -70.0  # dB of full scale; a quiet microphone's own noise is ab
 MARGIN = 0.5  # seconds around a sound: speech begins and ends softly, and the model wants some silence around a word
 FRAMES_AT_ONCE = 4096  # whose levels are measured, to save memory
 UNSURE = 1 / 5  # of an overlap: a word whose middle is nearer to a cut edge is left to the other window
-
-
-class Recording(NamedTuple):
-    """All channels of all tracks, as long as the longest.
-
-    Args:
-        samples: float32 of shape `(channels, samples)`.
-        sources: of each channel, the number of its track, and its own number in the track.
-    """
-
-    samples: np.ndarray
-    sources: list[tuple[int, int]]
-
-    @classmethod
-    def of_tracks(cls, tracks: Sequence[np.ndarray]) -> "Recording":
-        """Puts tracks `(channels, samples)` side by side."""
-        sources = [(number, channel) for number, track in enumerate(tracks) for channel in range(len(track))]
-        samples = np.zeros((len(sources), max(track.shape[1] for track in tracks)), dtype=np.float32)
-        for (number, channel), row in zip(sources, samples, strict=True):
-            row[: tracks[number].shape[1]] = tracks[number][channel]
-        return cls(samples, sources)
 
 
 class Window(NamedTuple):
@@ -70,32 +51,124 @@ class Window(NamedTuple):
 
 
 def plan_windows(
-    recording: Recording, window: int, stride: int, shortest: int, longest: int | None = None
-) -> list[tuple[Window, np.ndarray]]:
+    blocks: Iterable[Sequence[np.ndarray]], window: int, stride: int, shortest: int, longest: int | None = None
+) -> Iterator[tuple[Window, np.ndarray]]:
     """The windows of a recording, each with what is heard in it.
 
     Args:
-        recording: at `SAMPLING_RATE`.
+        blocks: of the recording, in order, at `SAMPLING_RATE`; each has the samples `(channels, samples)` of all
+            tracks, and tracks that are shorter than the others are silent behind their end.
         window, stride, shortest, longest: see [`split_windows`]. Where nothing can be heard for more than twice the
             `MARGIN`, they start anew behind it.
 
-    Returns:
+    Yields:
         a [`Window`] with float32 mono samples for each part and each of its channels that differ, in order of time.
         Silent parts come with so few samples that hearing them costs nothing.
+
+    Raises:
+        ValueError: if the recording has fewer than `shortest` samples; see also [`split_windows`].
     """
-    sounds = sounding_frames(recording.samples)
-    planned, position = [], 0
-    for part_start, part_end in _parts(recording.samples, sounds):
-        planned += _silent(position, part_start, shortest)
-        for start, end in split_windows(part_end - part_start, window, shortest, longest, stride):
-            start, end = part_start + start, part_start + end
-            unsure = int((window - stride) * UNSURE)
-            words = (start + unsure * (start > part_start), end - unsure * (end < part_end))
-            heard = list(_channels_heard(recording, sounds, start, end))
-            planned += [(Window(start, end, *words, *source, False), samples) for source, samples in heard]
-            planned += [] if heard else _silent(start, end, shortest)
-        position = part_end
-    return planned + _silent(position, recording.samples.shape[1], shortest)
+    split_windows(0, window, shortest, longest, stride)  # raises before anything is read
+    planner = _Planner(window, stride, shortest, longest)
+    for block in blocks:
+        planner.append(block)
+        yield from planner.windows(is_complete=False)
+    yield from planner.windows(is_complete=True)
+
+
+class _Planner:
+    """The windows of a recording of which a part is held. All times are samples of the recording.
+
+    Args:
+        window, stride, shortest, longest: see [`split_windows`].
+    """
+
+    def __init__(self, window: int, stride: int, shortest: int, longest: int | None):
+        self.window, self.stride, self.shortest, self.longest = window, stride, shortest, longest
+        self.tracks: list[np.ndarray] = []  # what is held of each, (channels, samples)
+        self.origin = 0  # where that begins, on a frame's edge
+        self.position = 0  # up to where the recording is planned
+        self.part: tuple[int, int] | None = None  # start and end, as far as it is known, of a part that may go on
+        self.num_given = 0  # windows of that part
+
+    def append(self, block: Sequence[np.ndarray]) -> None:
+        """Holds a block, too."""
+        length = max(track.shape[1] for track in block)
+        held = self.tracks or [np.zeros((1, 0), dtype=np.float32)] * len(block)
+        padded = [np.pad(track, ((0, 0), (0, length - track.shape[1]))) for track in block]
+        self.tracks = [join_blocks(*pair) for pair in zip(held, padded, strict=True)]
+
+    def windows(self, is_complete: bool) -> Iterator[tuple[Window, np.ndarray]]:
+        """Those that nothing can change which may follow; then lets go of what no other window needs."""
+        held = _Held.of_tracks(self.tracks, self.origin)
+        if held.end < self.shortest:
+            if not is_complete:
+                return
+            raise ValueError(
+                f"The clip has {held.end} samples at {SAMPLING_RATE} Hz, but the model needs at least {self.shortest}."
+            )
+        size, margin = _frame_size(), round(MARGIN * SAMPLING_RATE)
+        # a frame that is followed by another is known to sound or not
+        decided = held.end if is_complete else max(held.end // size - 1, 0) * size
+        sounds = sounding_frames(held.samples)[:, : -(-(decided - self.origin) // size)]
+        needed = decided - 2 * margin  # from where on a part may start
+        parts = _parts(held, sounds, self.part)
+        for part in parts:
+            is_closed = is_complete or part[1] < needed or part is not parts[-1]
+            yield from self._windows_of(
+                part, min(part[1], decided - size * (not is_complete)), is_closed, held, sounds
+            )
+            self.part = None if is_closed else part
+        if self.part:
+            needed = min(needed, self.part[0] + self.num_given * self.stride)
+        if is_complete:
+            yield from _silent(self.position, held.end, self.shortest)
+        first = max(needed // size - 1, 0) * size  # with the frame before, which a sound may begin in
+        self.tracks = [track[:, max(first - self.origin, 0) :] for track in self.tracks]
+        self.origin = max(first, self.origin)
+
+    def _windows_of(self, part, known_end, is_closed, held, sounds):
+        """The windows of a part that were not given and will not change."""
+        start, _ = part
+        yield from _silent(self.position, start, self.shortest)
+        spans = split_windows(known_end - start, self.window, self.shortest, self.longest, self.stride)
+        spans = spans if is_closed else spans[:-1]
+        for first, last in spans[self.num_given :]:
+            yield from self._hear(start + first, start + last, (start, known_end), held, sounds)
+        self.position, self.num_given = (known_end, 0) if is_closed else (start, len(spans))
+
+    def _hear(self, start, end, part, held, sounds):
+        unsure = int((self.window - self.stride) * UNSURE)
+        words = (start + unsure * (start > part[0]), end - unsure * (end < part[1]))
+        heard = [
+            (Window(start, end, *words, *source, False), samples)
+            for source, samples in _channels_heard(held, sounds, start, end)
+        ]
+        yield from heard or _silent(start, end, self.shortest)
+
+
+class _Held(NamedTuple):
+    """All channels of all tracks, as far as they are held.
+
+    Args:
+        samples: float32 of shape `(channels, samples)`.
+        sources: of each channel, the number of its track, and its own number in the track.
+        origin: the first sample's place in the recording.
+    """
+
+    samples: np.ndarray
+    sources: list[tuple[int, int]]
+    origin: int
+
+    @classmethod
+    def of_tracks(cls, tracks: Sequence[np.ndarray], origin: int) -> "_Held":
+        """Puts tracks `(channels, samples)` side by side."""
+        sources = [(number, channel) for number, track in enumerate(tracks) for channel in range(len(track))]
+        return cls(np.concatenate(tracks) if tracks else np.zeros((1, 0), dtype=np.float32), sources, origin)
+
+    @property
+    def end(self) -> int:
+        return self.origin + self.samples.shape[1]
 
 
 def _silent(start, end, num_samples):
@@ -103,31 +176,33 @@ def _silent(start, end, num_samples):
     return [(Window(start, end, start, end, 0, 0, True), silence)] if end > start else []
 
 
-def _channels_heard(recording, sounds, start, end):
+def _channels_heard(held, sounds, start, end):
     """Source and samples of the channels that differ and in which something can be heard."""
-    samples, size = recording.samples[:, start:end], _frame_size()
-    sounds = sounds[:, round(start / size) : round(end / size)].any(1)
+    size, samples = _frame_size(), held.samples[:, start - held.origin : end - held.origin]
+    frames = [round(place / size) - held.origin // size for place in (start, end)]  # half a frame is rounded alike
+    sounds = sounds[:, slice(*frames)].any(1)
     for group in groups_of_channels(samples):
         if sounds[group].any():
-            yield recording.sources[group[0]], mix_channels(samples[group])
+            yield held.sources[group[0]], mix_channels(samples[group])
 
 
 def _frame_size():
     return round(FRAME * SAMPLING_RATE)
 
 
-def _parts(samples, sounds):
-    """Start and end of the parts of `(channels, samples)` that sound, with a margin on either side: to the sample, so
-    that what is heard does not depend on how long the silence beside it is."""
-    size, margin, parts = _frame_size(), round(MARGIN * SAMPLING_RATE), []
+def _parts(held, sounds, open_part):
+    """Start and end of the parts that sound, with a margin on either side: to the sample, so that what is heard does
+    not depend on how long the silence beside it is. The first goes on with the `open_part`, if there is one."""
+    size, margin, samples = _frame_size(), round(MARGIN * SAMPLING_RATE), held.samples
+    parts = [open_part] if open_part else []
     edges = np.flatnonzero(np.diff(sounds.any(0).astype(np.int8), prepend=0, append=0)) * size
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         before, after = max(start - margin, 0), end - size
         start = before + _loud_samples(samples[:, before : start + size])[0]
         end = after + _loud_samples(samples[:, after : end + margin])[-1] + 1
-        start, end = max(int(start) - margin, 0), min(int(end) + margin, samples.shape[1])
+        start, end = max(held.origin + int(start) - margin, 0), held.origin + int(end) + margin
         if parts and start <= parts[-1][1]:
-            start, _ = parts.pop()
+            start, end = parts[-1][0], max(end, parts.pop()[1])
         parts.append((start, end))
     return parts
 

@@ -7,7 +7,8 @@ Design choices:
   model is length-exact, so a clip's scores do not depend on the batch.
 - What cannot be heard accuses nobody, whatever a model makes of it: a silent part has no violation.
 - Where the configuration has `keyword_evidence`, a keyword that is heard in a window counts in its label scores.
-- Files and bytes are read by PyAV: no ffmpeg program, no torchaudio.
+- Files and bytes are read by PyAV, in blocks: no ffmpeg program, no torchaudio, and a recording of hours is never held
+  as a whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +24,9 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
 from .alphabet import character_tokenizer
-from .audio import check_finite, load_tracks, resample
+from .audio import check_finite, resample, track_blocks
 from .labels import NO_VIOLATION, add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
-from .listening import Recording, Window, one_report_per_word, plan_windows
+from .listening import Window, one_report_per_word, plan_windows
 from .processing_toxmtl import ToxicityMTLProcessor
 
 
@@ -158,23 +159,17 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     ) -> Iterator[dict[str, Any]]:
         """What the model hears of one clip, a window at a time; the arguments are those of a call."""
         rate, shortest = self.feature_extractor.sampling_rate, self.model.config.receptive_field
-        recording = _read(inputs, rate)
-        num_samples = recording.samples.shape[1]
-        if num_samples < shortest:
-            raise ValueError(
-                f"The clip has {num_samples} samples at {rate} Hz, but the model needs at least {shortest}."
-            )
         stride = round((window_seconds * STRIDE if stride_seconds is None else stride_seconds) * rate)
         windows = plan_windows(
-            recording, round(window_seconds * rate), stride, shortest, self.model.config.max_samples
+            _read(inputs, rate), round(window_seconds * rate), stride, shortest, self.model.config.max_samples
         )
-        for number, (window, samples) in enumerate(windows, start=1):
+        for (window, samples), is_last in _with_last(windows):
             features = self.processor(samples, sampling_rate=rate, return_attention_mask=True, return_tensors="pt").to(
                 dtype=self.dtype
             )
             if "input_features" in features:  # time first: transformers pads the first axis after the batch's
                 features[TIME_FIRST] = features.pop("input_features").mT
-            yield {**features, "window": torch.tensor([window]), "is_last": number == len(windows)}
+            yield {**features, "window": torch.tensor([window]), "is_last": is_last}
 
     def _forward(self, model_inputs):
         window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last")
@@ -287,13 +282,23 @@ def _is_decoder(inputs):
     return hasattr(inputs, "get_all_samples")  # torchcodec's `AudioDecoder`: it is not imported for this
 
 
-def _read(clip, rate) -> Recording:
-    """What a clip in any form holds, at `rate`."""
+def _with_last(items):
+    """Each item, and whether it is the last."""
+    items = iter(items)
+    item = next(items)
+    for following in items:
+        yield item, False
+        item = following
+    yield item, True
+
+
+def _read(clip, rate) -> Iterable[Sequence[np.ndarray]]:
+    """What a clip in any form holds, at `rate`: blocks with the samples `(channels, samples)` of its tracks."""
     clip, from_rate = clip["audio"] if isinstance(clip, dict) and "audio" in clip else clip, rate
     if isinstance(clip, dict):
         clip, from_rate = _source_of(clip, rate)
     if isinstance(clip, (str, bytes, PathLike)):
-        return Recording.of_tracks(load_tracks(clip, rate))
+        return track_blocks(clip, rate)
     if _is_decoder(clip):
         heard = clip.get_all_samples()
         return _resampled([_as_samples(channel) for channel in heard.data], heard.sample_rate, rate)
@@ -313,7 +318,7 @@ def _source_of(clip: dict, rate):
 
 
 def _resampled(channels: Sequence[np.ndarray], from_rate, to_rate):
-    return Recording.of_tracks([np.stack([resample(channel, from_rate, to_rate) for channel in channels])])
+    return [[np.stack([resample(channel, from_rate, to_rate) for channel in channels])]]
 
 
 def _as_samples(samples):

@@ -26,7 +26,7 @@ refuses() { # refuses EXTRA COMMAND…: names the extra in one line
     [ "$(wc -l <<<"$output")" = 1 ] && grep -qF "[$extra]" <<<"$output" || { echo "$*: $output"; exit 1; }
 }
 
-for extra in "${@:-base train data}"; do for extra in $extra; do
+for extra in "${@:-base serve train data}"; do for extra in $extra; do
     cp -r base "env-$extra" && sed -i "s#$WORK/base#$WORK/env-$extra#g" "env-$extra"/bin/*
     [ "$extra" = base ] && suffix="" || suffix="[$extra]"
     "env-$extra/bin/python" -m pip install --quiet --no-compile "$WHEEL$suffix"
@@ -37,6 +37,12 @@ for extra in "${@:-base train data}"; do for extra in $extra; do
         refuses train "$TOXMTL" calibrate "$MODEL"
         refuses train "$TOXMTL" export "$MODEL" exported
         refuses data "$TOXMTL" data run recordings
+        ;;
+    serve)
+        "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
+        "$TOXMTL" replay verdicts.parquet ./insult.ogg
+        "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
+        "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
         ;;
     train)
         "$TOXMTL" export "$MODEL" exported && "$TOXMTL" moderate exported ./*.ogg >/dev/null

@@ -2,19 +2,16 @@
 
 import dataclasses
 import importlib
-import io
-import os
 import sys
 from typing import Literal
 
 import pytest
-from helpers import RATE, save_tiny_model, tiny_processor, tiny_speech_model, tone, wav
 
-from modeling_toxmtl import ToxicityDetectionPipeline, cli
-from modeling_toxmtl.cli import DATA_COMMANDS, MODEL_COMMANDS, format_verdict, main
+from modeling_toxmtl import cli
+from modeling_toxmtl.cli import DATA_COMMANDS, MODEL_COMMANDS, MODERATION_COMMANDS, main
 
 
-COMMANDS = [(name,) for name in MODEL_COMMANDS] + [("data", name) for name in DATA_COMMANDS]
+COMMANDS = [(name,) for name in (*MODERATION_COMMANDS, *MODEL_COMMANDS)] + [("data", name) for name in DATA_COMMANDS]
 
 
 def run(*argv: str) -> int:
@@ -56,7 +53,7 @@ def command(monkeypatch):
 def test_help_names_every_command(capsys):
     assert run("--help") == 0
     output = capsys.readouterr().out
-    assert all(name in output for name in ("moderate", "data", *MODEL_COMMANDS))
+    assert all(name in output for name in ("data", *MODERATION_COMMANDS, *MODEL_COMMANDS))
     assert "..." not in output.partition("Commands:")[2]  # each fits its line
     assert run("data", "--help") == 0
     output = capsys.readouterr().out
@@ -104,77 +101,3 @@ def test_choices_are_completed():
     """Options are known to the shell's completion too, which never runs a command."""
     parameter = cli._parameter(dataclasses.fields(Arguments)[3], Arguments)
     assert parameter.annotation.__origin__ is Literal["local", "ray"]
-
-
-# --- moderate
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-def test_moderate(folder, tmp_path, capsys):
-    (tmp_path / "clip.wav").write_bytes(wav(tone(RATE)))
-    (tmp_path / "text.wav").write_text("no audio")
-    clip = str(tmp_path / "clip.wav")
-    assert run("moderate", str(folder), clip, clip) == 0
-    output = capsys.readouterr().out
-    pipe = ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())
-    assert output == (format_verdict(clip, pipe(clip, return_keywords=True)) + "\n") * 2
-
-    gone = str(tmp_path / "gone.wav")
-    assert run("moderate", str(folder), str(tmp_path / "text.wav"), gone, clip) == 1
-    captured = capsys.readouterr()
-    assert captured.out == output[: len(output) // 2]  # the good clip is judged nevertheless
-    assert "text.wav" in captured.err and "gone.wav" in captured.err
-
-
-def test_moderate_without_a_model(tmp_path, capsys):
-    assert run("moderate", str(tmp_path / "none"), "clip.wav") == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and str(tmp_path / "none") in error
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp866", "utf-8"])
-def test_verdicts_are_written_in_any_encoding(monkeypatch, folder, tmp_path, encoding):
-    """With a keyword of another script, and a file's name that is no text."""
-    clip = tmp_path / os.fsdecode(b"\xd0\xb4\xff.wav")  # in UTF-8, д and a byte that is none
-    clip.write_bytes(wav(tone(RATE)))
-    outputs = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
-    monkeypatch.setattr(sys, "stdout", outputs[0]), monkeypatch.setattr(sys, "stderr", outputs[1])
-    assert run("moderate", str(folder), str(clip), str(tmp_path / "нет.wav")) == 1
-    for output in outputs:
-        output.flush()
-    written, complaint = (output.buffer.getvalue().decode(encoding) for output in outputs)
-    name = str(clip).encode(encoding, "backslashreplace").decode(encoding)
-    assert written.startswith(f"{name}: ") and "no toxic keyword heard" in written
-    bars = [line.count("█") + line.count("#") for line in written.splitlines() if "%" in line]
-    assert len(bars) == 6 and sum(bars) > 0 and "?" not in written
-    assert "No such file" in complaint
-
-
-def test_verdict_in_words():
-    verdict = {
-        "violations": ["Profanity"],
-        "labels": [{"label": "Profanity", "score": 0.5}, {"label": "NoViolation", "score": 0.042}],
-        "keywords": [
-            {
-                **{"keyword": "damn", "labels": ("Profanity", "Other"), "start": 1.2, "end": 1.284, "score": 0.9},
-                **{"track": 0, "channel": 0},
-            }
-        ],
-    }
-    lines = format_verdict("clip.ogg", verdict).split("\n")
-    assert lines[0] == "clip.ogg: Profanity"
-    assert lines[1].split() == ["Profanity", "50.0%", "█" * 10]
-    assert lines[2].split() == ["NoViolation", "4.2%", "█"]
-    assert lines[3].split() == ["1.20–1.28", "s", "'damn'", "(Profanity,", "Other),", "score", "0.90"]
-    elsewhere = {**verdict, "keywords": [{**verdict["keywords"][0], "track": 1}]}
-    assert format_verdict("clip.ogg", elsewhere).endswith("score 0.90, track 1, channel 0")
-    assert format_verdict("clip.ogg", {**verdict, "keywords": []}).endswith("no toxic keyword heard")
-    assert format_verdict("clip.ogg", {**verdict, "violations": []}).startswith("clip.ogg: no violation\n")
-    without_classifier = {**verdict, "labels": None, "violations": None}
-    assert format_verdict("clip.ogg", without_classifier).split("\n")[0] == "clip.ogg"
-    without_keyword_head = {**verdict, "keywords": None}
-    assert "keyword" not in format_verdict("clip.ogg", without_keyword_head)

@@ -241,6 +241,12 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/configuration.md",
             "docs/backbone.md",
             "docs/keywords.md",
+            "docs/moderation.md",
+            "docs/records.md",
+            "docs/redaction.md",
+            "docs/report.md",
+            "docs/promises.md",
+            "docs/drift.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets import Features, Value
 
-from ..io.files import content_hash
+from ..io.files import content_hash, files_in
 from ..io.tables import cell_text, read_table
 from .schema import check_split
 from .shards import Shard, finished_shard, write_rows
@@ -50,7 +50,7 @@ def list_recordings(path: str) -> list[dict]:
     """
     location = Path(path)
     if location.is_dir():
-        rows, root = [{"path": str(file.relative_to(location))} for file in sorted(_files(location))], location
+        rows, root = [{"path": str(file.relative_to(location))} for file in sorted(files_in(location))], location
     elif location.suffix in (".csv", ".tsv", ".jsonl") and location.is_file():
         rows, root = read_table(location, required=["path"]), location.parent
     else:
@@ -58,19 +58,6 @@ def list_recordings(path: str) -> list[dict]:
     if not rows:
         raise ValueError(f"--recordings: {path} has no recordings.")
     return [_recording(root, row) for row in rows]
-
-
-def _files(folder):
-    """The files and dangling links in a folder; the folders in it are entered once, though links may form a circle."""
-    entered = {os.path.realpath(folder)}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()  # which of two ways to a folder is taken does not depend on the file system
-        for name in folders.copy():
-            if (target := os.path.realpath(os.path.join(parent, name))) in entered:
-                folders.remove(name)
-            entered.add(target)
-        files = (Path(parent, name) for name in names if not name.startswith("."))
-        yield from (file for file in files if file.is_file() or not file.exists())
 
 
 def _recording(root, row):

@@ -100,3 +100,17 @@ def _is_running(pid: int) -> bool:
     except PermissionError:  # it is another user's
         return True
     return True
+
+
+def files_in(folder: str | os.PathLike) -> Iterator[Path]:
+    """The files and dangling links in a folder, but for hidden ones, in any order; the folders in it are entered once,
+    though links may form a circle."""
+    entered = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()  # which of two ways to a folder is taken does not depend on the file system
+        for name in folders.copy():
+            if (target := os.path.realpath(os.path.join(parent, name))) in entered:
+                folders.remove(name)
+            entered.add(target)
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        yield from (file for file in files if file.is_file() or not file.exists())

@@ -10,10 +10,16 @@ that were heard is fitted with them, and goes into the configuration as `keyword
 `run_mtl.py` does this after training;
 the command does it again on other clips, such as those of a new community. It rewrites the model in its folder, whose
 `results.json` and card go on to describe the model as it was.
+
+    toxmtl calibrate runs/mine --dataset my_clips --max-fpr 0.01
+
+leaves the scores as they are, and chooses thresholds with a promise (`promise.py`), which `calibration.json` in the
+model's folder states.
 """
 
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +27,12 @@ import torch.nn.functional as F
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import logging
 
+from ..io.files import write_json
 from ..labels import NO_VIOLATION, scores_from_logits
 from ..multitask_config import DEFAULT_THRESHOLD
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import ClipEvaluation, evaluate_batches, predict_batches
+from .promise import PROMISE_FILE, SCOPES, Goal, choose_promised, promise_table
 from .tuning import check_folder, load_split
 
 
@@ -60,7 +68,34 @@ class CalibrationArguments:
         default=False,
         metadata={"help": "Fit how much a keyword that is heard says of its labels; scores change, and rank better."},
     )
+    max_fpr: float | None = field(
+        default=None, metadata={"help": "Promise: at most this share of harmless clips is reported (0 to 1)."}
+    )
+    min_recall: float | None = field(
+        default=None, metadata={"help": "Promise: at least this share of violations is reported (0 to 1)."}
+    )
+    confidence: float = field(default=0.95, metadata={"help": "Of the promise."})
+    scope: str = field(
+        default="decision",
+        metadata={
+            "help": "decision: the promise is of clips as a whole, with one threshold; label: of each label.",
+            "choices": SCOPES,
+        },
+    )
+    windows: int = field(default=1, metadata={"help": "Longest recordings that --max-fpr holds for, in windows."})
     batch_size: int = field(default=8, metadata={"help": "Clips per forward pass."})
+
+    def __post_init__(self):
+        goals = [name for name in ("min_precision", "max_fpr", "min_recall") if getattr(self, name) is not None]
+        if len(goals) > 1:
+            raise ValueError(f"--{' and --'.join(goals)} exclude each other: give one.".replace("_", "-"))
+        for name in goals:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name} must lie between 0 and 1, but is {getattr(self, name)}.")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"--confidence must lie between 0 and 1, but is {self.confidence}.")
+        if self.windows < 1:
+            raise ValueError(f"--windows is {self.windows}: give at least 1.")
 
 
 def fit_scale(
@@ -224,8 +259,6 @@ def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
         ValueError: if there is no folder to rewrite, no classifier in it, no usable clip, or an argument is out of
             range.
     """
-    if args.min_precision is not None and not 0 <= args.min_precision <= 1:
-        raise ValueError(f"--min_precision must lie between 0 and 1, but is {args.min_precision}.")
     check_folder(args.model)
     model = AutoModelForAudioClassification.from_pretrained(args.model)
     if "classification" not in model.config.tasks:
@@ -235,7 +268,28 @@ def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
     evaluation = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size))
+    if args.max_fpr is not None or args.min_recall is not None:
+        return _promise(model, evaluation, args)
     calibrations = calibrate(model, evaluation, args.min_precision, args.use_keyword_evidence)
     model.save_pretrained(args.model)
+    Path(args.model, PROMISE_FILE).unlink(missing_ok=True)  # it was of the scores and thresholds before
     print(markdown(calibrations))
     return {name: asdict(label) for name, label in calibrations.items()}
+
+
+def _promise(model, evaluation, args):
+    """Chooses thresholds with a promise, and states it in the model's folder."""
+    logits, targets = evaluation.labelled()
+    kind, rate = ("max_fpr", args.max_fpr) if args.min_recall is None else ("min_recall", args.min_recall)
+    names = list(model.config.label2id)
+    promises = choose_promised(
+        scores_from_logits(logits), targets, names, Goal(kind, rate, args.confidence, args.windows), args.scope
+    )
+    thresholds = model.config.thresholds | {name: promise.threshold for name, promise in promises.items()}
+    model.config.label_thresholds = thresholds
+    model.config.save_pretrained(args.model)
+    stated = {name: asdict(promise) for name, promise in promises.items()}
+    about = {"dataset": args.dataset, "split": args.split, "clips": len(targets), "scope": args.scope}
+    write_json(Path(args.model, PROMISE_FILE), about | {"promises": stated})
+    print(promise_table(promises))
+    return stated

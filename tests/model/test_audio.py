@@ -9,7 +9,7 @@ import pytest
 from helpers import tracks
 
 from modeling_toxmtl import audio
-from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, load_tracks, resample
+from modeling_toxmtl.audio import SAMPLING_RATE, join_blocks, load_audio, resample, track_blocks
 
 
 def sine(frequency: float, seconds: float = 0.5, rate: int = SAMPLING_RATE, amplitude: float = 0.5) -> np.ndarray:
@@ -126,28 +126,36 @@ def test_channels_with_nothing_in_common_are_averaged():
     np.testing.assert_allclose(load_audio(wav(left, right)), (left + right) / 2, atol=1e-4)
 
 
-def test_tracks_have_the_channels_that_differ():
+def read_tracks(source: str | bytes) -> list[np.ndarray]:
+    """For each track its samples `(channels, samples)`."""
+    return [join_blocks(*blocks) for blocks in zip(*track_blocks(source), strict=True)]
+
+
+def test_tracks_have_their_channels():
     left, right = sine(300), sine(700)
-    (track,) = load_tracks(wav(left, right))
+    (track,) = read_tracks(wav(left, right))
     np.testing.assert_allclose(track, [left, right], atol=1e-4)
-    for alike in (wav(left), wav(left, left), wav(left, 0.3 * left), wav(0.3 * left, -left), wav(left, left, left)):
-        (track,) = load_tracks(alike)
-        np.testing.assert_array_equal(track, [load_audio(alike)])  # as training hears it
-    (track,) = load_tracks(wav(left, 0 * left))
-    np.testing.assert_allclose(track, [left, 0 * left], atol=1e-4)
+    assert [len(block) for block in read_tracks(wav(left, left, left))] == [3]
 
 
-def test_channels_that_differ_for_a_while(monkeypatch):
-    """What is alike stands in all channels."""
-    left, right = sine(300, 4.0), np.concatenate([sine(300, 3.0), sine(700, 1.0)])
-    monkeypatch.setattr(audio, "BLOCK_SIZE", SAMPLING_RATE)
-    (track,) = load_tracks(wav(left, right))
-    np.testing.assert_allclose(track, [left, right], atol=1e-4)
+def test_blocks_of_a_file_are_its_samples(monkeypatch):
+    """Also of tracks that are not as long as each other."""
+    long, short, left, right = sine(440, 0.5, 48_000), sine(300, 0.3, 48_000), sine(440), sine(700)
+    files = tracks(long, short), wav(left, right)
+    whole = [read_tracks(source) for source in files]
+    monkeypatch.setattr(audio, "BLOCK_SIZE", 1000)
+    for source, expected in zip(files, whole, strict=True):
+        blocks = list(track_blocks(source))
+        assert [block[0].shape[1] for block in blocks[:7]] == [1000] * 7
+        for track, samples in zip(zip(*blocks, strict=True), expected, strict=True):
+            assert max(block.shape[1] for block in track) == 1000
+            np.testing.assert_allclose(join_blocks(*track), samples, atol=1e-6)
 
 
-def test_silent_channels_are_one():
-    (track,) = load_tracks(wav(np.zeros(8000), np.zeros(8000)))
-    np.testing.assert_array_equal(track, np.zeros((1, 8000)))
+def test_blocks_with_other_channels_are_joined():
+    mono, stereo = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
+    np.testing.assert_array_equal(join_blocks(mono, stereo), [[1, 2, 3], [1, 2, 4]])
+    np.testing.assert_array_equal(join_blocks(stereo, np.ones((3, 1))), [[3, 1], [4, 1], [0, 1]])
 
 
 def test_channels_are_averaged_when_resampled():
@@ -291,7 +299,7 @@ def test_colon_in_a_name(tmp_path, monkeypatch):
 
 def test_no_samples():
     assert load_audio(wav(np.zeros(0))).shape == (0,)
-    assert [track.shape for track in load_tracks(wav(np.zeros(0)))] == [(1, 0)]
+    assert list(track_blocks(wav(np.zeros(0)))) == []
 
 
 def test_says_what_to_install(monkeypatch):
@@ -332,7 +340,7 @@ def test_all_tracks_sound_together():
 
 def test_tracks_are_read_one_by_one():
     game, speech = sine(300, 1.0, 48_000, 0.2), np.concatenate([np.zeros(24_000, "f4"), sine(2000, 1.0, 48_000)])
-    first, second = load_tracks(tracks(game, speech))
+    first, second = read_tracks(tracks(game, speech))
     assert [len(first), len(second)] == [1, 1]
     assert first.shape[1] == pytest.approx(SAMPLING_RATE, abs=400)
     assert second.shape[1] == pytest.approx(1.5 * SAMPLING_RATE, abs=400)

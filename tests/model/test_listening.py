@@ -1,14 +1,17 @@
+import itertools
+
 import numpy as np
 import pytest
 from helpers import RATE, tone
 
-from modeling_toxmtl.listening import Recording, one_report_per_word, plan_windows, split_windows
+from modeling_toxmtl import listening
+from modeling_toxmtl.listening import one_report_per_word, plan_windows, sounding_frames, split_windows
 
 
 def plan(*tracks: np.ndarray, window: float = 15.0, stride: float = 10.0) -> list:
     """The windows of tracks `(samples,)` or `(channels, samples)`; lengths in seconds."""
-    recording = Recording.of_tracks([np.atleast_2d(track).astype(np.float32) for track in tracks])
-    return plan_windows(recording, round(window * RATE), round(stride * RATE), shortest=400)
+    block = [np.atleast_2d(track).astype(np.float32) for track in tracks]
+    return list(plan_windows([block], round(window * RATE), round(stride * RATE), shortest=400))
 
 
 def spans(planned) -> list[tuple[float, float, bool]]:
@@ -94,6 +97,80 @@ def test_windows_cover_a_recording():
             assert window.is_silent or np.array_equal(heard, clip[window.start : window.end])
             position = window.end
         assert position == len(clip)
+
+
+# --- blocks
+
+
+def sounds_and_pauses(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+    """Tones, noise, clicks and silence of random lengths."""
+    pieces = [np.zeros(0)]
+    while sum(map(len, pieces)) < num_samples:
+        length = int(rng.exponential(rng.choice([3000, 12_000, 40_000]))) + 1
+        kinds = (np.zeros(length), 0.1 * rng.standard_normal(length), np.hanning(length) * tone(length, 700.0), 1e-5)
+        pieces.append(kinds[rng.integers(4)] * np.ones(length))
+        pieces[-1][: rng.integers(2)] = 0.8  # a click, or none
+    return np.concatenate(pieces)[:num_samples]
+
+
+def random_tracks(rng: np.random.Generator) -> list[np.ndarray]:
+    """One or two tracks of one to three channels, some of which are alike throughout, some for a while."""
+    tracks = []
+    for _ in range(rng.integers(1, 3)):
+        num_channels, num_samples = rng.integers(1, 4), int(rng.integers(400, 8 * RATE))
+        track = np.stack([sounds_and_pauses(rng, num_samples) for _ in range(num_channels)]).astype(np.float32)
+        alike = rng.integers(2 * num_samples)
+        track[-1, :alike] = rng.choice([1.0, -0.5]) * track[0, :alike]
+        tracks.append(track)
+    return tracks
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_windows_do_not_depend_on_the_blocks(seed):
+    """However a recording is cut into blocks, windows and samples are those of the whole."""
+    rng = np.random.default_rng(seed)
+    tracks = random_tracks(rng)
+    length, settings = max(track.shape[1] for track in tracks), (2 * RATE, round(rng.uniform(0.5, 2) * RATE), 400)
+    whole = list(plan_windows([tracks], *settings))
+    for size in (3000, 40_000):
+        edges = np.cumsum(rng.integers(1, size, 2 * length // size + 1))
+        cuts = [0, *edges[edges < length].tolist(), length]
+        blocks = [[track[:, start:end] for track in tracks] for start, end in itertools.pairwise(cuts)]
+        planned = list(plan_windows(blocks, *settings))
+        assert [window for window, _ in planned] == [window for window, _ in whole]
+        for (_, samples), (_, expected) in zip(planned, whole, strict=True):
+            np.testing.assert_array_equal(samples, expected)
+
+
+@pytest.mark.parametrize("clip", [tone(120 * RATE), silence(120)], ids=["sound", "silence"])
+def test_no_more_is_held_than_an_open_window_needs(clip, monkeypatch):
+    """Of two minutes in blocks of a second: the window that is open, and what decides where sounds end."""
+    held = []
+    monkeypatch.setattr(
+        listening, "sounding_frames", lambda samples: held.append(samples.shape[1] / RATE) or sounding_frames(samples)
+    )
+    blocks = ([clip[None, start : start + RATE].astype(np.float32)] for start in range(0, len(clip), RATE))
+    windows = plan_windows(blocks, 5 * RATE, 4 * RATE, 400)
+    assert next(windows)[0].start == 0
+    assert len(held) == (6 if clip.any() else 121)  # a sound is heard as it comes; silence ends with the recording
+    list(windows)
+    assert max(held) < 5 + 3
+
+
+def test_channels_that_appear_on_the_way():
+    """A single channel stands for all."""
+    first, left, right = (tone(3 * RATE, frequency, number) for number, frequency in enumerate((300.0, 500.0, 900.0)))
+    blocks = [[np.stack(block).astype(np.float32)] for block in ([first], [left, right])]
+    planned = list(plan_windows(blocks, 3 * RATE, 3 * RATE, 400))
+    assert sources(planned) == [(0, 0), (0, 0), (0, 1)]
+    for (_, samples), expected in zip(planned, (first, left, right), strict=True):
+        np.testing.assert_array_equal(samples, expected.astype(np.float32))
+
+
+def test_too_short_to_be_heard():
+    for blocks in ([], [[np.zeros((1, 0), np.float32)]], [[np.zeros((1, 399), np.float32)]]):
+        with pytest.raises(ValueError, match="The clip has (0|399) samples at 16000 Hz, but the model needs at least"):
+            list(plan_windows(blocks, RATE, RATE, 400))
 
 
 # --- windows

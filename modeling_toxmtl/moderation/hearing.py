@@ -1,0 +1,119 @@
+"""Many clips through a model, in batches of windows of like length.
+
+Design choices:
+- Clips are heard in groups, whose windows are batched among themselves. What a group holds depends on its clips alone,
+  so that a run which begins at a group's first clip computes the very same batches, and hence the same bytes, as one
+  that comes from further before.
+- A long recording is a group of its own, heard in as many rounds as it needs: no more features are held than one has.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from transformers.pipelines.base import pad_collate_fn
+
+from ..pipeline_toxmtl import ToxicityDetectionPipeline
+from .inputs import Clip
+from .record import make_record
+from .records import audio_hash
+
+
+BATCHES_PER_ROUND = 4  # among which windows are sorted by length
+CLIP_ERRORS = (ValueError, OSError)  # which say what is wrong with a clip
+
+
+class Heard(NamedTuple):
+    """What came of a clip: its record, or what is wrong with it."""
+
+    clip: str
+    record: dict[str, Any] | None
+    error: str | None = None
+
+
+@dataclass
+class _Hearing:
+    """A clip whose windows are being heard."""
+
+    clip: Clip
+    outputs: list[dict | None] = field(default_factory=list)  # one for each window
+    error: str | None = None
+
+
+class Listener:
+    """Hears clips with a pipeline.
+
+    Args:
+        pipe: the pipeline.
+        judge: of [`describe_judge`]; its `hearing` are the pipeline's settings of windows.
+        batch_size: windows of a forward pass.
+        on_seconds: called with the seconds that were heard.
+    """
+
+    def __init__(
+        self,
+        pipe: ToxicityDetectionPipeline,
+        judge: dict[str, Any],
+        batch_size: int = 8,
+        on_seconds: Callable[[float], None] = lambda seconds: None,
+    ):
+        self.pipe, self.judge, self.batch_size, self.on_seconds = pipe, judge, batch_size, on_seconds
+        self._collate = pad_collate_fn(None, pipe.feature_extractor)
+        self._round: list[tuple[_Hearing, int, dict]] = []  # clip, number of the window, its features
+
+    def hear(self, clips: Iterable[Clip]) -> Iterator[list[Heard]]:
+        """The clips of one group after the other, in order."""
+        group, num_windows = [], 0
+        for clip in clips:
+            hearing = _Hearing(clip)
+            self._read(hearing)
+            group.append(hearing)
+            num_windows += len(hearing.outputs)
+            if num_windows >= self._round_size:
+                yield self._finish(group)
+                group, num_windows = [], 0
+        if group:
+            yield self._finish(group)
+
+    @property
+    def _round_size(self):
+        return BATCHES_PER_ROUND * self.batch_size
+
+    def _read(self, hearing):
+        try:
+            for features in self.pipe.preprocess(hearing.clip.audio, **self.judge["hearing"]):
+                self._round.append((hearing, len(hearing.outputs), features))
+                hearing.outputs.append(None)
+                if len(self._round) >= self._round_size:
+                    self._run()
+        except CLIP_ERRORS as error:
+            hearing.error = str(error)
+
+    def _run(self):
+        """Hears the windows of a round, the shortest first."""
+        self._round.sort(key=lambda item: _num_samples(item[2]))
+        for start in range(0, len(self._round), self.batch_size):
+            batch = self._round[start : start + self.batch_size]
+            outputs = self.pipe.forward(self._collate([features for *_, features in batch]))
+            for row, (hearing, number, features) in enumerate(batch):
+                hearing.outputs[number] = {
+                    name: value if value is None else value[row : row + 1] for name, value in outputs.items()
+                }
+                self.on_seconds(_num_samples(features) / self.pipe.feature_extractor.sampling_rate)
+        self._round.clear()
+
+    def _finish(self, group):
+        self._run()
+        return [self._judge(hearing) for hearing in group]
+
+    def _judge(self, hearing):
+        name = hearing.clip.name
+        if hearing.error is not None:
+            return Heard(name, None, hearing.error)
+        verdict = self.pipe.postprocess(hearing.outputs, return_keywords=True, return_windows=True)
+        return Heard(name, make_record(name, audio_hash(hearing.clip.audio), verdict, self.judge))
+
+
+def _num_samples(features):
+    start, end = features["window"][0, :2].tolist()
+    return end - start

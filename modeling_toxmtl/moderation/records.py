@@ -1,0 +1,44 @@
+"""Reads records: of what is written, nothing but JSON is needed."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ..io.files import file_hash, read_json
+from ..io.tables import read_table
+
+
+SCHEMA = "toxmtl.verdict/1"
+SCHEMA_FILE = Path(__file__).parent / "schemas" / "verdict-1.json"
+
+
+def read_records(path: str | PathLike) -> Iterator[dict[str, Any]]:
+    """The records of a `.jsonl` or `.parquet` file that `toxmtl moderate` wrote, or of a `.json` file with one.
+
+    Raises:
+        ValueError: if a line is no record of this schema; the message names it.
+    """
+    for number, record in enumerate(_read(Path(path)), start=1):
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            found = record.get("schema") if isinstance(record, dict) else None
+            raise ValueError(f"{path}, record {number}: the schema is {found!r}, and only {SCHEMA!r} can be read.")
+        yield record
+
+
+def _read(path: Path) -> Iterable[dict]:
+    if path.suffix == ".json":
+        return [read_json(path)]
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(path)
+        return (json.loads(text.as_py()) for batch in file.iter_batches(columns=["record"]) for text in batch[0])
+    return read_table(path)
+
+
+def audio_hash(audio: str | PathLike | bytes) -> str:
+    """SHA-256 of a file, or of its content."""
+    return hashlib.sha256(audio).hexdigest() if isinstance(audio, bytes) else file_hash(audio)

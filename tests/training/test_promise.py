@@ -1,0 +1,128 @@
+"""Thresholds with a promise: exact bounds, and how often they fail."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import save_tiny_model, write_corpus
+from scipy import stats
+
+from modeling_toxmtl import LABELS
+from modeling_toxmtl.labels import VIOLATIONS
+from modeling_toxmtl.training import calibration
+from modeling_toxmtl.training.calibration import CalibrationArguments
+from modeling_toxmtl.training.promise import (
+    Goal,
+    allowed_errors,
+    choose_promised,
+    clips_needed,
+    promised_threshold,
+)
+
+
+def test_rule_of_three_hundred():
+    """A share of 1 % at 95 % needs 299 clips without an error, and 473 for one error."""
+    assert clips_needed(0.01, 0.95) == 299 and clips_needed(0, 0.95) is None
+    assert allowed_errors(298, 0.01, 0.95) is None and allowed_errors(299, 0.01, 0.95) == 0
+    assert allowed_errors(472, 0.01, 0.95) == 0 and allowed_errors(473, 0.01, 0.95) == 1
+
+
+def test_figures_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "promises.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) % \| (\d+) \| (\d+) % \| ([\d,]+) \|$", page, flags=re.M)
+    assert len(rows) == 4
+    for rate, windows, confidence, clips in rows:
+        goal = Goal("max_fpr", int(rate) / 100, int(confidence) / 100, int(windows))
+        assert f"{clips_needed(goal.max_errors, goal.confidence):,}" == clips
+
+
+def test_too_few_clips_are_refused_with_the_number_needed():
+    with pytest.raises(ValueError, match=r"max_fpr 0.01 at a confidence of 0.95 needs 299 things, and there are 298"):
+        promised_threshold(np.zeros(298), Goal("max_fpr", 0.01), "things")
+    with pytest.raises(ValueError, match="needs 2,995 things"):  # ten windows have ten chances
+        promised_threshold(np.zeros(299), Goal("max_fpr", 0.01, windows=10), "things")
+    with pytest.raises(ValueError, match="min_recall 1 .* cannot be promised by any number of clips"):
+        promised_threshold(np.zeros(299), Goal("min_recall", 1.0), "things")
+    with pytest.raises(ValueError, match="1 things have a score of 1"):
+        promised_threshold(np.ones(299), Goal("max_fpr", 0.01), "things")
+
+
+def test_thresholds_by_hand():
+    """Of 473 harmless clips one may be reported: the second highest score is just below the threshold."""
+    scores = np.arange(473) / 1000
+    promise = promised_threshold(scores, Goal("max_fpr", 0.01), "clips")
+    assert promise.threshold == pytest.approx(0.471001) and promise.errors == 1 and promise.bound <= 0.01
+    promise = promised_threshold(scores, Goal("min_recall", 0.99), "clips")
+    assert promise.threshold == pytest.approx(0.001) and promise.errors == 1
+    ties = promised_threshold(np.full(473, 0.3), Goal("max_fpr", 0.01), "clips")
+    assert ties.threshold == pytest.approx(0.300001) and ties.errors == 0
+
+
+@pytest.mark.parametrize("scope", ["decision", "label"])
+@pytest.mark.parametrize(("kind", "rate"), [("max_fpr", 0.05), ("min_recall", 0.9)])
+def test_promises_fail_no_more_often_than_their_confidence_says(kind, rate, scope):
+    """On 400 calibration sets, whose true rates are known: a promise at 90 % fails in a tenth of them, or less."""
+    rng, goal, failures, names = np.random.default_rng(0), Goal(kind, rate, confidence=0.9), 0, list(LABELS)
+    population = rng.random((50_000, len(VIOLATIONS)))
+    judged = np.sort(population.max(1) if scope == "decision" else population[:, VIOLATIONS.index("Racist")])
+    for _ in range(400):
+        scores = np.column_stack([population[rng.integers(0, len(population), 300)], np.zeros(300)])
+        targets = np.zeros((300, len(LABELS)))
+        if kind == "min_recall":
+            targets[:] = 1
+        promises = choose_promised(scores, targets, names, goal, scope)
+        threshold = promises["Racist"].threshold
+        missed = np.searchsorted(judged, threshold) / len(judged)
+        wrong = 1 - missed if kind == "max_fpr" else missed
+        failures += wrong > goal.max_errors
+    assert failures <= stats.binom.ppf(0.999, 400, 0.1)
+    assert failures >= 10  # and it is no more careful than it must be
+
+
+def test_longer_recordings_have_more_chances():
+    """With a tenth of the rate for each of ten windows, recordings of ten are kept below the rate."""
+    rng = np.random.default_rng(1)
+    scores = rng.random(4000)
+    one, ten = (promised_threshold(scores, Goal("max_fpr", 0.05, windows=n), "clips").threshold for n in (1, 10))
+    recordings = rng.random((20_000, 10)).max(1)
+    assert (recordings >= ten).mean() <= 0.05 < (recordings >= one).mean()
+
+
+def test_labels_are_promised_each_by_itself():
+    """By the clips without it, whatever else they have; and NoViolation by none."""
+    scores = np.full((600, len(LABELS)), 0.1)
+    targets = np.zeros_like(scores)
+    targets[:300, 0], scores[:300, 0] = 1, 0.9  # half the clips have Profanity
+    scores[300:, 1] = 0.4
+    names, goal = list(LABELS), Goal("max_fpr", 0.01)
+    promises = choose_promised(scores, targets, names, goal, "label")
+    assert set(promises) == set(VIOLATIONS)
+    assert [promises[name].threshold for name in VIOLATIONS[:3]] == pytest.approx([0.100001, 0.400001, 0.100001])
+    assert promises["Profanity"].clips == 300 and promises["Racist"].clips == 600
+    decision = choose_promised(scores, targets, names, goal, "decision")  # by the clips that have no violation
+    assert [decision[name].threshold for name in VIOLATIONS] == pytest.approx([0.400001] * len(VIOLATIONS))
+    with pytest.raises(ValueError, match="needs 299 clips with DatingAndSexting, and there are 0"):
+        choose_promised(scores, targets, names, replace(goal, kind="min_recall", rate=0.99), "label")
+
+
+def test_command(tmp_path):
+    """Scores stay; thresholds and the promise go into the folder, and a new calibration takes the promise away."""
+    folder = save_tiny_model(tmp_path / "model")
+    write_corpus(tmp_path / "clips", train=1, validation=12, test=1)
+    weights = (folder / "model.safetensors").read_bytes()
+    options = {"dataset": str(tmp_path / "clips"), "max_fpr": 0.5, "confidence": 0.8}
+    stated = calibration.main(CalibrationArguments(str(folder), **options))
+    written = json.loads((folder / "calibration.json").read_text())
+    assert written["promises"] == stated and written["clips"] == 12 and written["scope"] == "decision"
+    thresholds = json.loads((folder / "config.json").read_text())["label_thresholds"]
+    assert {thresholds[name] for name in VIOLATIONS} == {stated["Racist"]["threshold"]}
+    assert (folder / "model.safetensors").read_bytes() == weights
+    with pytest.raises(ValueError, match="clips without a violation, and there are"):
+        calibration.main(CalibrationArguments(str(folder), **{**options, "max_fpr": 0.01}))
+    calibration.main(CalibrationArguments(str(folder), dataset=options["dataset"]))
+    assert not Path(folder, "calibration.json").exists()
+    with pytest.raises(ValueError, match="--min-precision and --max-fpr exclude each other"):
+        CalibrationArguments("m", min_precision=0.5, max_fpr=0.5)
