@@ -7,14 +7,10 @@ import av
 import numpy as np
 import pytest
 from helpers import tracks
+from sounds import encoded, main_frequency, read_tracks, sine
 
 from modeling_toxmtl import audio
 from modeling_toxmtl.audio import SAMPLING_RATE, join_blocks, load_audio, resample, track_blocks
-
-
-def sine(frequency: float, seconds: float = 0.5, rate: int = SAMPLING_RATE, amplitude: float = 0.5) -> np.ndarray:
-    time = np.arange(round(seconds * rate)) / rate
-    return (amplitude * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
 
 
 def wav(*channels: np.ndarray, rate: int = SAMPLING_RATE) -> bytes:
@@ -25,22 +21,6 @@ def wav(*channels: np.ndarray, rate: int = SAMPLING_RATE) -> bytes:
         writer.setsampwidth(2)
         writer.setframerate(rate)
         writer.writeframes(np.round(np.stack(channels, axis=1) * 32768).astype("<i2").tobytes())
-    return file.getvalue()
-
-
-def encoded(samples: np.ndarray, rate: int, codec: str, container: str) -> bytes:
-    """A mono file of a compressed format."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(
-            np.round(samples * 32767).astype(np.int16)[None], format="s16", layout="mono"
-        )
-        frame.sample_rate = rate
-        resampler = av.AudioResampler(stream.format, "mono", rate)
-        for chunk in [*resampler.resample(frame), *resampler.resample(None)]:
-            output.mux(stream.encode(chunk))
-        output.mux(stream.encode(None))
     return file.getvalue()
 
 
@@ -60,11 +40,6 @@ def video(sound: np.ndarray | None = None) -> bytes:
             output.mux(audio_stream.encode(frame))
             output.mux(audio_stream.encode(None))
     return file.getvalue()
-
-
-def main_frequency(samples: np.ndarray, rate: int = SAMPLING_RATE) -> float:
-    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
-    return float(spectrum.argmax() * rate / len(samples))
 
 
 # --- formats
@@ -124,11 +99,6 @@ def test_channels_with_nothing_in_common_are_averaged():
     """Two speakers, one a side: both are heard."""
     left, right = sine(300), sine(700)
     np.testing.assert_allclose(load_audio(wav(left, right)), (left + right) / 2, atol=1e-4)
-
-
-def read_tracks(source: str | bytes) -> list[np.ndarray]:
-    """For each track its samples `(channels, samples)`."""
-    return [join_blocks(*blocks) for blocks in zip(*track_blocks(source), strict=True)]
 
 
 def test_tracks_have_their_channels():
@@ -321,90 +291,3 @@ def test_blocks_join_without_a_seam(monkeypatch, block_size):
 
 
 # --- tracks and clocks
-
-
-def loud_spans(samples: np.ndarray) -> list[tuple[float, float]]:
-    """Where sound is, in seconds."""
-    blocks = np.abs(samples[: len(samples) // 160 * 160]).reshape(-1, 160).max(1) > 0.1
-    edges = np.flatnonzero(np.diff(blocks.astype(int), prepend=0, append=0))
-    return [(start / 100, end / 100) for start, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def test_all_tracks_sound_together():
-    game, speech = sine(300, 1.0, 48_000, 0.2), np.concatenate([np.zeros(24_000, "f4"), sine(2000, 1.0, 48_000)])
-    heard = load_audio(tracks(game, speech))
-    assert len(heard) == pytest.approx(1.5 * SAMPLING_RATE, abs=400)
-    assert main_frequency(heard[:8000]) == pytest.approx(300, abs=4)
-    assert main_frequency(heard[8500:]) == pytest.approx(2000, abs=4)
-
-
-def test_tracks_are_read_one_by_one():
-    game, speech = sine(300, 1.0, 48_000, 0.2), np.concatenate([np.zeros(24_000, "f4"), sine(2000, 1.0, 48_000)])
-    first, second = read_tracks(tracks(game, speech))
-    assert [len(first), len(second)] == [1, 1]
-    assert first.shape[1] == pytest.approx(SAMPLING_RATE, abs=400)
-    assert second.shape[1] == pytest.approx(1.5 * SAMPLING_RATE, abs=400)
-    assert main_frequency(first[0]) == pytest.approx(300, abs=4)
-    assert loud_spans(second[0]) == [pytest.approx((0.5, 1.5), abs=0.03)]
-
-
-@pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("matroska", "flac"), ("mp4", "aac")])
-def test_gaps_are_silence(container, codec):
-    """A microphone is muted: nothing is sent for 20 s, and the clock goes on."""
-    sound = sine(440, 2.0, 48_000)
-    delay = lambda seconds: 20.0 if seconds >= 1.0 else 0.0  # noqa: E731
-    spans = loud_spans(load_audio(tracks(sound, container=container, codec=codec, delay=delay)))
-    assert np.array(spans) == pytest.approx(np.array([(0.0, 1.0), (21.0, 22.0)]), abs=0.12)  # a packet
-
-
-def test_sound_that_starts_late_is_where_a_player_has_it():
-    (span,) = loud_spans(load_audio(tracks(sine(440, 1.0, 48_000), delay=lambda seconds: 10.0)))
-    assert span == pytest.approx((10.0, 11.0), abs=0.03)
-
-
-def test_a_clock_that_jumps_is_no_gap(caplog):
-    """A day of silence would only fill the memory."""
-    sound = sine(440, 2.0, 48_000)
-    forth = load_audio(tracks(sound, delay=lambda seconds: 86_400.0 if seconds >= 1.0 else 0.0))
-    assert len(forth) == pytest.approx(2 * SAMPLING_RATE, abs=400)
-
-
-def test_rate_that_changes_on_the_way():
-    frames = []
-    for rate in (48_000, 24_000):
-        frame = av.AudioFrame.from_ndarray(sine(440, 1.0, rate)[None], format="flt", layout="mono")
-        frame.rate = rate
-        frames.append(frame)
-    heard = np.concatenate(list(audio.resampled_blocks(frames, SAMPLING_RATE)))
-    assert len(heard) == pytest.approx(2 * SAMPLING_RATE, abs=4)
-    assert main_frequency(heard) == pytest.approx(440, abs=2)
-
-
-@pytest.mark.parametrize(("codec", "container"), [("libmp3lame", "mp3"), ("aac", "adts")])
-def test_files_whose_rate_changes_on_the_way(codec, container):
-    """As a stream that was recorded over a change of programme."""
-    parts = [encoded(sine(440, 2.0, rate), rate, codec, container) for rate in (44_100, 22_050)]
-    heard = load_audio(b"".join(parts))
-    assert len(heard) == pytest.approx(4 * SAMPLING_RATE, rel=0.1)
-    for second in (1, 3):
-        assert main_frequency(heard[second * SAMPLING_RATE - 8000 :][:8000]) == pytest.approx(440, abs=3)
-
-
-@pytest.mark.parametrize("damage", [b"\0" * 700, b"\xff" * 300, bytes(range(256)) * 3])
-def test_damaged_opus_packets_do_not_hide_the_rest(damage):
-    """Other bytes than those of an MP3."""
-    content = bytearray(encoded(sine(440, seconds=6, rate=48_000), 48_000, "libopus", "ogg"))
-    whole = load_audio(bytes(content))
-    middle = len(content) // 2
-    content[middle : middle + len(damage)] = damage
-    damaged = load_audio(bytes(content))
-    assert len(whole) / 3 < len(damaged) <= len(whole)
-    assert main_frequency(damaged[:SAMPLING_RATE]) == pytest.approx(440, abs=2)
-
-
-def test_long_arrays_are_resampled(monkeypatch):
-    """96 minutes at 48 kHz exceed what one of FFmpeg's frames holds."""
-    samples = sine(440, 5.0, 48_000)
-    expected = resample(samples, 48_000, SAMPLING_RATE)
-    monkeypatch.setattr(audio, "BLOCK_SIZE", 10_000)
-    np.testing.assert_allclose(resample(samples, 48_000, SAMPLING_RATE), expected, atol=1e-6)
