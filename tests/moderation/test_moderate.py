@@ -1,76 +1,27 @@
-"""`toxmtl moderate` and `toxmtl replay`: every input, every output, interruptions, and the promise of records."""
+"""`toxmtl moderate`: every input and every output."""
 
 import io
 import json
 import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
-import time
-from dataclasses import replace
 
 import jsonschema
-import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import RATE, save_tiny_model, tiny_processor, tiny_speech_model, tone, wav
+from helpers import RATE, tone, wav
+from moderation_helpers import SECONDS, heard, listener, run
 from pyarrow import parquet
 
-from modeling_toxmtl import LABELS, ToxicityDetectionPipeline, cli
-from modeling_toxmtl.keywords import KeywordEntry, KeywordList
-from modeling_toxmtl.moderation import moderate
 from modeling_toxmtl.moderation.formats import format_verdict
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.inputs import Clip, Inputs
 from modeling_toxmtl.moderation.moderate import ModerateArguments, main
-from modeling_toxmtl.moderation.record import describe_judge, differences
+from modeling_toxmtl.moderation.record import differences
 from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
-from modeling_toxmtl.moderation.replay import DECIDED, replay
 
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-NEW_THRESHOLDS, NEW_ENTRY = dict.fromkeys(LABELS, 0.41), KeywordEntry("damn", ("Profanity",))
-SECONDS = (1.0, 0.4, 2.5, 0.7, 1.3, 0.2, 3.1, 0.9)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """A folder of clips of several lengths."""
-    path = tmp_path_factory.mktemp("clips")
-    for number, seconds in enumerate(SECONDS):
-        (path / f"{number}.wav").write_bytes(wav(tone(round(seconds * RATE), 200.0 + 50 * number, number)))
-    return path
-
-
-def run(*argv: str) -> int:
-    """The exit status of `toxmtl ARGV`."""
-    with pytest.raises(SystemExit) as stop:
-        cli.main(list(argv))
-    return stop.value.code
-
-
-def listener(window_seconds: float = 1.0, batch_size: int = 1) -> Listener:
-    pipe = ToxicityDetectionPipeline(tiny_speech_model(), tiny_processor())
-    return Listener(
-        pipe, describe_judge(pipe, window_seconds=window_seconds, stride_seconds=window_seconds), batch_size
-    )
-
-
-def save_with_decoding(folder):
-    processor = tiny_processor()
-    processor.decoding = replace(processor.decoding, beam_width=3)
-    processor.save_pretrained(folder)
-
-
-def heard(listener: Listener, clips) -> dict[str, dict]:
-    return {item.clip: item.record for group in listener.hear(clips) for item in group}
 
 
 # --- inputs
@@ -294,168 +245,3 @@ def test_verdict_in_words():
     assert format_verdict({**RECORD, "violations": []}).startswith("clip.ogg: no violation\n")
     assert format_verdict({**RECORD, "labels": None, "violations": None}).split("\n")[0] == "clip.ogg"
     assert "no toxic" not in format_verdict({**RECORD, "keywords": None})
-
-
-# --- interruptions
-
-
-def test_interrupted_at_any_moment_and_resumed(folder, clips, tmp_path, monkeypatch):
-    """Twenty times, while it hears, reads or writes: the output is byte for byte that of an undisturbed run."""
-    (tmp_path / "text.wav").write_text("no audio")
-    inputs = [str(clips), str(tmp_path / "text.wav"), *([str(clips)] * 3)]
-    options = {"format": "jsonl", "window": 0.5, "batch_size": 1}
-    whole, output = tmp_path / "whole.jsonl", tmp_path / "verdicts.jsonl"
-    with pytest.raises(SystemExit):
-        main(ModerateArguments(str(folder), inputs, output=str(whole), **options))
-    pipe = moderate.load_judge(str(folder))
-    monkeypatch.setattr(moderate, "load_judge", lambda model: pipe)
-    choose, left = random.Random(1), [0]
-
-    def interrupted(function):
-        def call(*args, **kwargs):
-            left[0] -= 1
-            if left[0] == 0:
-                raise KeyboardInterrupt
-            return function(*args, **kwargs)
-
-        return call
-
-    monkeypatch.setattr(pipe, "forward", interrupted(pipe.forward))
-    for name in ("write_json", "write_json_lines", "write_verdicts"):
-        monkeypatch.setattr(moderate, name, interrupted(getattr(moderate, name)))
-    interruptions = 0
-    while True:
-        left[0] = choose.randint(1, 12) if interruptions < 20 else 10**9
-        try:
-            main(ModerateArguments(str(folder), inputs, output=str(output), resume=True, **options))
-        except KeyboardInterrupt:
-            interruptions += 1
-        except SystemExit:
-            break
-    assert interruptions == 20 and output.read_bytes() == whole.read_bytes()
-    assert not list(tmp_path.glob("*.parts"))
-
-
-@pytest.mark.slow
-def test_killed_and_resumed(folder, clips, tmp_path):
-    """By the system, which asks nobody."""
-    output = tmp_path / "verdicts.jsonl"
-    command = [sys.executable, "-m", "modeling_toxmtl.cli", "moderate", str(folder), *[str(clips)] * 30]
-    command += ["--format", "jsonl", "--window", "0.5", "--batch-size", "2", "--resume", "--output"]
-    process = subprocess.Popen([*command, str(output)], stderr=subprocess.DEVNULL)
-    parts = output.with_name("verdicts.jsonl.parts")
-    while process.poll() is None and len(list(parts.glob("0*.jsonl"))) < 3:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not output.exists()
-    subprocess.run([*command, str(output)], check=True)
-    subprocess.run([*command, str(tmp_path / "whole.jsonl")], check=True)
-    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-
-
-def test_a_run_goes_on_only_with_what_it_began_with(folder, clips, tmp_path, monkeypatch):
-    output = tmp_path / "v.jsonl"
-    arguments = {"output": str(output), "format": "jsonl"}
-    monkeypatch.setattr(moderate, "write_verdicts", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        main(ModerateArguments(str(folder), [str(clips)], **arguments))
-    monkeypatch.undo()
-    with pytest.raises(ValueError, match="v.jsonl.parts holds an unfinished run: go on with --resume"):
-        main(ModerateArguments(str(folder), [str(clips)], **arguments))
-    with pytest.raises(ValueError, match="was begun with another hearing: go on with the same"):
-        main(ModerateArguments(str(folder), [str(clips)], resume=True, window=2.0, **arguments))
-    with pytest.raises(ValueError, match="was begun with another inputs"):
-        main(ModerateArguments(str(folder), [str(clips / "0.wav")], resume=True, **arguments))
-    main(ModerateArguments(str(folder), [str(clips)], resume=True, **arguments))
-    with pytest.raises(ValueError, match="v.jsonl is already there"):
-        main(ModerateArguments(str(folder), [str(clips)], **arguments))
-
-
-def test_a_finished_run_is_left_as_it_is(folder, clips, tmp_path, capsys, monkeypatch):
-    """A loop that restarts a run until it ends well comes to an end; another run's output is not taken for it."""
-    output, options = tmp_path / "v.jsonl", ("--format", "jsonl", "--output", str(tmp_path / "v.jsonl"))
-    command = ("moderate", str(folder), str(clips / "0.wav"), str(clips / "gone.wav"), *options)
-    assert run(*command, "--resume") == 1  # a clip cannot be judged
-    written = output.read_bytes()
-    monkeypatch.setattr(Listener, "hear", None)
-    assert run(*command, "--resume") == 0
-    assert f"{output} is finished: there is nothing to resume" in capsys.readouterr().err
-    others = (command, (*command, "--resume", "--window", "2"), (*command, "--resume", "--format", "table"))
-    for other in (*others, ("moderate", str(folder), str(clips / "1.wav"), *options, "--resume")):
-        assert run(*other) == 1
-        assert "v.jsonl is already there, and no finished output" in capsys.readouterr().err
-    output.write_bytes(written + b"x")
-    assert run(*command, "--resume") == 1 and "already there" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("step", ["finish", "remove"])
-def test_killed_when_all_is_written(folder, clips, tmp_path, monkeypatch, step):
-    """Before the run is stated, or before its parts are gone."""
-    output = tmp_path / "v.jsonl"
-    arguments = ModerateArguments(str(folder), [str(clips / "0.wav")], output=str(output), format="jsonl", resume=True)
-    monkeypatch.setattr(moderate.Parts, step, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        main(arguments)
-    monkeypatch.undo()
-    written = output.read_bytes()
-    main(arguments)
-    assert output.read_bytes() == written and not list(tmp_path.glob("*.parts"))
-
-
-# --- replay
-
-
-def test_replay(folder, clips, tmp_path, capsys):
-    output = tmp_path / "v.jsonl"
-    main(ModerateArguments(str(folder), [str(clips)], output=str(output), format="jsonl", window=1.0, batch_size=3))
-    capsys.readouterr()
-    assert run("replay", str(output), str(clips / "6.wav")) == 0
-    assert capsys.readouterr().out == "the same\n"
-    (tmp_path / "moved").symlink_to(folder)
-    assert run("replay", str(output), str(clips / "2.wav"), "--model", str(tmp_path / "moved")) == 0
-    (tmp_path / "unknown.wav").write_bytes(wav(tone(5000)))
-    assert run("replay", str(output), str(tmp_path / "unknown.wav")) == 1
-    assert "no record of audio with the SHA-256" in capsys.readouterr().err
-
-
-def test_replay_names_each_difference(folder, clips, tmp_path, capsys):
-    """Other audio, another list, another model."""
-    output = tmp_path / "v.jsonl"
-    main(ModerateArguments(str(folder), [str(clips / "2.wav")], output=str(output), format="jsonl", window=1.0))
-    capsys.readouterr()
-    assert run("replay", str(output), str(clips / "3.wav")) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("audio.sha256: ") and lines[-1] == "the verdict is another"
-    (record,) = read_records(output)
-    changed = {**record, "keyword_list": {**record["keyword_list"], "sha256": "0" * 64}}
-    found = replay(changed, str(clips / "2.wav"))
-    assert [line.partition(":")[0] for line in found] == ["keyword_list.sha256"]
-    (tmp_path / "changed.jsonl").write_text(json.dumps(changed))
-    assert run("replay", str(tmp_path / "changed.jsonl"), str(clips / "2.wav")) == 1
-    assert capsys.readouterr().out.endswith("the verdict is the same, but not what it depends on\n")
-    scores = np.array([item["score"] for item in record["labels"]])
-    raised = [{**item, "score": round(min(item["score"] + 0.01, 1.0), 6)} for item in record["labels"]]
-    found = replay({**record, "labels": raised}, str(clips / "2.wav"))
-    assert len(found) == np.sum(scores + 1e-4 < 1) and all(".score: " in line for line in found)
-
-
-@pytest.mark.parametrize(
-    ("part", "save"),
-    [
-        ("thresholds", lambda folder: tiny_speech_model(label_thresholds=NEW_THRESHOLDS).save_pretrained(folder)),
-        ("model", lambda folder: tiny_speech_model(seed=1).save_pretrained(folder)),
-        ("keyword_list", lambda folder: tiny_processor(KeywordList([NEW_ENTRY])).save_pretrained(folder)),
-        ("decoding", lambda folder: save_with_decoding(folder)),
-    ],
-)
-def test_replay_names_what_changed_in_the_model_folder(folder, clips, tmp_path, part, save):
-    """And nothing else of what the verdict depends on; the record is enough, wherever the folder is now."""
-    path = str(clips / "2.wav")
-    pipe = moderate.load_judge(str(folder))
-    judge = describe_judge(pipe, window_seconds=1.0, stride_seconds=1.0)
-    ((item,),) = Listener(pipe, judge).hear([Clip(path, path)])
-    record = json.loads(json.dumps(item.record))
-    assert replay(record, path) == []
-    save(shutil.copytree(folder, tmp_path / "changed"))
-    found = replay(record, path, str(tmp_path / "changed"))
-    assert {line.partition(".")[0] for line in found if not line.startswith(DECIDED)} == {part}
