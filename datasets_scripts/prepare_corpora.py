@@ -36,13 +36,13 @@ from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data.build import SETTINGS
 from modeling_toxmtl.data.chunk import encode_flac
 from modeling_toxmtl.data.schema import SPLITS, Row, check_replaceable, check_split, data_set_replaced, write_split
-from modeling_toxmtl.data.shards import Rejected, batched, read_rows, write_rows
+from modeling_toxmtl.data.shards import Rejected, read_rows, write_rows
 from modeling_toxmtl.data.splits import Entry, ShareArguments, assign_splits
 from modeling_toxmtl.data.stages import QUARANTINE, Manifest, WorkArguments, run_stage
 from modeling_toxmtl.data.statistics import hours_by_label, render_hours
 from modeling_toxmtl.io.files import content_hash, read_json, write_json_lines
 from modeling_toxmtl.io.masks import find_mask
-from modeling_toxmtl.io.tables import cell_text, read_labels, read_table
+from modeling_toxmtl.io.tables import batched, cell_text, read_labels, read_table
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION
 

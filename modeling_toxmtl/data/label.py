@@ -25,11 +25,12 @@ from datasets import Features, List, Value
 
 from ..io.files import content_hash, read_json
 from ..io.masks import find_mask
+from ..io.tables import batched
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
 from .rules import RuleFilter
 from .schema import TRACED_FEATURES
-from .shards import ROWS_AT_ONCE, Rejected, batched
+from .shards import ROWS_AT_ONCE, Rejected
 from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
 from .transcribe import TranscribeStage
 

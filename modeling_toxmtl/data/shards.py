@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from ..io.files import atomic_write, file_hash, write_json
+from ..io.tables import batched
 
 
 ROWS_AT_ONCE = 64  # rows that a worker holds in memory
@@ -84,15 +85,3 @@ def read_rows(path: str | os.PathLike, columns: list[str] | None = None) -> Iter
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
             yield from batch.to_pylist()
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of `size` items, the last one shorter."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

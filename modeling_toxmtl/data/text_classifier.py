@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from ..io.tables import batched
 from ..labels import LABELS, VIOLATIONS
 from .recognizers import best_device
-from .shards import ROWS_AT_ONCE, batched
+from .shards import ROWS_AT_ONCE
 
 
 class ClassifierFilter:

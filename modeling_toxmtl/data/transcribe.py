@@ -24,8 +24,9 @@ from datasets import Features, List, Value
 
 from ..audio import SAMPLING_RATE, load_audio
 from ..io.files import file_hash
+from ..io.tables import batched
 from .chunk import ChunkStage
-from .shards import ROWS_AT_ONCE, Rejected, batched
+from .shards import ROWS_AT_ONCE, Rejected
 from .speech_spans import QUIETEST_SPEECH, is_silence
 from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
 from .transcripts import GivenTranscripts, Transcription, Word, split_phrases

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..labels import NO_VIOLATION
@@ -142,3 +142,15 @@ def _names_given(numbers):
     if scores:
         raise ValueError(f"the labels are scores, {scores}: give the names of those that apply, or 0 or 1 for each")
     return [name for name, number in numbers.items() if number]
+
+
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last one shorter."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,12 +1,12 @@
 """Records as people and programs read them: a table, JSON lines, Parquet."""
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..io.files import atomic_write
+from ..io.tables import batched
 
 
 FORMATS = ("table", "jsonl", "parquet")
@@ -76,7 +76,7 @@ def _write_parquet(path, records):
         ]
     )
     with parquet.ParquetWriter(path, schema) as writer:
-        for rows in _batched(map(_row, records), ROWS_AT_ONCE):
+        for rows in batched(map(_row, records), ROWS_AT_ONCE):
             writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
@@ -85,9 +85,3 @@ def _row(record):
         {name: item[name] for name in ("label", "score", "fires")} for item in record["labels"]
     ]
     return {**record["audio"], **record, "labels": labels, "record": format_line(record)}
-
-
-def _batched(items: Iterable, size: int) -> Iterator[list]:
-    items = iter(items)
-    while batch := list(itertools.islice(items, size)):
-        yield batch

@@ -28,6 +28,11 @@ def read_records(path: str | PathLike) -> Iterator[dict[str, Any]]:
         yield record
 
 
+def record_of(path: str | PathLike, sha256: str) -> dict[str, Any] | None:
+    """The first record of a file that is of audio with this SHA-256, if there is one."""
+    return next((record for record in read_records(path) if record["audio"]["sha256"] == sha256), None)
+
+
 def _read(path: Path) -> Iterable[dict]:
     if path.suffix == ".json":
         return [read_json(path)]

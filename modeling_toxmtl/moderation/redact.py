@@ -21,7 +21,7 @@ import numpy as np
 
 from ..audio import decoded_frames, heard_times, open_audio, time_origin
 from ..io.files import file_hash, write_json
-from .records import audio_hash, read_records
+from .records import audio_hash, record_of
 
 
 WAYS = ("mute", "beep", "cut")
@@ -258,7 +258,7 @@ def main(args: RedactArguments) -> dict[str, Any]:
         ValueError: if there is no record of this very recording, or it cannot be redacted.
     """
     sha256 = audio_hash(args.audio)
-    record = next((record for record in read_records(args.record) if record["audio"]["sha256"] == sha256), None)
+    record = record_of(args.record, sha256)
     if record is None:
         raise ValueError(f"{args.record} has no record of {args.audio}: its audio has the SHA-256 {sha256}.")
     if record["keywords"] is None:

@@ -13,7 +13,7 @@ from .hearing import Listener
 from .inputs import Clip
 from .moderate import load_judge
 from .record import describe_judge, differences
-from .records import audio_hash, read_records
+from .records import audio_hash, read_records, record_of
 
 
 DECIDED = ("audio", "violations", "labels", "keywords", "windows")  # the rest is what that depends on
@@ -34,9 +34,8 @@ def find_record(path: str, sha256: str) -> dict:
     Raises:
         ValueError: if there is none.
     """
-    for record in read_records(path):
-        if record["audio"]["sha256"] == sha256:
-            return record
+    if (record := record_of(path, sha256)) is not None:
+        return record
     match list(islice(read_records(path), 2)):
         case [only]:
             return only

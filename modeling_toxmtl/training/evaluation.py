@@ -1,5 +1,6 @@
 """From the model's outputs on windows to the paper's Table 2, and to one prediction per clip."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -182,14 +183,17 @@ class ClipEvaluation:
         """As `labelled`, but (N, L) logits of the classifier alone, keyword evidence, and targets."""
         return self._of_labelled(self._classifier_logits), self._of_labelled(self._evidence), self._targets()
 
+    @functools.cached_property
+    def _labels(self):
+        """Those of each row, None where there are none."""
+        return [read_labels(value) for value in self.dataset.rows["labels"]]
+
     def _of_labelled(self, values):
-        labels = map(read_labels, self.dataset.rows["labels"])
-        chosen = [value for value, names in zip(values, labels, strict=True) if names is not None]
+        chosen = [value for value, names in zip(values, self._labels, strict=True) if names is not None]
         return np.array(chosen).reshape(-1, len(self.config.label2id))
 
     def _targets(self):
-        labels = map(read_labels, self.dataset.rows["labels"])
-        return self._of_labelled([self.dataset.multi_hot(names or ()) for names in labels])
+        return self._of_labelled([self.dataset.multi_hot(names or ()) for names in self._labels])
 
     def _classification_metrics(self):
         logits, targets = self.labelled()
