@@ -87,7 +87,8 @@ def track_blocks(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLIN
     """
     with _opened_tracks(source, sampling_rate) as tracks:
         ended = np.zeros((1, 0), dtype=np.float32)
-        for blocks in itertools.zip_longest(*map(_even_blocks, tracks), fillvalue=ended):
+        even = [even_blocks(blocks, BLOCK_SIZE) for blocks in tracks]
+        for blocks in itertools.zip_longest(*even, fillvalue=ended):
             yield list(blocks)
 
 
@@ -119,16 +120,19 @@ def _blocks_of_track(container, number, name, sampling_rate):
         yield block
 
 
-def _even_blocks(blocks):
-    """The same samples in blocks of `BLOCK_SIZE`, but for the last."""
-    held = np.zeros((1, 0), dtype=np.float32)
+def even_blocks(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The samples of blocks `(channels, samples)` in blocks of `size` samples, but for the last."""
+    held: list[np.ndarray] = []
+    length = 0
     for block in blocks:
-        held = join_blocks(held, block)
-        while held.shape[1] >= BLOCK_SIZE:
-            yield held[:, :BLOCK_SIZE]
-            held = held[:, BLOCK_SIZE:]
-    if held.shape[1]:
-        yield held
+        held.append(block)
+        length += block.shape[1]
+        while length >= size:
+            joined = join_blocks(*held)
+            yield joined[:, :size]
+            held, length = [joined[:, size:]], length - size
+    if length:
+        yield join_blocks(*held)
 
 
 def join_blocks(*blocks: np.ndarray) -> np.ndarray:
