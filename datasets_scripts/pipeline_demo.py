@@ -42,7 +42,7 @@ from modeling_toxmtl.data.annotate import AnnotateArguments
 from modeling_toxmtl.data.build import BuildArguments
 from modeling_toxmtl.data.chunk import ChunkStage
 from modeling_toxmtl.data.label import KeywordArguments, LabelArguments
-from modeling_toxmtl.data.opus import encode_dtx, ogg_file
+from modeling_toxmtl.io.opus import encode_dtx, ogg_file
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.data.shards import read_rows
