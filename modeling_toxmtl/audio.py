@@ -15,12 +15,12 @@ Design choices:
 
 import io
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from transformers.utils import logging
 
 
 try:
@@ -29,7 +29,7 @@ except ImportError:  # arrays can be classified without it; `load_audio` says wh
     av = None
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 SAMPLING_RATE = 16_000
 BLOCK_SIZE = 1 << 20  # samples of a file that are resampled at once
