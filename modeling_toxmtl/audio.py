@@ -15,13 +15,13 @@ Design choices:
 
 import io
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import ArrayLike
-from transformers.utils import logging
 
 
 try:
@@ -30,7 +30,7 @@ except ImportError:  # arrays can be classified without it; `load_audio` says wh
     av = None
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 SAMPLING_RATE = 16_000
 BLOCK_SIZE = 1 << 20  # samples of a file that are resampled at once

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from .audio import SAMPLING_RATE, groups_of_channels, join_blocks, mix_channels
 
@@ -116,6 +115,10 @@ class WindowPlanner:
             yield from self.windows(is_complete=False)
             self.held_from += skipped
             skipped = 0
+
+    def held(self, start: int, end: int) -> np.ndarray:
+        """`(samples,)` of the first track, which must be held: those of a window are, while it is given."""
+        return mix_channels(self._tracks[0][:, start - self.held_from : end - self.held_from])
 
     def latest(self, length: int, unsure: int) -> list[tuple[Window, np.ndarray]]:
         """The last samples of the part that is open, for whoever cannot wait for its window.
@@ -269,9 +272,10 @@ def _loud_samples(samples):
 def sounding_frames(samples: np.ndarray) -> np.ndarray:
     """In which frames of `(channels, samples)` something can be heard that is no click: `(channels, frames)` bool."""
     size = _frame_size()
-    padded = torch.from_numpy(np.pad(samples, ((0, 0), (0, -samples.shape[1] % size))))
-    levels = [_levels(frames) for frames in padded.unflatten(1, (-1, size)).split(FRAMES_AT_ONCE, dim=1)]
-    is_loud = (torch.cat(levels, dim=1) > QUIETEST_SOUND).numpy()
+    frames = np.pad(samples, ((0, 0), (0, -samples.shape[1] % size))).reshape(len(samples), -1, size)
+    starts = range(0, max(frames.shape[1], 1), FRAMES_AT_ONCE)
+    levels = [_levels(frames[:, start : start + FRAMES_AT_ONCE]) for start in starts]
+    is_loud = np.concatenate(levels, axis=1) > QUIETEST_SOUND
     beside = np.zeros_like(is_loud)
     beside[:, 1:] |= is_loud[:, :-1]
     beside[:, :-1] |= is_loud[:, 1:]
@@ -281,10 +285,11 @@ def sounding_frames(samples: np.ndarray) -> np.ndarray:
 def _levels(frames):
     """In dB of full scale, within the band of speech."""
     size = frames.shape[-1]
-    taper = torch.hann_window(size)
+    taper = np.hanning(size + 1)[:-1].astype(np.float32)  # periodic
     low, high = (round(edge * size / SAMPLING_RATE) for edge in SPEECH_BAND)
-    power = torch.fft.rfft(frames * taper)[..., low : high + 1].abs().square().sum(-1)
-    return 10 * torch.log10(2 * power / (size * taper.square().sum()) + 1e-12)
+    heard = np.ascontiguousarray(np.fft.rfft(frames * taper)[..., low : high + 1])
+    power = np.square(heard.view(heard.real.dtype)).sum(-1)
+    return 10 * np.log10(2 * power / (size * np.square(taper).sum()) + 1e-12)
 
 
 def split_windows(
