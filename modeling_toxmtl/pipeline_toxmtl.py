@@ -7,8 +7,8 @@ Design choices:
   model is length-exact, so a clip's scores do not depend on the batch.
 - What cannot be heard accuses nobody, whatever a model makes of it: a silent part has no violation.
 - Where the configuration has `keyword_evidence`, a keyword that is heard in a window counts in its label scores.
-- Files and bytes are read by PyAV, in blocks: no ffmpeg program, no torchaudio, and a recording of hours is never held
-  as a whole.
+- Files and bytes are read by PyAV, in blocks: no ffmpeg program, no torchaudio. Keywords are decoded with each batch.
+  So of a recording of hours, neither the sound nor what the heads made of each frame is ever held as a whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,10 +110,10 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         function = given.get("function_to_apply", "sigmoid")
         if function not in FUNCTIONS:
             raise ValueError(f"`function_to_apply` is {function!r}: choose one of {', '.join(FUNCTIONS)}.")
-        preprocess, postprocess = (
-            {name: given[name] for name in names if name in given} for names in (PREPROCESSING, POSTPROCESSING)
+        return tuple(
+            {name: given[name] for name in names if name in given}
+            for names in (PREPROCESSING, ("return_keywords",), POSTPROCESSING)
         )
-        return preprocess, {}, postprocess
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Judges one clip or many.
@@ -163,15 +163,33 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             _read(inputs, rate), round(window_seconds * rate), stride, shortest, self.model.config.max_samples
         )
         for (window, samples), is_last in _with_last(windows):
-            features = self.processor(samples, sampling_rate=rate, return_attention_mask=True, return_tensors="pt").to(
-                dtype=self.dtype
-            )
-            if "input_features" in features:  # time first: transformers pads the first axis after the batch's
-                features[TIME_FIRST] = features.pop("input_features").mT
-            yield {**features, "window": torch.tensor([window]), "is_last": is_last}
+            yield {**self.prepare(window, samples), "is_last": is_last}
+
+    def prepare(self, window: Window, samples: np.ndarray) -> dict[str, Any]:
+        """What the model hears of a [`Window`] with its `(samples,)`: an input of [`forward`], but for `is_last`."""
+        rate = self.feature_extractor.sampling_rate
+        features = self.processor(samples, sampling_rate=rate, return_attention_mask=True, return_tensors="pt").to(
+            dtype=self.dtype
+        )
+        if "input_features" in features:  # time first: transformers pads the first axis after the batch's
+            features[TIME_FIRST] = features.pop("input_features").mT
+        return {**features, "window": torch.tensor([window])}
+
+    def forward(self, model_inputs: dict[str, Any], return_keywords: bool = False) -> dict[str, Any]:
+        """What the model makes of a batch of windows: `window` `(B, 7)`, `logits` `(B, labels)` or None, `is_last`,
+        and, where they are asked for or count in the scores, `keywords`: an object array `(B, 1)` with the list of
+        each window's `DetectedKeyword`s, in the clip's time, or None without a keyword head.
+
+        Any row, or slice of rows, is an input of [`postprocess`].
+        """
+        outputs = super().forward(model_inputs)
+        logits = outputs.pop("keyword_logits")
+        if return_keywords or self._counts_keywords:
+            outputs["keywords"] = self._keywords(outputs["window"], logits)
+        return outputs
 
     def _forward(self, model_inputs):
-        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last")
+        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last", True)
         if TIME_FIRST in model_inputs:
             model_inputs["input_features"] = model_inputs.pop(TIME_FIRST).mT
         outputs = self.model(**model_inputs)
@@ -188,9 +206,10 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """The verdict on one clip, of what the model made of its windows; the arguments are those of a call."""
         windows = [Window(*output["window"][0].tolist()) for output in model_outputs]
-        uses_evidence = bool(self.model.config.keyword_evidence) and self._knows_keywords
-        heard = self._heard(windows, model_outputs) if return_keywords or uses_evidence else None
-        logits = self._logits(windows, model_outputs, heard if uses_evidence else None)
+        needs_keywords = return_keywords or self._counts_keywords
+        heard = [output["keywords"] for output in model_outputs] if needs_keywords else [None]
+        heard = None if heard[0] is None else [keywords.item() for keywords in heard]
+        logits = self._logits(windows, model_outputs, heard if self._counts_keywords else None)
         labels = self._ranked(logits, function_to_apply)[:top_k] if logits is not None else None
         if not (return_keywords or return_windows):
             if labels is None:
@@ -238,18 +257,25 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         ranked = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         return [{"label": name, "score": score} for name, score in ranked]
 
-    def _heard(self, windows, outputs):
-        """Keywords of each window, in the clip's time; None without a keyword head."""
-        if outputs[0]["keyword_logits"] is None:
+    @property
+    def _counts_keywords(self):
+        return bool(self.model.config.keyword_evidence) and self._knows_keywords
+
+    def _keywords(self, windows, logits):
+        """Of each window, in an array: transformers takes the rows of a batch apart, of arrays as of tensors."""
+        if logits is None:
             return None
         if not self._knows_keywords:
             raise ValueError(f"Keywords need the model's processor, but the pipeline has none: {PASS_PROCESSOR}")
-        return [
-            [] if window.is_silent else self._decode(window, output["keyword_logits"])
-            for window, output in zip(windows, outputs, strict=True)
-        ]
+        heard = np.empty((len(windows), 1), dtype=object)
+        for row, window in enumerate(windows.tolist()):
+            heard[row, 0] = self._decode(Window(*window), logits[row : row + 1])
+        return heard
 
     def _decode(self, window, logits):
+        """Keywords of a window, in the clip's time, but for those that are left to its neighbours."""
+        if window.is_silent:
+            return []
         rate = self.feature_extractor.sampling_rate
         length = window.end - window.start
         clip = self.processor.decode_keywords(logits.float().numpy(), self.model.config, [length])[0]

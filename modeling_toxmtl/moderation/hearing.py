@@ -94,7 +94,7 @@ class Listener:
         self._round.sort(key=lambda item: _num_samples(item[2]))
         for start in range(0, len(self._round), self.batch_size):
             batch = self._round[start : start + self.batch_size]
-            outputs = self.pipe.forward(self._collate([features for *_, features in batch]))
+            outputs = self.pipe.forward(self._collate([features for *_, features in batch]), return_keywords=True)
             for row, (hearing, number, features) in enumerate(batch):
                 hearing.outputs[number] = {
                     name: value if value is None else value[row : row + 1] for name, value in outputs.items()
