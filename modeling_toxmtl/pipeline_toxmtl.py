@@ -24,7 +24,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
 from .alphabet import character_tokenizer
-from .audio import check_finite, resample, track_blocks
+from .audio import as_waveform, resample, track_blocks
 from .labels import NO_VIOLATION, add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
 from .listening import Window, one_report_per_word, plan_windows
 from .processing_toxmtl import ToxicityMTLProcessor
@@ -46,7 +46,6 @@ FUNCTIONS = {
     "softmax": lambda logits: torch.tensor(logits).softmax(-1).numpy(),
     "none": np.asarray,
 }
-INTEGERS = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}  # full scale
 
 
 class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
@@ -327,8 +326,8 @@ def _read(clip, rate) -> Iterable[Sequence[np.ndarray]]:
         return track_blocks(clip, rate)
     if _is_decoder(clip):
         heard = clip.get_all_samples()
-        return _resampled([_as_samples(channel) for channel in heard.data], heard.sample_rate, rate)
-    return _resampled([_as_samples(clip)], from_rate, rate)
+        return _resampled([as_waveform(channel) for channel in heard.data], heard.sample_rate, rate)
+    return _resampled([as_waveform(clip)], from_rate, rate)
 
 
 def _source_of(clip: dict, rate):
@@ -345,16 +344,3 @@ def _source_of(clip: dict, rate):
 
 def _resampled(channels: Sequence[np.ndarray], from_rate, to_rate):
     return [[np.stack([resample(channel, from_rate, to_rate) for channel in channels])]]
-
-
-def _as_samples(samples):
-    samples = np.asarray(samples)
-    if samples.ndim != 1:
-        raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
-    if samples.dtype in INTEGERS:
-        samples = samples / INTEGERS[samples.dtype]
-    elif samples.dtype.kind != "f":
-        raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
-    samples = samples.astype(np.float32)
-    check_finite(samples, "The waveform")
-    return samples

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..audio import even_blocks
+from ..io.opus import GAP
 
 
 FRAME = 0.02  # seconds, of the energy rule
@@ -28,7 +29,6 @@ NOISE_BLOCK = 30.0  # seconds, over which the background is measured
 QUIETEST_SPEECH = -60.0  # dB of full scale
 SPEECH_ABOVE_NOISE = 10.0  # dB
 SPEECH_RANGE = 20.0  # dB between loud and soft speech: no more is taken for background
-GAP = 0.2  # seconds between packets; shorter gaps are lost packets, in the middle of speech perhaps
 OPEN_CHUNKS = 4  # chunks' length of joined speech before it is divided without waiting for its end
 
 
