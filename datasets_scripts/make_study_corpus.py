@@ -1,6 +1,6 @@
 """Builds the corpora of the study of the five systems (docs/study.md), in the proportions of the paper's Table 1.
 
-    python -m datasets_scripts.make_voice_corpus --output_dir voice_data --train_clips 4000 --validation_clips 400
+    python -m datasets_scripts.make_voice_corpus --output_dir voice_data --train_clips 2000 --validation_clips 250
     python -m datasets_scripts.make_study_corpus --dataset voice_data --output_dir study_data
 
 writes two data sets: `study_data` with train, validation and a test split where violations are as frequent as harmless
@@ -82,7 +82,7 @@ class StudyCorpusArguments:
     output_dir: str = field(
         default="study_data", metadata={"help": "Folder to write; the real-world test split goes to OUTPUT_DIR_real."}
     )
-    train_clips: int = field(default=3000, metadata={"help": "Number of training clips."})
+    train_clips: int = field(default=2400, metadata={"help": "Number of training clips."})
     new_train_clips: int = field(default=1200, metadata={"help": "How many of them are new ones."})
     real_clips: int = field(default=1000, metadata={"help": "Number of real-world test clips."})
     seed: int = field(default=1, metadata={"help": "The same seed, sizes and data set give the same files."})
@@ -321,12 +321,11 @@ def main(args: StudyCorpusArguments) -> None:
         "made_from": content_hash(manifest["settings"]),
     }
     said = sentences(dataset, SPLITS)
-    real_dir = output_dir.with_name(f"{output_dir.name}_real")
-    if start(real_dir, {**settings, "split": "real"}, args.overwrite):
-        make_real(real_dir, {**settings, "split": "real"}, set(said), args)
-    said |= sentences(real_dir, ("test",))
     if start(output_dir, settings, args.overwrite):
-        make_balanced(dataset, output_dir, settings, said, args)
+        make_balanced(dataset, output_dir, settings, set(said), args)
+    real_dir, settings = output_dir.with_name(f"{output_dir.name}_real"), {**settings, "split": "real"}
+    if start(real_dir, settings, args.overwrite):
+        make_real(real_dir, settings, said | sentences(output_dir, ("train",)), args)
 
 
 if __name__ == "__main__":
