@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -67,6 +68,8 @@ class ModerateArguments:
             raise ValueError(f"--batch-size is {self.batch_size}: give at least 1.")
         if self.output is None and (self.resume or self.format == "parquet"):
             raise ValueError(f"{'--resume' if self.resume else '--format parquet'} needs --output FILE.")
+        if self.format == "parquet" and find_spec("pyarrow") is None:  # said before hours of clips are heard
+            raise ImportError("--format parquet needs pyarrow: pip install 'modeling-toxmtl[serve]'.")
 
 
 def load_judge(model: str, revision: str | None = None) -> ToxicityDetectionPipeline:
