@@ -23,7 +23,8 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from ..io.files import content_hash, file_hash, read_json, remove_unfinished, write_json, write_json_lines
-from ..pipeline_toxmtl import STRIDE, ToxicityDetectionPipeline
+from ..judging import STRIDE
+from ..pipeline_toxmtl import ToxicityDetectionPipeline
 from .formats import FORMATS, LINES, write_verdicts
 from .hearing import Heard, Listener
 from .inputs import Inputs
