@@ -7,8 +7,8 @@ Design choices:
   model is length-exact, so a clip's scores do not depend on the batch.
 - What cannot be heard accuses nobody, whatever a model makes of it: a silent part has no violation.
 - Where the configuration has `keyword_evidence`, a keyword that is heard in a window counts in its label scores.
-- Files and bytes are read by PyAV, in blocks: no ffmpeg program, no torchaudio, and a recording of hours is never held
-  as a whole.
+- Files and bytes are read by PyAV, in blocks: no ffmpeg program, no torchaudio. Keywords are decoded with each batch.
+  So of a recording of hours, neither the sound nor what the heads made of each frame is ever held as a whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,15 +48,19 @@ class Judging:
         processor: reads the keywords.
         sampling_rate: of what the model hears, in Hz.
         knows_keywords: whether the processor has the model's keyword list.
+        identity: what a record says of the model: `name`, `revision`, `weights_sha256`, `dtype`, `device`, `runtime`.
+        packages: that compute the logits.
     """
 
     config: Any
     processor: KeywordReader
     sampling_rate: int
     knows_keywords: bool
+    identity: dict[str, str | None]
+    packages: tuple[str, ...]
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        """Arguments of a call, by what they are for: reading, the model (none), and the verdict."""
+        """Arguments of a call, by what they are for: [`preprocess`], [`forward`] and [`postprocess`]."""
         unknown = sorted(kwargs.keys() - {*PREPROCESSING, *POSTPROCESSING})
         if unknown:
             raise TypeError(
@@ -66,23 +70,48 @@ class Judging:
         function = given.get("function_to_apply", "sigmoid")
         if function not in FUNCTIONS:
             raise ValueError(f"`function_to_apply` is {function!r}: choose one of {', '.join(FUNCTIONS)}.")
-        preprocess, postprocess = (
-            {name: given[name] for name in names if name in given} for names in (PREPROCESSING, POSTPROCESSING)
+        return tuple(
+            {name: given[name] for name in names if name in given}
+            for names in (PREPROCESSING, ("return_keywords",), POSTPROCESSING)
         )
-        return preprocess, {}, postprocess
 
-    def windows(
-        self, clip: Any, window_seconds: float = 15.0, stride_seconds: float | None = None
-    ) -> Iterator[tuple[Window, np.ndarray, bool]]:
-        """The windows of one clip, each with its samples, and whether it is the last; arguments are those of a
-        call."""
+    def prepare(self, window: Window, samples: np.ndarray) -> dict[str, Any]:
+        """What the model hears of a [`Window`] with its `(samples,)`: an input of [`forward`], but for `is_last`."""
+        raise NotImplementedError
+
+    def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A batch of what [`prepare`] gave."""
+        raise NotImplementedError
+
+    def infer(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        """What the model makes of a batch of windows: `window` `(B, 7)`, the fields of each [`Window`], `is_last`, and
+        in float `logits` `(B, labels)` and `keyword_logits` `(B, frames, characters)`, None without the head."""
+        raise NotImplementedError
+
+    def preprocess(
+        self, inputs: Any, window_seconds: float = 15.0, stride_seconds: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What the model hears of one clip, a window at a time; the arguments are those of a call."""
         rate, shortest = self.sampling_rate, self.config.receptive_field
         stride = round((window_seconds * STRIDE if stride_seconds is None else stride_seconds) * rate)
         windows = plan_windows(
-            _read(clip, rate), round(window_seconds * rate), stride, shortest, self.config.max_samples
+            _read(inputs, rate), round(window_seconds * rate), stride, shortest, self.config.max_samples
         )
         for (window, samples), is_last in _with_last(windows):
-            yield window, samples, is_last
+            yield {**self.prepare(window, samples), "is_last": is_last}
+
+    def forward(self, model_inputs: dict[str, Any], return_keywords: bool = False) -> dict[str, Any]:
+        """What the model makes of a batch of windows: `window` `(B, 7)`, `logits` `(B, labels)` or None, `is_last`,
+        and, where they are asked for or count in the scores, `keywords`: an object array `(B, 1)` with the list of
+        each window's `DetectedKeyword`s, in the clip's time, or None without a keyword head.
+
+        Any row, or slice of rows, is an input of [`postprocess`].
+        """
+        outputs = self.infer(model_inputs)
+        logits = outputs.pop("keyword_logits")
+        if return_keywords or self._counts_keywords:
+            outputs["keywords"] = self._keywords(outputs["window"], logits)
+        return outputs
 
     def postprocess(
         self,
@@ -92,16 +121,12 @@ class Judging:
         return_windows: bool = False,
         function_to_apply: str = "sigmoid",
     ) -> list[dict[str, Any]] | dict[str, Any]:
-        """The verdict on one clip, of what the model made of its windows; the other arguments are those of a call.
-
-        Args:
-            model_outputs: of each window, arrays or tensors: `window` `(1, 7)`, the fields of a [`Window`], and float
-                `logits` `(1, labels)` and `keyword_logits` `(1, frames, characters)`, None without the head.
-        """
+        """The verdict on one clip, of what the model made of its windows; the arguments are those of a call."""
         windows = [Window(*output["window"][0].tolist()) for output in model_outputs]
-        uses_evidence = bool(self.config.keyword_evidence) and self.knows_keywords
-        heard = self._heard(windows, model_outputs) if return_keywords or uses_evidence else None
-        logits = self._logits(windows, model_outputs, heard if uses_evidence else None)
+        needs_keywords = return_keywords or self._counts_keywords
+        heard = [output["keywords"] for output in model_outputs] if needs_keywords else [None]
+        heard = None if heard[0] is None else [keywords.item() for keywords in heard]
+        logits = self._logits(windows, model_outputs, heard if self._counts_keywords else None)
         labels = self._ranked(logits, function_to_apply)[:top_k] if logits is not None else None
         if not (return_keywords or return_windows):
             if labels is None:
@@ -148,18 +173,25 @@ class Judging:
         ranked = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         return [{"label": name, "score": score} for name, score in ranked]
 
-    def _heard(self, windows, outputs):
-        """Keywords of each window, in the clip's time; None without a keyword head."""
-        if outputs[0]["keyword_logits"] is None:
+    @property
+    def _counts_keywords(self):
+        return bool(self.config.keyword_evidence) and self.knows_keywords
+
+    def _keywords(self, windows, logits):
+        """Of each window, in an array: transformers takes the rows of a batch apart, of arrays as of tensors."""
+        if logits is None:
             return None
         if not self.knows_keywords:
             raise ValueError(f"Keywords need the model's processor, but the pipeline has none: {PASS_PROCESSOR}")
-        return [
-            [] if window.is_silent else self._decode(window, output["keyword_logits"])
-            for window, output in zip(windows, outputs, strict=True)
-        ]
+        heard = np.empty((len(windows), 1), dtype=object)
+        for row, window in enumerate(windows.tolist()):
+            heard[row, 0] = self._decode(Window(*window), logits[row : row + 1])
+        return heard
 
     def _decode(self, window, logits):
+        """Keywords of a window, in the clip's time, but for those that are left to its neighbours."""
+        if window.is_silent:
+            return []
         rate = self.sampling_rate
         clip = self.processor.decode_keywords(logits, self.config, [window.end - window.start])[0]
         words = [keyword.shifted(window.start / rate) for keyword in clip.keywords]
@@ -176,6 +208,11 @@ class Judging:
                 for word in words
             ]
         )
+
+
+def row_of(outputs: dict[str, Any], row: int) -> dict[str, Any]:
+    """What [`Judging.forward`] gave of one window of a batch."""
+    return {name: value if value is None else value[row : row + 1] for name, value in outputs.items()}
 
 
 def is_stream(inputs: Any) -> bool:

@@ -68,15 +68,16 @@ def plan_windows(
         ValueError: if the recording has fewer than `shortest` samples; see also [`split_windows`].
     """
     split_windows(0, window, shortest, longest, stride)  # raises before anything is read
-    planner = _Planner(window, stride, shortest, longest)
+    planner = WindowPlanner(window, stride, shortest, longest)
     for block in blocks:
         planner.append(block)
         yield from planner.windows(is_complete=False)
     yield from planner.windows(is_complete=True)
 
 
-class _Planner:
-    """The windows of a recording of which a part is held. All times are samples of the recording.
+class WindowPlanner:
+    """The windows of a recording that comes block by block, and of which a part is held: [`plan_windows`] for those
+    who are handed the blocks. All times are samples of the recording.
 
     Args:
         window, stride, shortest, longest: see [`split_windows`].

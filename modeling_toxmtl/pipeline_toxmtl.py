@@ -5,19 +5,22 @@ Design choices:
 - It is transformers' own kind of pipeline: lists, streams, batches and devices work as they do there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AudioClassificationPipeline, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.pipelines.base import ChunkPipeline
+from transformers.pipelines.base import ChunkPipeline, pad_collate_fn
 from transformers.utils import logging
 
 from .alphabet import character_tokenizer
 from .judging import PASS_PROCESSOR, Judging, is_stream
+from .listening import Window
 from .processing_toxmtl import ToxicityMTLProcessor
 
 
@@ -45,6 +48,7 @@ class ToxicityDetectionPipeline(Judging, AudioClassificationPipeline, ChunkPipel
         feature_extractor: its feature extractor, which is enough where no keywords are asked for.
     """
 
+    packages = ("torch", "transformers")
     _load_processor = True
     _load_feature_extractor = False
 
@@ -79,6 +83,18 @@ class ToxicityDetectionPipeline(Judging, AudioClassificationPipeline, ChunkPipel
     def sampling_rate(self) -> int:
         """Of what the model hears, in Hz."""
         return self.feature_extractor.sampling_rate
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """As of [`Judging`]."""
+        return {
+            "name": self.config.name_or_path,
+            "revision": getattr(self.config, "_commit_hash", None),  # of a Hub model
+            "weights_sha256": weights_hash(self.model),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "runtime": "torch",
+        }
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
         """Saves the model, its processor, which the base class leaves out, and their code."""
@@ -126,22 +142,39 @@ class ToxicityDetectionPipeline(Judging, AudioClassificationPipeline, ChunkPipel
             inputs = (clip for clip in inputs)  # transformers streams generators, but not tables of `datasets`
         return super(AudioClassificationPipeline, self).__call__(inputs, **kwargs)
 
-    def preprocess(
-        self, inputs: Any, window_seconds: float = 15.0, stride_seconds: float | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """What the model hears of one clip, a window at a time; the arguments are those of a call."""
-        options = {"sampling_rate": self.sampling_rate, "return_attention_mask": True, "return_tensors": "pt"}
-        for window, samples, is_last in self.windows(inputs, window_seconds, stride_seconds):
-            features = self.processor(samples, **options).to(dtype=self.dtype)
-            if "input_features" in features:  # time first: transformers pads the first axis after the batch's
-                features[TIME_FIRST] = features.pop("input_features").mT
-            yield {**features, "window": torch.tensor([window]), "is_last": is_last}
+    def prepare(self, window: Window, samples: np.ndarray) -> dict[str, Any]:
+        """As [`Judging.prepare`]."""
+        features = self.processor(
+            samples, sampling_rate=self.sampling_rate, return_attention_mask=True, return_tensors="pt"
+        ).to(dtype=self.dtype)
+        if "input_features" in features:  # time first: transformers pads the first axis after the batch's
+            features[TIME_FIRST] = features.pop("input_features").mT
+        return {**features, "window": torch.tensor([window])}
+
+    def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """As [`Judging.collate`]."""
+        return pad_collate_fn(None, self.feature_extractor)(prepared)
+
+    def infer(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        """As [`Judging.infer`]."""
+        return super(Judging, self).forward(model_inputs)
 
     def _forward(self, model_inputs):
-        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last")
+        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last", True)
         if TIME_FIRST in model_inputs:
             model_inputs["input_features"] = model_inputs.pop(TIME_FIRST).mT
         outputs = self.model(**model_inputs)
         logits = {name: outputs.get(name) for name in ("logits", "keyword_logits")}
         logits = {name: value if value is None else value.float() for name, value in logits.items()}
         return {"is_last": is_last, "window": window, **logits}
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 of the parameters and buffers as they are loaded, by name: however they were stored, and also of models
+    that never were."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
