@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .audio import check_finite, resample, track_blocks
+from .audio import as_waveform, resample, track_blocks
 from .decoders import log_softmax
 from .keyword_reader import KeywordReader
 from .labels import NO_VIOLATION, add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
@@ -37,7 +37,6 @@ FUNCTIONS = {
     "softmax": lambda logits: np.exp(log_softmax(logits)),
     "none": np.asarray,
 }
-INTEGERS = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}  # full scale
 
 
 class Judging:
@@ -245,8 +244,8 @@ def _read(clip, rate) -> Iterable[Sequence[np.ndarray]]:
         return track_blocks(clip, rate)
     if _is_decoder(clip):
         heard = clip.get_all_samples()
-        return _resampled([_as_samples(channel) for channel in heard.data], heard.sample_rate, rate)
-    return _resampled([_as_samples(clip)], from_rate, rate)
+        return _resampled([as_waveform(channel) for channel in heard.data], heard.sample_rate, rate)
+    return _resampled([as_waveform(clip)], from_rate, rate)
 
 
 def _source_of(clip: dict, rate):
@@ -263,16 +262,3 @@ def _source_of(clip: dict, rate):
 
 def _resampled(channels: Sequence[np.ndarray], from_rate, to_rate):
     return [[np.stack([resample(channel, from_rate, to_rate) for channel in channels])]]
-
-
-def _as_samples(samples):
-    samples = np.asarray(samples)
-    if samples.ndim != 1:
-        raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
-    if samples.dtype in INTEGERS:
-        samples = samples / INTEGERS[samples.dtype]
-    elif samples.dtype.kind != "f":
-        raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
-    samples = samples.astype(np.float32)
-    check_finite(samples, "The waveform")
-    return samples
