@@ -15,12 +15,13 @@ Design choices:
 
 import io
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from transformers.utils import logging
+from numpy.typing import ArrayLike
 
 from .headers import CorrectedFile, true_size
 
@@ -31,7 +32,7 @@ except ImportError:  # arrays can be classified without it; `load_audio` says wh
     av = None
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 SAMPLING_RATE = 16_000
 BLOCK_SIZE = 1 << 20  # samples of a file that are resampled at once
@@ -40,6 +41,7 @@ LONGEST_GAP = 6 * 3600.0  # seconds; beyond, the clock has jumped
 ABSOLUTE_TIME = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # formats whose time starts at 0, whatever comes first
 URLS = ("http://", "https://")
 ALIKE = 0.5  # correlation of channels from which on their average is heard: what they share is no softer than the rest
+FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 EMPTY = 1e-10  # mean square of a channel that holds nothing, but perhaps what a codec makes of nothing
 
 
@@ -89,7 +91,8 @@ def track_blocks(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLIN
     """
     with _opened_tracks(source, sampling_rate) as tracks:
         ended = np.zeros((1, 0), dtype=np.float32)
-        for blocks in itertools.zip_longest(*map(_even_blocks, tracks), fillvalue=ended):
+        even = [even_blocks(blocks, BLOCK_SIZE) for blocks in tracks]
+        for blocks in itertools.zip_longest(*even, fillvalue=ended):
             yield list(blocks)
 
 
@@ -121,16 +124,19 @@ def _blocks_of_track(container, number, name, sampling_rate):
         yield block
 
 
-def _even_blocks(blocks):
-    """The same samples in blocks of `BLOCK_SIZE`, but for the last."""
-    held = np.zeros((1, 0), dtype=np.float32)
+def even_blocks(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The samples of blocks `(channels, samples)` in blocks of `size` samples, but for the last."""
+    held: list[np.ndarray] = []
+    length = 0
     for block in blocks:
-        held = join_blocks(held, block)
-        while held.shape[1] >= BLOCK_SIZE:
-            yield held[:, :BLOCK_SIZE]
-            held = held[:, BLOCK_SIZE:]
-    if held.shape[1]:
-        yield held
+        held.append(block)
+        length += block.shape[1]
+        while length >= size:
+            joined = join_blocks(*held)
+            yield joined[:, :size]
+            held, length = [joined[:, size:]], length - size
+    if length:
+        yield join_blocks(*held)
 
 
 def join_blocks(*blocks: np.ndarray) -> np.ndarray:
@@ -211,6 +217,24 @@ def check_finite(samples: np.ndarray, name: str) -> None:
     """Raises ValueError if a sample is NaN or infinite: a model would answer with NaN, and learn nothing else."""
     if not np.isfinite(samples).all():
         raise ValueError(f"{name} holds samples that are NaN or infinite.")
+
+
+def as_waveform(samples: ArrayLike) -> np.ndarray:
+    """Mono samples of shape `(samples,)` as float32: floats from -1 to 1 as they are, int16 and int32 by full scale.
+
+    Raises:
+        ValueError: for other shapes and types, and samples that are NaN or infinite.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
+    if samples.dtype in FULL_SCALE:
+        samples = samples / FULL_SCALE[samples.dtype]
+    elif samples.dtype.kind != "f":
+        raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
+    samples = samples.astype(np.float32)
+    check_finite(samples, "The waveform")
+    return samples
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

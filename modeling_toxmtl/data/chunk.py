@@ -24,9 +24,9 @@ from datasets import Audio, Features, Value
 
 from ..audio import SAMPLING_RATE, decoded_frames, first_stamp, open_audio, resampled_blocks, time_origin
 from ..io.files import file_hash
-from .containers import Unusable, check_file, declared_seconds
-from .opus import (
+from ..io.opus import (
     DTX_HANGOVER,
+    GAP,
     OPUS_CLOCK,
     PRE_ROLL,
     OpusTrack,
@@ -38,10 +38,10 @@ from .opus import (
     packet_samples,
     silent_packet,
 )
+from .containers import Unusable, check_file, declared_seconds
 from .recordings import RecordingsArguments, write_recordings
 from .shards import Rejected
 from .speech_spans import (
-    GAP,
     SHORTEST_BURST,
     Frame,
     Span,

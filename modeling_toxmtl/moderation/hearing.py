@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from transformers.pipelines.base import pad_collate_fn
-
-from ..pipeline_toxmtl import ToxicityDetectionPipeline
+from ..judging import Judging, row_of
 from .inputs import Clip
 from .record import make_record
 from .records import audio_hash
@@ -52,13 +50,12 @@ class Listener:
 
     def __init__(
         self,
-        pipe: ToxicityDetectionPipeline,
+        pipe: Judging,
         judge: dict[str, Any],
         batch_size: int = 8,
         on_seconds: Callable[[float], None] = lambda seconds: None,
     ):
         self.pipe, self.judge, self.batch_size, self.on_seconds = pipe, judge, batch_size, on_seconds
-        self._collate = pad_collate_fn(None, pipe.feature_extractor)
         self._round: list[tuple[_Hearing, int, dict]] = []  # clip, number of the window, its features
 
     def hear(self, clips: Iterable[Clip]) -> Iterator[list[Heard]]:
@@ -94,12 +91,10 @@ class Listener:
         self._round.sort(key=lambda item: _num_samples(item[2]))
         for start in range(0, len(self._round), self.batch_size):
             batch = self._round[start : start + self.batch_size]
-            outputs = self.pipe.forward(self._collate([features for *_, features in batch]))
+            outputs = self.pipe.forward(self.pipe.collate([features for *_, features in batch]), return_keywords=True)
             for row, (hearing, number, features) in enumerate(batch):
-                hearing.outputs[number] = {
-                    name: value if value is None else value[row : row + 1] for name, value in outputs.items()
-                }
-                self.on_seconds(_num_samples(features) / self.pipe.feature_extractor.sampling_rate)
+                hearing.outputs[number] = row_of(outputs, row)
+                self.on_seconds(_num_samples(features) / self.pipe.sampling_rate)
         self._round.clear()
 
     def _finish(self, group):

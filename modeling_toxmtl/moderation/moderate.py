@@ -16,14 +16,14 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers import pipeline
-from transformers.utils import logging
 
 from ..io.files import content_hash, file_hash, read_json, remove_unfinished, write_json, write_json_lines
-from ..pipeline_toxmtl import STRIDE, ToxicityDetectionPipeline
+from ..judging import STRIDE, Judging
+from ..runtime import EXPORT_FILE, ToxicityRuntime
 from .formats import FORMATS, LINES, write_verdicts
 from .hearing import Heard, Listener
 from .inputs import Inputs
@@ -67,12 +67,20 @@ class ModerateArguments:
             raise ValueError(f"--batch-size is {self.batch_size}: give at least 1.")
         if self.output is None and (self.resume or self.format == "parquet"):
             raise ValueError(f"{'--resume' if self.resume else '--format parquet'} needs --output FILE.")
+        if self.format == "parquet" and find_spec("pyarrow") is None:  # said before hours of clips are heard
+            raise ImportError("--format parquet needs pyarrow: pip install 'modeling-toxmtl[serve]'.")
 
 
-def load_judge(model: str, revision: str | None = None) -> ToxicityDetectionPipeline:
-    """The pipeline of a model. Raises ValueError if a path is none of a folder."""
+def load_judge(model: str, revision: str | None = None) -> Judging:
+    """The pipeline of a model, or the runtime of one that was exported. Raises ValueError if a path is none of a
+    folder."""
     if Path(model).is_absolute() and not Path(model).is_dir():
         raise ValueError(f"there is no model folder {model}")
+    if Path(model, EXPORT_FILE).is_file():
+        return ToxicityRuntime.from_pretrained(model)
+    from transformers import pipeline
+    from transformers.utils import logging
+
     logging.disable_progress_bar()  # of the weights: there are few
     return pipeline("audio-classification", model=model, revision=revision)
 

@@ -11,7 +11,7 @@ from pipeline_helpers import dtx_file, speech_with_pauses
 
 from modeling_toxmtl.audio import load_audio, resample
 from modeling_toxmtl.data.chunk import ChunkStage
-from modeling_toxmtl.data.opus import OpusTrack, encode_dtx, ogg_crc, ogg_file
+from modeling_toxmtl.io.opus import OpusTrack, encode_dtx, ogg_crc, ogg_file
 
 
 RATE = 16_000

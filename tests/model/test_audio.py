@@ -9,7 +9,7 @@ from helpers import tracks
 from sounds import encoded, main_frequency, read_tracks, sine
 
 from modeling_toxmtl import audio
-from modeling_toxmtl.audio import SAMPLING_RATE, join_blocks, load_audio, resample, track_blocks
+from modeling_toxmtl.audio import SAMPLING_RATE, even_blocks, join_blocks, load_audio, resample, track_blocks
 
 
 def wav(*channels: np.ndarray, rate: int = SAMPLING_RATE) -> bytes:
@@ -125,6 +125,13 @@ def test_blocks_with_other_channels_are_joined():
     mono, stereo = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
     np.testing.assert_array_equal(join_blocks(mono, stereo), [[1, 2, 3], [1, 2, 4]])
     np.testing.assert_array_equal(join_blocks(stereo, np.ones((3, 1))), [[3, 1], [4, 1], [0, 1]])
+
+
+def test_blocks_are_made_even_without_loss():
+    mono, stereo = np.arange(3)[None], np.stack([np.arange(3, 11), np.arange(13, 21)])
+    blocks = list(even_blocks([mono, stereo], 4))
+    assert [block.shape for block in blocks] == [(2, 4), (2, 4), (2, 3)]
+    np.testing.assert_array_equal(join_blocks(*blocks), join_blocks(mono, stereo))
 
 
 def test_channels_are_averaged_when_resampled():

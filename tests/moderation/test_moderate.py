@@ -9,6 +9,7 @@ import sys
 import jsonschema
 import pyarrow as pa
 import pytest
+import torch
 from helpers import RATE, tone, wav
 from moderation_helpers import SECONDS, heard, listener, run
 from pyarrow import parquet
@@ -112,6 +113,17 @@ def test_a_long_recording_never_waits_for_its_end(clips, monkeypatch):
     path = str(clips / "6.wav")
     assert len(heard(own, [Clip(path, path)])[path]["windows"]) == 31
     assert max(most) == 8 and len(most) == 4
+
+
+def test_of_a_long_recording_only_scores_and_words_are_kept(clips):
+    """What the keyword head makes of each frame is read round by round."""
+    own, kept = listener(window_seconds=0.5, batch_size=8), []
+    postprocess = own.pipe.postprocess
+    own.pipe.postprocess = lambda outputs, **options: kept.extend(outputs) or postprocess(outputs, **options)
+    heard(own, [Clip(path, path) for path in map(str, clips.glob("*.wav"))])
+    assert len(kept) >= 20
+    tensors = [value for output in kept for value in output.values() if isinstance(value, torch.Tensor)]
+    assert max(tensor.untyped_storage().nbytes() for tensor in tensors) <= 500  # rows of a batch of 8 windows
 
 
 def test_windows_are_batched_by_length(clips):
