@@ -46,7 +46,7 @@ _DASHES = re.compile(r"(?<![\w-])([^\W\d_aiouаеёиоуыэюявкс])[-‐-�
 # In Japanese and Chinese one sign does, but not the zero of a number
 _SIGN_AMONG_UNSPACED = re.compile(
     rf"(?<=(?![一二三四五六七八九十零〇]){UNSPACED.pattern})(?:[○◯●]|〇(?![一二三四五六七八九十零〇年月日])|×(?!\w))"
-    rf"|[○◯●](?={UNSPACED.pattern})|(?<!\w)〇(?=[\u3040-\u309f])"
+    r"|(?<!\w)[○◯●〇](?=[\u3041-\u3096]{1,2}(?!\w))"  # "○ね", but no speaker ("○議長") and no item of a list
 )
 _HOLE = re.compile(
     r"(?<![\w'.@-])([^\W\d_]{1,3})(…|\.{2,}|[-‐-―]+|[@$&!#%^~]{2,}|[#%^~_•■▇●○×✕✖★☆💩🤬]+)([^\W\d_]+)(?![\w'@-]|\.\w)"

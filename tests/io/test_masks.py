@@ -62,6 +62,7 @@ KEYWORDS = KeywordList.default()
         ("你个傻×", "×"),
         ("バ○だ", "○"),
         ("〇ね", "〇"),
+        ("○ね", "○"),
     ],
 )
 def test_hidden_words_are_found(text, mask):
@@ -89,6 +90,7 @@ def test_hidden_words_are_found(text, mask):
         "the n-th x-ray, a t-shirt, R&B, c#, user_name, __really__",
         "в...вот, я-- я думаю",
         "二〇二四年 第三〇回 鬼滅×コラボ 3×4",
+        "○議長 ●これは",
     ],
 )
 def test_words_that_are_written_hide_nothing(text):
