@@ -51,7 +51,9 @@ def _read_json_lines(path, file):
             continue
         try:
             row = json.loads(line, object_pairs_hook=unique_keys)
-        except ValueError as error:
+            if "\\ud" in line.lower():  # half of a character, perhaps, which no file can hold
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: this is not JSON ({error}).") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: a line must be a JSON object with the columns' names.")
