@@ -245,6 +245,7 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/report.md",
             "docs/promises.md",
             "docs/drift.md",
+            "docs/corrections.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

@@ -47,7 +47,7 @@ class Listener:
         pipe: the pipeline.
         judge: of [`describe_judge`]; its `hearing` are the pipeline's settings of windows.
         batch_size: windows of a forward pass.
-        on_seconds: called with the seconds that were heard.
+        on_part: called while a long recording is heard, with its clip and the seconds that are heard so far.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Listener:
         pipe: ToxicityDetectionPipeline,
         judge: dict[str, Any],
         batch_size: int = 8,
-        on_seconds: Callable[[float], None] = lambda seconds: None,
+        on_part: Callable[[Clip, float], None] = lambda clip, seconds: None,
     ):
-        self.pipe, self.judge, self.batch_size, self.on_seconds = pipe, judge, batch_size, on_seconds
+        self.pipe, self.judge, self.batch_size, self.on_part = pipe, judge, batch_size, on_part
         self._collate = pad_collate_fn(None, pipe.feature_extractor)
         self._round: list[tuple[_Hearing, int, dict]] = []  # clip, number of the window, its features
 
@@ -86,6 +86,8 @@ class Listener:
                 hearing.outputs.append(None)
                 if len(self._round) >= self._round_size:
                     self._run()
+                    end = features["window"][0, 1].item()
+                    self.on_part(hearing.clip, end / self.pipe.feature_extractor.sampling_rate)
         except CLIP_ERRORS as error:
             hearing.error = str(error)
 
@@ -95,11 +97,10 @@ class Listener:
         for start in range(0, len(self._round), self.batch_size):
             batch = self._round[start : start + self.batch_size]
             outputs = self.pipe.forward(self._collate([features for *_, features in batch]), return_keywords=True)
-            for row, (hearing, number, features) in enumerate(batch):
+            for row, (hearing, number, _) in enumerate(batch):
                 hearing.outputs[number] = {
                     name: value if value is None else value[row : row + 1] for name, value in outputs.items()
                 }
-                self.on_seconds(_num_samples(features) / self.pipe.feature_extractor.sampling_rate)
         self._round.clear()
 
     def _finish(self, group):
