@@ -70,6 +70,7 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         "$TOXMTL" replay verdicts.parquet ./insult.ogg
         "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
         "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
+        "$TOXMTL" to-label-studio verdicts.parquet && test -s label_studio/tasks.json
         ;;
     train)
         "$TOXMTL" export "$MODEL" exported && "$TOXMTL" moderate exported ./*.ogg >/dev/null

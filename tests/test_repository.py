@@ -248,6 +248,7 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/promises.md",
             "docs/drift.md",
             "docs/study.md",
+            "docs/corrections.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }
