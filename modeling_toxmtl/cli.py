@@ -27,6 +27,7 @@ MODERATION_COMMANDS = {  # name: module, extra that it needs, what it does
     "report": ("moderation.report", "serve", "Make a page of verdicts to check by ear."),
     "redact": ("moderation.redact", "serve", "Take keywords out of a recording: mute, beep or cut."),
     "replay": ("moderation.replay", "serve", "Hear a clip again, and compare with its record."),
+    "serve": ("moderation.server", "serve", "Judge clips and live sessions over HTTP and WebSocket."),
     "drift": ("moderation.drift", "serve", "Compare a week's records with older ones."),
 }
 MODEL_COMMANDS = {

@@ -248,6 +248,8 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/promises.md",
             "docs/drift.md",
             "docs/study.md",
+            "docs/sessions.md",
+            "docs/service.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }
