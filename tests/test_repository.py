@@ -252,6 +252,8 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/study.md",
             "docs/corrections.md",
             "docs/runtime.md",
+            "docs/sessions.md",
+            "docs/service.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }
