@@ -36,7 +36,7 @@ def test_parameter_counts(fields, count):
     with torch.device("meta"):
         model = WavLMForToxicityMTL(WavLMToxicityMTLConfig(**fields))
     assert sum(parameter.numel() for parameter in model.parameters()) == count
-    adapters = [adapter for places in model.wavlm.encoder.task_adapters.values() for adapter in places]
+    adapters = [adapter for places in model.wavlm.encoder.task_adapters.values() for adapter in places.values()]
     assert len(adapters) == (26 if "use_task_adapter" in fields else 0)
     assert all(sum(p.numel() for p in adapter.parameters()) == 4_331_648 for adapter in adapters)
 
@@ -110,7 +110,7 @@ def test_length_exact_at_full_width(system):
     model = WavLMForToxicityMTL(WavLMToxicityMTLConfig(num_hidden_layers=3, **system)).eval()
     nn.init.normal_(model.wavlm.encoder.layers[0].attention.rel_attn_embed.weight)
     for adapters in model.wavlm.encoder.task_adapters.values():
-        for adapter in adapters:
+        for adapter in adapters.values():
             nn.init.normal_(adapter.up_proj.weight, std=0.05)
     clips = clips_of(*(int(seconds * 16_000) for seconds in (6.3, 0.5, 15, 2.1)))
     with torch.no_grad():
