@@ -176,13 +176,14 @@ def test_half_precision_is_finite(system, encoder, dtype):
 
 
 def test_mixed_precision_training(encoder):
-    model = tiny_model(use_task_adapter=True, **encoder).train()
+    """As it begins: weights that are noise multiply the rounding of bfloat16, by processor."""
+    model = fresh_model(use_task_adapter=True, **encoder).train()
     batch = training_batch(300, 95, 31, model=model)
     expected = model(**batch).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(**batch).loss
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(loss, expected, atol=0.02, rtol=0)
     loss.backward()
     assert all(gradient.isfinite().all() for gradient in gradients(model).values())
 
