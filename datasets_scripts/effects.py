@@ -39,6 +39,9 @@ LOW_CUT_RANGE = (60.0, 350.0)  # Hz
 HIGH_CUT_RANGE = (2_800.0, 7_000.0)  # Hz
 SCENE_SNR_RANGE = (6.0, 45.0)  # dB
 
+TELEPHONE_SAMPLING_RATE = 8_000  # Hz
+_MU = 255  # of ITU-T G.711
+
 _BABBLE_BAND = (150.0, 3_500.0)  # Hz
 _SYLLABLE_RATE = 4.0  # Hz, at which babble swells and fades
 _MAINS_FREQUENCIES = (50.0, 60.0)  # Hz
@@ -158,6 +161,16 @@ def limit_band(samples: np.ndarray, sampling_rate: int, low_cut: float, high_cut
     if low_cut > 0:
         shape *= 1 / np.sqrt(1 + (low_cut / np.maximum(frequencies, 1e-3)) ** 8)
     return np.fft.irfft(np.fft.rfft(samples) * shape, len(samples)).astype(np.float32)
+
+
+def telephone(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """What a telephone leaves of samples in [-1, 1] at `sampling_rate` Hz: 8 kHz, and 8 bits by the continuous form of
+    the mu-law (ITU-T G.711)."""
+    narrow = np.clip(resample(samples, sampling_rate, TELEPHONE_SAMPLING_RATE), -1, 1)
+    levels = np.round(np.sign(narrow) * np.log1p(_MU * np.abs(narrow)) / np.log1p(_MU) * 127) / 127
+    narrow = np.sign(levels) * np.expm1(np.abs(levels) * np.log1p(_MU)) / _MU
+    wide = resample(narrow.astype(np.float32), TELEPHONE_SAMPLING_RATE, sampling_rate)
+    return np.pad(wide, (0, max(0, len(samples) - len(wide))))[: len(samples)]
 
 
 def mix_talkers(talkers: Sequence[np.ndarray], num_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ Design choices:
 - Which engine speaks is dealt, not drawn: every shard has its share of each, whatever the seed.
 - Neural voices are heard at their own pitch and shifted (see `speech_engines`); all are heard in rooms, through narrow
   microphones and over the talk of others. Those are voices of espeak-ng of the same split.
+- Some training clips are said word by word, and some go over a telephone: people do both, test voices do neither.
 """
 
 import functools
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from datasets_scripts.demo_grammar import ClipText
-from datasets_scripts.effects import BACKGROUND_KINDS, draw_scene, encode, make_noise, record
+from datasets_scripts.effects import BACKGROUND_KINDS, draw_scene, encode, make_noise, record, telephone
 from datasets_scripts.make_demo_corpus import (
     CorpusArguments,
     check_writable,
@@ -42,7 +43,7 @@ from modeling_toxmtl.data.schema import SPLIT_FILE, SPLITS, Row, split_path, wri
 from modeling_toxmtl.data.statistics import render_hours
 
 
-FORMAT_VERSION = 1  # raise it when voices or effects change: the hash of the texts does not see them
+FORMAT_VERSION = 2  # raise it when voices or effects change: the hash of the texts does not see them
 CLIPS_PER_SHARD = 250
 
 # Of twenty clips of a split; Kokoro takes nine times as long as Piper.
@@ -58,6 +59,11 @@ SILENCES = (0.0, 0.6)  # seconds, before and after the speech
 MIN_DURATION = 1.0  # seconds
 FORMANT_SHARE = 0.3  # of the train clips: formants are moved, on top of pitch factors
 FORMANT_FACTORS = (0.9, 1.1)
+DICTATED_SHARE = 0.15  # of the train clips of few words: said word by word
+DICTATED_WORDS = 8  # at most
+DICTATED_PAUSES = (0.05, 0.4)  # seconds, between words
+DICTATED_LEVELS = (0.3, 1.0)  # of the loudest word that is possible
+TELEPHONE_SHARE = 0.25  # of the train clips
 NO_SPEECH_DURATIONS = (1.0, 10.0)  # seconds
 NO_SPEECH_LEVELS = (-60.0, -15.0)  # dB below full scale
 SILENCE_SHARE = 0.2  # of the clips without speech: digital silence
@@ -106,11 +112,13 @@ class VoiceCorpusArguments(CorpusArguments):
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a worker needs to make a clip; the text is empty in a clip without speech."""
+    """All that a worker needs to make a clip; the text is empty in a clip without speech, and engines are dealt from
+    the deck of the split unless there is another."""
 
     seed: int
     index: int
     text: ClipText
+    deck: tuple[str, ...] = ()
 
     def generator(self, stream: int) -> np.random.Generator:
         """A generator of this clip alone; `generate_voice_texts` uses the one without a stream."""
@@ -121,12 +129,14 @@ class Recipe:
 
 def make_clip(recipe: Recipe) -> Row:
     """Speaks a text in a voice of its split, or says nothing, in a random scene."""
-    text, rng = recipe.text, recipe.generator(1)
+    text, rng, extras = recipe.text, recipe.generator(1), recipe.generator(4)
     scene = draw_scene(rng)
     if text.transcript:
         engine = get_engine(engine_of(recipe))
         voice = engine.draw_voice(text.split, rng)
-        samples = speak(text.transcript, engine, voice, rng)
+        is_short = len(text.transcript.split()) <= DICTATED_WORDS
+        is_dictated = text.split == "train" and extras.random() < DICTATED_SHARE and is_short
+        samples = (dictate if is_dictated else speak)(text.transcript, engine, voice, rng)
         if text.split == "train" and rng.random() < FORMANT_SHARE:
             samples = shift_formants(samples, SAMPLING_RATE, rng.uniform(*FORMANT_FACTORS))
         samples = record(samples, SAMPLING_RATE, scene, rng, draw_talkers(text.split, rng))
@@ -134,6 +144,8 @@ def make_clip(recipe: Recipe) -> Row:
     else:
         samples, kind = make_no_speech(rng)
         speaker, source = f"none:{kind}", f"background:{kind}"
+    if text.split == "train" and extras.random() < TELEPHONE_SHARE:
+        samples = telephone(samples, SAMPLING_RATE)
     audio, duration = encode(samples, SAMPLING_RATE, scene.channel)
     return Row(
         id=f"{text.split}-{recipe.index:06d}",
@@ -148,8 +160,8 @@ def make_clip(recipe: Recipe) -> Row:
 
 
 def engine_of(recipe: Recipe) -> str:
-    """The name of the engine that speaks a clip: the decks of a split are shuffled anew every twenty clips."""
-    deck = ENGINE_DECKS[recipe.text.split]
+    """The name of the engine that speaks a clip: decks are shuffled anew whenever they are used up."""
+    deck = recipe.deck or ENGINE_DECKS[recipe.text.split]
     number, position = divmod(recipe.index, len(deck))
     order = Recipe(recipe.seed, number, recipe.text).generator(2).permutation(len(deck))
     return deck[order[position]]
@@ -177,6 +189,28 @@ def speak(text: str, engine: Engine, voice: Voice, rng: np.random.Generator) -> 
             return np.pad(samples, (before, max(after, missing)))
         pace *= HURRY
     raise ValueError(f"Even fast speech is longer than {MAX_DURATION} s: shorten {text!r}.")
+
+
+def dictate(text: str, engine: Engine, voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """Speaks every word of `text` by itself, each as loud as it comes, with pauses: samples at 16 kHz of up to 15
+    seconds. What would be longer is said as a sentence."""
+    pieces = [np.zeros(round(rng.uniform(*SILENCES) * SAMPLING_RATE), np.float32)]
+    for word in text.split():
+        samples, sampling_rate = engine.speak(word, voice, rng.uniform(*PACES), rng)
+        samples = trim_silence(resample(samples, sampling_rate, SAMPLING_RATE))
+        level = rng.uniform(*DICTATED_LEVELS) / max(float(np.abs(samples).max(initial=0)), 1e-3)
+        pause = np.zeros(round(rng.uniform(*DICTATED_PAUSES) * SAMPLING_RATE), np.float32)
+        pieces += [samples * np.float32(level), pause]
+    samples = np.concatenate(pieces)
+    if len(samples) > MAX_DURATION * SAMPLING_RATE:
+        return speak(text, engine, voice, rng)
+    return np.pad(samples, (0, max(0, round(MIN_DURATION * SAMPLING_RATE) - len(samples))))
+
+
+def trim_silence(samples: np.ndarray, threshold: float = 0.01) -> np.ndarray:
+    """The samples from the first to the last that reach a share of the peak."""
+    (loud,) = np.nonzero(np.abs(samples) >= threshold * np.abs(samples).max(initial=0))
+    return samples[loud[0] : loud[-1] + 1] if len(loud) else samples
 
 
 def make_no_speech(rng: np.random.Generator) -> tuple[np.ndarray, str]:

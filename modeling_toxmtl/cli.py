@@ -46,7 +46,16 @@ DATA_COMMANDS = {
     "train-text-filter": ("data.text_filter", "train", "Train the classifier of the label stage."),
 }
 # of Python modules that an extra brings under another name
-EXTRAS_OF = {"faster_whisper": "faster-whisper", "ray": "ray", "kenlm": "lm", "pyctcdecode": "pyctcdecode"}
+EXTRAS_OF = {
+    "faster_whisper": "faster-whisper",
+    "kenlm": "lm",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "openvino": "openvino",
+    "pyctcdecode": "pyctcdecode",
+    "ray": "ray",
+}
 USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 PLAIN = {"█": "#", "–": "-", "…": "..."}  # of our own signs; other characters become their number, as \u0434
 

@@ -25,6 +25,7 @@ from datasets_scripts import (
     convert_whisper,
     make_demo_corpus,
     make_spoken_digits,
+    make_study_corpus,
     make_text_table,
     make_voice_corpus,
 )
@@ -67,6 +68,7 @@ PARSED_BY = {
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
     "datasets_scripts.convert_whisper": convert_whisper.ConversionArguments,
     "datasets_scripts.make_spoken_digits": make_spoken_digits.SpokenDigitsArguments,
+    "datasets_scripts.make_study_corpus": make_study_corpus.StudyCorpusArguments,
     "datasets_scripts.make_text_table": make_text_table.TextTableArguments,
     "datasets_scripts.make_voice_corpus": make_voice_corpus.VoiceCorpusArguments,
 }
@@ -246,6 +248,7 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/promises.md",
             "docs/drift.md",
             "docs/corrections.md",
+            "docs/study.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

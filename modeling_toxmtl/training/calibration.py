@@ -28,8 +28,7 @@ from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import logging
 
 from ..io.files import write_json
-from ..labels import NO_VIOLATION, scores_from_logits
-from ..multitask_config import DEFAULT_THRESHOLD
+from ..labels import DEFAULT_THRESHOLD, NO_VIOLATION, scores_from_logits
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import ClipEvaluation, evaluate_batches, predict_batches
 from .promise import PROMISE_FILE, SCOPES, Goal, choose_promised, promise_table

@@ -25,6 +25,7 @@ from datasets_scripts.effects import (
     mix_talkers,
     record,
     send,
+    telephone,
     transmit,
 )
 from modeling_toxmtl.audio import load_audio, resample
@@ -212,6 +213,16 @@ def test_a_microphone_passes_its_band_alone():
         -24, abs=1
     )  # two octaves, one
     np.testing.assert_array_equal(limit_band(tones[50.0], 16_000, 0.0, float("inf")), tones[50.0])
+
+
+def test_a_telephone_keeps_the_lower_band_with_the_error_of_eight_bits():
+    times = np.arange(16_000) / 16_000
+    low, high = (0.5 * np.sin(2 * np.pi * frequency * times) for frequency in (1_000, 6_000))
+    heard = telephone((low + 0.5 * high).astype(np.float32), 16_000)
+    inner = slice(400, -400)  # without the edges of the resampling filters
+    noise = heard[inner] - low[inner]
+    assert 30 < 10 * np.log10(np.mean(low[inner] ** 2) / np.mean(noise**2)) < 45  # G.711: about 38 dB
+    assert len(heard) == 16_000 and not telephone(np.zeros(801, np.float32), 16_000).any()
 
 
 def test_talkers_are_equally_loud_and_lie_at_the_asked_snr():

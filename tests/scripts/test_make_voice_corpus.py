@@ -13,6 +13,7 @@ from datasets_scripts.effects import BACKGROUND_KINDS
 from datasets_scripts.make_voice_corpus import (
     Recipe,
     VoiceCorpusArguments,
+    dictate,
     engine_of,
     hours_by_engine,
     main,
@@ -66,6 +67,33 @@ def test_what_is_too_long_is_said_faster_or_refused():
     assert len(engine.paces) > 1 and engine.paces[1] == pytest.approx(1.2 * engine.paces[0])
     with pytest.raises(ValueError, match="longer than 15.0 s: shorten 'word"):
         speak("word " * 50, engine, None, np.random.default_rng(1))
+
+
+def test_dictated_words_stand_apart_each_as_loud_as_it_comes():
+    samples = dictate("one two three", Recited(), None, np.random.default_rng(0))
+    edges = np.flatnonzero(np.diff(np.r_[0, samples > 0.05, 0]))
+    words, pauses = np.diff(edges)[::2] / RATE, np.diff(edges)[1::2] / RATE
+    assert len(words) == 3 and np.all((words > 0.79) & (words < 1.26)) and len(set(words)) == 3
+    assert np.all((pauses >= 0.05) & (pauses <= 0.4))
+    levels = [samples[start:end].max() for start, end in edges.reshape(-1, 2)]
+    assert len(set(levels)) == 3 and min(levels) >= 0.3 and max(levels) <= 1
+    assert len(dictate("word " * 12, Recited(), None, np.random.default_rng(0))) <= 15 * RATE
+
+
+def test_only_train_clips_are_dictated_or_go_over_a_telephone(monkeypatch):
+    monkeypatch.setattr(make_voice_corpus, "ENGINE_DECKS", dict.fromkeys(SPLITS, ("espeak",)))
+    monkeypatch.setattr(make_voice_corpus, "DICTATED_SHARE", 1.0)
+    calls = []
+    for name in ("dictate", "telephone"):
+        original = getattr(make_voice_corpus, name)
+        monkeypatch.setattr(
+            make_voice_corpus, name, lambda *args, name=name, call=original: calls.append(name) or call(*args)
+        )
+    for split in SPLITS:
+        calls.clear()
+        for index in range(12):
+            make_clip(Recipe(0, index, ClipText(split, "meet me", (NO_VIOLATION,), (), ())))
+        assert (calls.count("dictate"), "telephone" in calls) == ((12, True) if split == "train" else (0, False))
 
 
 def test_clips_without_speech_are_of_all_kinds_and_stay_in_range():

@@ -1,0 +1,175 @@
+"""Makes a WavLM of a Whisper model: its blocks and heads, and convolutions that imitate what these were trained on.
+
+    python -m experiments.wavlm_from_whisper --model runs/voices-4 --dataset voice_data --output_dir runs/wavlm-start
+    python run_mtl.py experiments/voices_mtl.json --model_name_or_path runs/wavlm-start --output_dir runs/wavlm-voices
+
+A WavLM hears waveforms of any length and knows no absolute positions; a Whisper hears log-mel features of up to 30 s,
+with a position added to each. So the blocks, the heads and the last norm are copied and kept, and the new parts, the
+convolutions, the projection and the positional convolution, learn by regression to give what goes into Whisper's first
+block, without positions, and what comes out of its last. Fine-tuning follows, as from any checkpoint.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import trange
+from transformers import HfArgumentParser, get_cosine_schedule_with_warmup
+
+from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WhisperForToxicityMTL
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
+from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
+from modeling_toxmtl.inputs import speech_feature_extractor
+from modeling_toxmtl.training.dataset import read_encoded
+from modeling_toxmtl.training.folders import audio_root, load_clips
+
+
+CONVOLUTIONS = {
+    "conv_dim": (160, 224, 256),
+    "conv_kernel": (40, 8, 8),
+    "conv_stride": (20, 4, 4),
+}  # 50 frames a second
+SHARED = ("tasks", "id2label", "label2id", "problem_type", "vocab_size", "pad_token_id", "classifier_proj_size",
+          "classification_loss_weight", "final_dropout")  # fmt: skip
+OF_A_BLOCK = {
+    "self_attn_layer_norm": "layer_norm",
+    "self_attn.q_proj": "attention.q_proj",
+    "self_attn.k_proj": "attention.k_proj",
+    "self_attn.v_proj": "attention.v_proj",
+    "self_attn.out_proj": "attention.out_proj",
+    "fc1": "feed_forward.intermediate_dense",
+    "fc2": "feed_forward.output_dense",
+    "final_layer_norm": "final_layer_norm",
+}
+NEIGHBOURS = 16  # batches whose clips are sorted by length: little padding
+
+
+@dataclass
+class ImitationArguments:
+    """What is imitated, on which sound, for how long."""
+
+    output_dir: str = field(metadata={"help": "Folder to write."})
+    model: str = field(
+        default="model_cards/whisper-tiny-en-toxmtl", metadata={"help": "A model of this package with a Whisper."}
+    )
+    dataset: str = field(default="voice_data", metadata={"help": "Folder or Hub id, as for run_mtl.py."})
+    split: str = field(default="train", metadata={"help": "Split to listen to; labels and transcripts are not used."})
+    steps: int = field(default=1500, metadata={"help": "Steps of the regression."})
+    batch_size: int = field(default=16, metadata={"help": "Clips of a step."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    bf16: bool = field(default=False, metadata={"help": "Faster where the processor multiplies bfloat16."})
+    seed: int = field(default=0, metadata={"help": "The same seed gives the same order of clips."})
+
+
+def student_config(config: WhisperToxicityMTLConfig) -> WavLMToxicityMTLConfig:
+    """A WavLM whose blocks are those of a Whisper.
+
+    Raises:
+        ValueError: if it has task adapters or information sharing, which would have to be copied too.
+    """
+    if config.use_task_adapter or config.use_info_sharing:
+        raise ValueError("--model has task adapters or information sharing: give a plain multi-task model.")
+    return WavLMToxicityMTLConfig(
+        **{name: getattr(config, name) for name in SHARED},
+        **CONVOLUTIONS,
+        hidden_size=config.d_model,
+        num_hidden_layers=config.encoder_layers,
+        num_attention_heads=config.encoder_attention_heads,
+        intermediate_size=config.encoder_ffn_dim,
+        layer_norm_eps=config.layer_norm_eps,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        use_position_bias=False,
+        hidden_dropout=0.0,
+        activation_dropout=0.0,
+        attention_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+        mask_time_prob=0.05,
+    )
+
+
+@torch.no_grad()
+def copy_upper_parts(teacher: WhisperForToxicityMTL, student: WavLMForToxicityMTL) -> None:
+    """Copies blocks, last norm and heads; keys of Whisper have no bias, so those of the WavLM start at 0."""
+    source, target = teacher.state_dict(), student.state_dict()
+    for name in target:
+        place, _, parameter = name.rpartition(".")
+        block = place.removeprefix("wavlm.encoder.layers.")
+        if block != place:
+            number, _, part = block.partition(".")
+            (theirs,) = (key for key, value in OF_A_BLOCK.items() if value == part)
+            value = source.get(f"model.encoder.layers.{number}.{theirs}.{parameter}")
+            target[name].copy_(torch.zeros_like(target[name]) if value is None else value)
+        elif place == "wavlm.encoder.layer_norm":
+            target[name].copy_(source[f"model.encoder.layer_norm.{parameter}"])
+        elif not name.startswith("wavlm."):
+            target[name].copy_(source[name])
+
+
+def batches(waveforms: list[np.ndarray], size: int, seed: int) -> Iterator[list[np.ndarray]]:
+    """Clips without end, each pass in another order, neighbours of about the same length."""
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(len(waveforms))
+        for start in range(0, len(order), NEIGHBOURS * size):
+            group = sorted(order[start : start + NEIGHBOURS * size], key=lambda index: len(waveforms[index]))
+            starts = np.arange(0, len(group), size)
+            for first in generator.permutation(starts):
+                yield [waveforms[index] for index in group[first : first + size]]
+
+
+def imitation_loss(
+    teacher: WhisperForToxicityMTL, student: WavLMForToxicityMTL, mel: dict, waves: dict
+) -> torch.Tensor:
+    """Squared errors of the first block's input and of the last block's output, each by the variance of what is
+    imitated; mean over the frames that both have."""
+    with torch.no_grad():
+        heard = teacher.model(**mel, output_hidden_states=True)
+    imitated = student.wavlm(**waves, output_hidden_states=True)
+    length = min(heard.frame_mask.shape[1], imitated.frame_mask.shape[1])
+    mask = heard.frame_mask[:, :length] & imitated.frame_mask[:, :length]
+    positions = teacher.model.encoder.embed_positions.weight[: heard.frame_mask.shape[1]]
+    without_positions = heard.hidden_states[0] - positions
+    pairs = (imitated.hidden_states[0], without_positions), (imitated.last_hidden_state, heard.last_hidden_state)
+    targets = [(ours[:, :length][mask].float(), theirs[:, :length][mask].float()) for ours, theirs in pairs]
+    return sum(F.mse_loss(ours, theirs) / theirs.var() for ours, theirs in targets)
+
+
+def main(args: ImitationArguments) -> None:
+    """Trains the lower parts and writes the model with the processor of the one that it imitates."""
+    torch.manual_seed(args.seed)
+    teacher = WhisperForToxicityMTL.from_pretrained(args.model, dtype=torch.float32).eval()
+    student = WavLMForToxicityMTL(student_config(teacher.config))
+    copy_upper_parts(teacher, student)
+    processor = ToxicityMTLProcessor.from_pretrained(args.model)
+    listener = ToxicityMTLProcessor.from_pretrained(args.model)
+    listener.feature_extractor = speech_feature_extractor()
+
+    new = [*student.wavlm.feature_extractor.parameters(), *student.wavlm.feature_projection.parameters(),
+           *student.wavlm.encoder.pos_conv_embed.parameters()]  # fmt: skip
+    student.requires_grad_(False)
+    for parameter in new:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(new, lr=args.learning_rate, weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, args.steps // 10, args.steps)
+    rows, root = load_clips(args.dataset, None, {args.split})[args.split], audio_root(args.dataset)
+    waveforms = [load_audio(read_encoded(row["audio"], root), SAMPLING_RATE) for row in rows]
+    stream = batches(waveforms, args.batch_size, args.seed)
+    for _ in (progress := trange(args.steps, desc="Imitating", unit="step")):
+        clips = next(stream)
+        inputs = [each(clips, sampling_rate=SAMPLING_RATE, return_tensors="pt") for each in (processor, listener)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            loss = imitation_loss(teacher, student, *inputs)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(new, 1.0)
+        optimizer.step(), schedule.step(), optimizer.zero_grad()
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+    student.save_pretrained(args.output_dir)
+    listener.save_pretrained(args.output_dir)
+
+
+if __name__ == "__main__":
+    main(*HfArgumentParser(ImitationArguments, description=__doc__).parse_args_into_dataclasses())
