@@ -9,9 +9,11 @@ Design choices:
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..judging import Judging, row_of
+from ..runtime import EXPORT_FILE, ToxicityRuntime
 from .inputs import Clip
 from .record import make_record
 from .records import audio_hash
@@ -27,6 +29,20 @@ class Heard(NamedTuple):
     clip: str
     record: dict[str, Any] | None
     error: str | None = None
+
+
+def load_judge(model: str, revision: str | None = None) -> Judging:
+    """The pipeline of a model, or the runtime of one that was exported. Raises ValueError if a path is none of a
+    folder."""
+    if Path(model).is_absolute() and not Path(model).is_dir():
+        raise ValueError(f"there is no model folder {model}")
+    if Path(model, EXPORT_FILE).is_file():
+        return ToxicityRuntime.from_pretrained(model)
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of the weights: there are few
+    return pipeline("audio-classification", model=model, revision=revision)
 
 
 @dataclass

@@ -11,8 +11,6 @@ as it is. `--engine ray` judges on all machines of a Ray cluster, which all see 
 folder.
 """
 
-import json
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,19 +19,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..io.files import content_hash, file_hash, read_json, remove_unfinished, write_json, write_json_lines
-from ..judging import STRIDE, Judging
-from ..runtime import EXPORT_FILE, ToxicityRuntime
+from ..io.files import content_hash
+from ..judging import STRIDE
 from .formats import FORMATS, LINES, write_verdicts
-from .hearing import Heard, Listener
+from .hearing import Heard, Listener, load_judge
 from .inputs import Inputs
+from .parts import Parts, hear_groups, size_of, tasks_left
 from .progress import Progress
 from .record import describe_judge
 
 
 ENGINES = ("local", "ray")
-CLIPS_PER_BLOCK = 64  # which are judged by themselves, wherever a run begins and on whatever machine
-Task = tuple[int, int]  # number of a block's first clip that is not judged, and of the next block's first
 
 
 @dataclass
@@ -84,113 +80,6 @@ class ModerateArguments:
                 raise ValueError(f"{option} needs --output FILE.")
         if self.format == "parquet" and find_spec("pyarrow") is None:  # said before hours of clips are heard
             raise ImportError("--format parquet needs pyarrow: pip install 'modeling-toxmtl[serve]'.")
-
-
-def load_judge(model: str, revision: str | None = None) -> Judging:
-    """The pipeline of a model, or the runtime of one that was exported. Raises ValueError if a path is none of a
-    folder."""
-    if Path(model).is_absolute() and not Path(model).is_dir():
-        raise ValueError(f"there is no model folder {model}")
-    if Path(model, EXPORT_FILE).is_file():
-        return ToxicityRuntime.from_pretrained(model)
-    from transformers import pipeline
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # of the weights: there are few
-    return pipeline("audio-classification", model=model, revision=revision)
-
-
-class Parts:
-    """What a run has judged so far, in a folder beside its output: a file for each group of clips.
-
-    Args:
-        output: the run's output. Beside it stands, once it is finished, what the run was: `OUTPUT.run.json`.
-        run: what the verdicts depend on.
-    """
-
-    def __init__(self, output: Path, run: dict):
-        self.output, self.run = output, run
-        self.folder = output.with_name(f"{output.name}.parts")
-        self.statement = output.with_name(f"{output.name}.run.json")
-
-    def is_finished(self) -> bool:
-        """Whether the output is there, and is this run's."""
-        if not (self.output.is_file() and self.statement.is_file()):
-            return False
-        return read_json(self.statement) == self._stated()
-
-    def _stated(self):
-        return self.run | {"output_sha256": file_hash(self.output)}
-
-    def begin(self, resume: bool) -> None:
-        """Begins, or goes on with what is there if `resume`.
-
-        Raises:
-            ValueError: if the output or parts are there that this run may not touch; the message names the cure.
-        """
-        if self.output.exists() and not (resume and self.folder.exists()):  # killed when it had been written
-            raise ValueError(
-                f"{self.output} is already there, and no finished output of the same run to --resume: choose another "
-                "--output, or remove it."
-            )
-        if not self.folder.exists():
-            write_json(self.folder / "run.json", self.run)
-            return
-        if not resume:
-            raise ValueError(f"{self.folder} holds an unfinished run: go on with --resume, or remove it.")
-        remove_unfinished(self.folder)
-        before = read_json(self.folder / "run.json")
-        if changed := [name for name in self.run if self.run[name] != before.get(name)]:
-            raise ValueError(
-                f"{self.folder} was begun with another {', '.join(changed)}: go on with the same, or remove it."
-            )
-
-    def read(self) -> Iterator[Heard]:
-        """What was heard, in order."""
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                yield Heard(*json.loads(line))
-
-    def kept(self) -> dict[int, int]:
-        """How many clips each group has, by the number of its first."""
-        paths = self.folder.glob("*.jsonl")
-        return {int(path.stem): path.read_bytes().count(b"\n") for path in paths}
-
-    def add(self, first: int, group: list[Heard]) -> None:
-        """Keeps a group, whose first clip has this number."""
-        write_json_lines(self.folder / f"{first:09}.jsonl", group)
-
-    def finish(self) -> None:
-        """Once the output is written: states the run, and removes the parts."""
-        write_json(self.statement, self._stated())
-        self.remove()
-
-    def remove(self) -> None:
-        """Removes the parts, if there are any."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def tasks_left(num_clips: int, kept: dict[int, int]) -> Iterator[Task]:
-    """What of each block is not judged, of a run that kept so much; see [`Parts.kept`]."""
-    for first in range(0, num_clips, CLIPS_PER_BLOCK):
-        end = min(first + CLIPS_PER_BLOCK, num_clips)
-        while first in kept and first < end:
-            first += kept[first]
-        if first < end:
-            yield first, end
-
-
-def hear_groups(listener: Listener, inputs: Inputs, tasks: Iterable[Task]) -> Iterator[tuple[int, list[Heard]]]:
-    """What comes of the clips of each task, in groups, each with the number of its first clip."""
-    for first, end in tasks:
-        for group in listener.hear(inputs.clips(first, end)):
-            yield first, group
-            first += len(group)
-
-
-def size_of(group: list[Heard]) -> tuple[int, float]:
-    """Clips, and seconds of sound."""
-    return len(group), sum(heard.record["audio"]["seconds"] for heard in group if heard.record)
 
 
 def _reported(results: Iterable[Heard], counts: dict[str, int]) -> Iterator[dict]:
@@ -247,7 +136,7 @@ def _write(pipe, judge, inputs, args, counts):
         if args.engine == "ray":
             from .ray_engine import judge_on_ray
 
-            for size in judge_on_ray(args, judge, inputs, parts, tasks):
+            for size in judge_on_ray(args.model, judge, args.batch_size, inputs, parts, tasks):
                 progress.add(*size)
         else:
             listener = Listener(pipe, judge, args.batch_size, progress.part)

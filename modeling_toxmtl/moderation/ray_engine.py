@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .hearing import Listener
+from .hearing import Listener, load_judge
 from .inputs import Inputs
-from .moderate import ModerateArguments, Parts, Task, hear_groups, load_judge, size_of
+from .parts import Parts, Task, hear_groups, size_of
 from .record import describe_judge, differences
 
 
@@ -26,11 +26,11 @@ class BlockActor:
     """
 
     def __init__(
-        self, args: ModerateArguments, judge: dict[str, Any], inputs: Inputs, parts: Parts, folder: str
+        self, model: str, judge: dict[str, Any], batch_size: int, inputs: Inputs, parts: Parts, folder: str
     ) -> None:
         os.chdir(folder)
-        pipe = load_judge(args.model)
-        self.listener, self.inputs, self.parts = Listener(pipe, judge, args.batch_size), inputs, parts
+        pipe = load_judge(model)
+        self.listener, self.inputs, self.parts = Listener(pipe, judge, batch_size), inputs, parts
         if found := differences(judge, describe_judge(pipe, **judge["hearing"])):
             raise ValueError(f"the machines of the cluster differ: {'; '.join(found)}")
 
@@ -45,7 +45,7 @@ class BlockActor:
 
 
 def judge_on_ray(
-    args: ModerateArguments, judge: dict[str, Any], inputs: Inputs, parts: Parts, tasks: list[Task]
+    model: str, judge: dict[str, Any], batch_size: int, inputs: Inputs, parts: Parts, tasks: list[Task]
 ) -> Iterator[tuple[int, float]]:
     """Judges the clips of the tasks with an actor for each processor, or GPU, of the cluster; yields how many clips,
     and seconds of sound, each task had. Ray starts here unless `RAY_ADDRESS` names a cluster."""
@@ -57,7 +57,7 @@ def judge_on_ray(
     items = [{"first": first, "end": end} for first, end in tasks]
     judged = ray.data.from_items(items, override_num_blocks=len(items)).map(
         BlockActor,
-        fn_constructor_args=(args, judge, inputs, parts, os.getcwd()),
+        fn_constructor_args=(model, judge, batch_size, inputs, parts, os.getcwd()),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
         num_gpus=1 if resource == "GPU" else None,
     )

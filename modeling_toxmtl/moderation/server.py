@@ -24,9 +24,9 @@ from fastapi import Body, FastAPI, Header, Request, Response, WebSocket, WebSock
 from fastapi.responses import JSONResponse
 
 from .batching import Overloaded
+from .hearing import load_judge
 from .judge import Judge
 from .limits import Limits
-from .moderate import load_judge
 from .service import RETRY_SECONDS, Refused, Service
 from .session import SessionSettings
 from .streaming import FAULT, Closed, Stream

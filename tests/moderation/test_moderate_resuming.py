@@ -10,7 +10,7 @@ import pytest
 from helpers import RATE, tone, wav
 from moderation_helpers import run
 
-from modeling_toxmtl.moderation import moderate
+from modeling_toxmtl.moderation import moderate, parts
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.moderate import ModerateArguments, main
 
@@ -38,8 +38,8 @@ def test_interrupted_at_any_moment_and_resumed(folder, clips, tmp_path, monkeypa
         return call
 
     monkeypatch.setattr(pipe, "forward", interrupted(pipe.forward))
-    for name in ("write_json", "write_json_lines", "write_verdicts"):
-        monkeypatch.setattr(moderate, name, interrupted(getattr(moderate, name)))
+    for module, name in ((parts, "write_json"), (parts, "write_json_lines"), (moderate, "write_verdicts")):
+        monkeypatch.setattr(module, name, interrupted(getattr(module, name)))
     interruptions = 0
     while True:
         left[0] = choose.randint(1, 12) if interruptions < 20 else 10**9
@@ -132,7 +132,7 @@ def test_killed_when_all_is_written(folder, clips, tmp_path, monkeypatch, step):
     """Before the run is stated, or before its parts are gone."""
     output = tmp_path / "v.jsonl"
     arguments = ModerateArguments(str(folder), [str(clips / "0.wav")], output=str(output), format="jsonl", resume=True)
-    monkeypatch.setattr(moderate.Parts, step, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(parts.Parts, step, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         main(arguments)
     monkeypatch.undo()

@@ -5,8 +5,9 @@ import sys
 import pytest
 from moderation_helpers import run
 
-from modeling_toxmtl.moderation import moderate
-from modeling_toxmtl.moderation.moderate import ModerateArguments, Parts, main, tasks_left
+from modeling_toxmtl.moderation import moderate, parts
+from modeling_toxmtl.moderation.moderate import ModerateArguments, main
+from modeling_toxmtl.moderation.parts import Parts, tasks_left
 
 
 def test_what_is_left_of_a_run():
@@ -21,7 +22,7 @@ def test_what_is_left_of_a_run():
 def test_ray_gives_the_same_bytes(folder, clips, tmp_path, monkeypatch):
     """As one process; and goes on with what that began."""
     pytest.importorskip("ray")
-    monkeypatch.setattr(moderate, "CLIPS_PER_BLOCK", 3)
+    monkeypatch.setattr(parts, "CLIPS_PER_BLOCK", 3)
     options = {"format": "jsonl", "window": 0.5, "batch_size": 2, "resume": True}
     arguments = [
         ModerateArguments(
