@@ -112,11 +112,13 @@ class VoiceCorpusArguments(CorpusArguments):
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a worker needs to make a clip; the text is empty in a clip without speech."""
+    """All that a worker needs to make a clip; the text is empty in a clip without speech, and engines are dealt from
+    the deck of the split unless there is another."""
 
     seed: int
     index: int
     text: ClipText
+    deck: tuple[str, ...] = ()
 
     def generator(self, stream: int) -> np.random.Generator:
         """A generator of this clip alone; `generate_voice_texts` uses the one without a stream."""
@@ -158,8 +160,8 @@ def make_clip(recipe: Recipe) -> Row:
 
 
 def engine_of(recipe: Recipe) -> str:
-    """The name of the engine that speaks a clip: the decks of a split are shuffled anew every twenty clips."""
-    deck = ENGINE_DECKS[recipe.text.split]
+    """The name of the engine that speaks a clip: decks are shuffled anew whenever they are used up."""
+    deck = recipe.deck or ENGINE_DECKS[recipe.text.split]
     number, position = divmod(recipe.index, len(deck))
     order = Recipe(recipe.seed, number, recipe.text).generator(2).permutation(len(deck))
     return deck[order[position]]

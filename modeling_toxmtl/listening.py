@@ -124,13 +124,13 @@ class WindowPlanner:
         """The last samples of the part that is open, for whoever cannot wait for its window.
 
         Args:
-            length: of what to hear, at most.
+            length: of what to hear, at most: what the next window has not is not held, either.
             unsure: words whose middle is nearer to an edge that may cut them are left to an earlier or later look.
         """
         held = _Held.of_tracks(self._tracks, self.held_from)
         if self.part is None or (end := min(self.part[1], held.end)) - self.part[0] < self.shortest:
             return []
-        start = max(self.part[0], end - length)
+        start = max(self.part[0], self.held_from, end - length)
         words = (start + unsure * (start > self.part[0]), end - unsure)
         sounds = np.concatenate(self._sounds)
         return [

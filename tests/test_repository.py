@@ -25,6 +25,7 @@ from datasets_scripts import (
     convert_whisper,
     make_demo_corpus,
     make_spoken_digits,
+    make_study_corpus,
     make_text_table,
     make_voice_corpus,
 )
@@ -69,6 +70,7 @@ PARSED_BY = {
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
     "datasets_scripts.convert_whisper": convert_whisper.ConversionArguments,
     "datasets_scripts.make_spoken_digits": make_spoken_digits.SpokenDigitsArguments,
+    "datasets_scripts.make_study_corpus": make_study_corpus.StudyCorpusArguments,
     "datasets_scripts.make_text_table": make_text_table.TextTableArguments,
     "datasets_scripts.make_voice_corpus": make_voice_corpus.VoiceCorpusArguments,
 }
@@ -247,7 +249,11 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/report.md",
             "docs/promises.md",
             "docs/drift.md",
+            "docs/study.md",
+            "docs/corrections.md",
             "docs/runtime.md",
+            "docs/sessions.md",
+            "docs/service.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..io.files import file_hash, read_json
 from ..judging import Judging
+from ..keywords import KeywordList
 from ..labels import NO_VIOLATION
 from .records import SCHEMA
 
@@ -44,11 +45,7 @@ def describe_judge(pipe: Judging, **heard_in: float) -> dict[str, Any]:
         "thresholds": config.thresholds if "classification" in config.tasks else None,
         "calibration": _calibration(config),
         "keyword_evidence": config.keyword_evidence,
-        "keyword_list": {
-            "sha256": keywords_hash(processor.keywords.to_dict()),
-            "keywords": len(processor.keywords),
-            "language": processor.keywords.language,
-        },
+        "keyword_list": describe_keywords(processor.keywords),
         "decoding": {
             **asdict(processor.decoding),
             "keyword_target": processor.keyword_target,
@@ -57,6 +54,15 @@ def describe_judge(pipe: Judging, **heard_in: float) -> dict[str, Any]:
         },
         "hearing": heard_in,
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+    }
+
+
+def describe_keywords(keywords: KeywordList) -> dict[str, Any]:
+    """What records say of a keyword list."""
+    return {
+        "sha256": keywords_hash(keywords.to_dict()),
+        "keywords": len(keywords),
+        "language": keywords.language,
     }
 
 

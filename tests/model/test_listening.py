@@ -217,6 +217,9 @@ def test_the_latest_of_an_open_part():
     assert (window.start, window.end, window.first, window.last) == (4 * RATE, 7 * RATE, 4.1 * RATE, 6.9 * RATE)
     fed(planner, silence(1))
     assert planner.latest(3 * RATE, 1600)[0][0].end == 7.5 * RATE  # no more than the part's window will have
+    sideways = WindowPlanner(2 * RATE, 2 * RATE, 400)
+    fed(sideways, tone(3 * RATE))
+    assert sideways.latest(3 * RATE, 1600)[0][0].start == sideways.held_from  # nor than is held
     fed(planner, silence(1))
     assert planner.part is None and planner.num_closed == 1 and planner.latest(3 * RATE, 1600) == []
 

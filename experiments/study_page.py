@@ -1,0 +1,278 @@
+"""Renders `docs/study.md` and its figures from the results of the study; nothing of it is written by hand.
+
+What has not run is said to be so, and only what the interval of a difference leaves no doubt of is called real.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from experiments.study_results import TEST_SETS, Comparisons, Difference
+from modeling_toxmtl.io.files import write_text
+from modeling_toxmtl.training.evaluation import TABLE_COLUMNS
+
+
+PAGE = Path("docs/study.md")
+TEMPLATE = "study_page.md"
+SYSTEMS_FIGURE, LAMBDA_FIGURE = "study_systems.png", "study_lambda.png"
+COLUMNS = {**TABLE_COLUMNS, "keyword_precision": "Precision", "keyword_recall": "Recall"}
+NAMES = {"mAP": "mAP", "keyword_f1": "F1"}  # of the metrics that are compared
+TITLES = {"balanced": "Balanced test clips", "real": "Real-world rates"}
+NOT_RUN = "not run"
+MAX_GROWTH, MIN_GAIN = 1.1, 6.0  # of a system without a price: parameters of MTL, percent of Audio to Keyword's F1
+
+Results = Mapping[str, Mapping[int, dict]]
+
+
+def write_page(
+    content: Mapping[str, Any], results: Results, folder: Path, tuned: dict | None, minutes_left: float
+) -> None:
+    """Writes the page, and its figures where there is something to draw.
+
+    Args:
+        content: of the plan.
+        results: variant to seed to results file.
+        folder: of the results files.
+        tuned: the arguments that tuning chose, None as long as it has not ended.
+        minutes_left: of the runs that have not finished.
+    """
+    write_text(PAGE, render_page(content, results, folder, tuned, minutes_left))
+    if figures(content, results):
+        draw_systems(content, results, PAGE.with_name(SYSTEMS_FIGURE))
+    if LAMBDA_FIGURE in figures(content, results):
+        draw_lambda(content, results, PAGE.with_name(LAMBDA_FIGURE))
+
+
+def render_page(
+    content: Mapping[str, Any], results: Results, folder: Path, tuned: dict | None, minutes_left: float
+) -> str:
+    """The page as Markdown; arguments as of `write_page`."""
+    comparisons = {test_set: Comparisons(folder, test_set) for test_set in TEST_SETS}
+    sections = [
+        {
+            "title": section["title"],
+            "tables": {title: system_table(content, section, results, name) for name, title in TITLES.items()},
+            "differences": difference_table(content, section, results, comparisons),
+        }
+        for section in content["sections"]
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template(TEMPLATE).render(
+        content=content,
+        tuning=tuning_table(content, results),
+        tuned=tuned,
+        sections=sections,
+        claims=claim_table(content, results, comparisons),
+        goal=goal_table(content, results, comparisons),
+        figures=figures(content, results),
+        runs=sum(len(seeds) for seeds in results.values()),
+        missing=missing_runs(content, results),
+        hours_left=minutes_left / 60,
+        facts=facts(results),
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """Markdown; all but the first `text_columns` are numbers."""
+    lines = [header, ["---"] * text_columns + ["---:"] * (len(header) - text_columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def system_table(content: Mapping, section: Mapping, results: Results, test_set: str) -> str:
+    """The paper's Table 2: a row per system, mean ± standard deviation over seeds; empty if none has run."""
+    rows = []
+    if not any(name in results for name in section["variants"]):
+        return ""
+    for name in section["variants"]:
+        runs = list(results.get(name, {}).values())
+        title = content["variants"][name]["title"]
+        if not runs:
+            rows.append([title, NOT_RUN, *[""] * (len(COLUMNS) + 1)])
+            continue
+        cells = [spread([run[test_set].get(metric) for run in runs]) for metric in COLUMNS]
+        rows.append([title, str(len(runs)), f"{runs[0]['parameters'] / 1e6:.1f}", *cells])
+    return table(["System", "Seeds", "Params (M)", *COLUMNS.values()], rows)
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation of what several seeds gave; "-" where a system does not have it."""
+    if any(value is None for value in values):
+        return "-"
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def difference_table(
+    content: Mapping, section: Mapping, results: Results, comparisons: Mapping[str, Comparisons]
+) -> str:
+    """A row per pair of systems, metric and test set that can be compared."""
+    rows = []
+    for metric, metric_name in NAMES.items():
+        for reference in section["against"]:
+            for name in section["variants"]:
+                found = [comparisons[test_set].difference(results.get(name, {}), results.get(reference, {}), metric)
+                         for test_set in TEST_SETS]  # fmt: skip
+                if name == reference or None in found:
+                    continue
+                titles = [content["variants"][one]["title"] for one in (name, reference)]
+                rows.append([f"{titles[0]} − {titles[1]}", metric_name, *map(describe, found)])
+    return table(["Difference", "Metric", *TITLES.values()], rows, 2) if rows else ""
+
+
+def describe(difference: Difference) -> str:
+    """A difference with its relative size and interval, and in bold if it is real."""
+    text = f"{difference.value:+.1f} ({difference.relative:+.1f} %)"
+    if difference.lower is None:
+        return f"{text}, one seed"
+    text += f", {difference.lower:+.1f} to {difference.upper:+.1f}"
+    return f"**{text}**" if difference.is_real else text
+
+
+def claim_table(content: Mapping, results: Results, comparisons: Mapping[str, Comparisons]) -> str:
+    """What the paper claims, and whether it is so here."""
+    rows = []
+    for claim in content["claims"]:
+        cells = []
+        for test_set in TEST_SETS:
+            pair = (results.get(claim[name], {}) for name in ("system", "reference"))
+            found = comparisons[test_set].difference(*pair, claim["metric"])
+            cells.append(NOT_RUN if found is None else f"{verdict(found, claim['sign'])}: {describe(found)}")
+        rows.append([claim["text"], claim["paper"], *cells])
+    return table(["Claim", "Paper", *TITLES.values()], rows, 4)
+
+
+def verdict(difference: Difference, sign: int) -> str:
+    """What a difference says of the claim that it has this sign."""
+    if not difference.is_real:
+        return "not decided"
+    return "reproduced" if difference.value * sign > 0 else "contradicted"
+
+
+def goal_table(content: Mapping, results: Results, comparisons: Mapping[str, Comparisons]) -> str:
+    """Which systems have multi-task learning without its price."""
+    rows = []
+    singles = {"mAP": results.get("classifier", {}), "keyword_f1": results.get("keyword", {})}
+    for name in content["goal"]:
+        for test_set in TEST_SETS:
+            runs, plain = results.get(name, {}), results.get("mtl", {})
+            found = {
+                metric: comparisons[test_set].difference(runs, single, metric) for metric, single in singles.items()
+            }
+            head = [content["variants"][name]["title"], TITLES[test_set]]
+            if None in found.values() or not plain:
+                rows.append([*head, "", "", "", NOT_RUN])
+                continue
+            growth = next(iter(runs.values()))["parameters"] / next(iter(plain.values()))["parameters"]
+            rows.append([*head, f"{growth:.2f}", *map(describe, found.values()), reached(growth, **found)])
+    return table(["System", "Test set", "Params / MTL", "mAP", "F1", "Reached"], rows, 2)
+
+
+def reached(growth: float, mAP: Difference, keyword_f1: Difference) -> str:
+    """Whether a system is small enough, its keywords enough better and its labels no worse; "perhaps" where only the
+    means say so."""
+    if growth > MAX_GROWTH or mAP.value < 0 or keyword_f1.relative < MIN_GAIN:
+        return "no"
+    return "yes" if keyword_f1.is_real and mAP.is_real else "perhaps"
+
+
+def tuning_table(content: Mapping, results: Results) -> str:
+    """What tuning measured on the validation split."""
+    rows = []
+    for name in content["tuning"]["variants"]:
+        run = results.get(name, {}).get(content["tuning"]["seed"])
+        cells = (
+            [NOT_RUN] * 3 if run is None else [f"{run['validation'][m]:.1f}" for m in ("mAP", "keyword_f1", "quality")]
+        )
+        rows.append([content["variants"][name]["title"], *cells])
+    return table(["Learning rates", "mAP", "F1", "Mean of both"], rows)
+
+
+def missing_runs(content: Mapping, results: Results) -> list[str]:
+    """What has not run, as "title (seeds 1, 2)"."""
+    seeds: dict[str, list[int]] = {name: [content["tuning"]["seed"]] for name in content["tuning"]["variants"]}
+    for step in content["order"]:
+        for name in step["variants"]:
+            seeds.setdefault(name, []).extend(step["seeds"])
+    lines = []
+    for name, planned in seeds.items():
+        if absent := [str(seed) for seed in sorted(planned) if seed not in results.get(name, {})]:
+            lines.append(
+                f"{content['variants'][name]['title']} ({'seeds' if absent[1:] else 'seed'} {', '.join(absent)})"
+            )
+    return lines
+
+
+def facts(results: Results) -> dict[str, Any]:
+    """What the runs have in common.
+
+    Raises:
+        ValueError: if two were made with different data: they cannot be compared.
+    """
+    runs = [run for seeds in results.values() for run in seeds.values()]
+    for run in runs[1:]:
+        if run["data_sha256"] != runs[0]["data_sha256"]:
+            names = [f"{one['run']}-seed{one['seed']}" for one in (runs[0], run)]
+            raise ValueError(f"{' and '.join(names)} were made with different data: remove the results of one.")
+    minutes = [run["seconds"]["all"] / 60 for run in runs if run["seconds"]["all"] is not None]
+    return {
+        "minutes": float(np.mean(minutes)) if minutes else None,
+        "processors": sorted({run["processor"] for run in runs}),
+    }
+
+
+def figures(content: Mapping, results: Results) -> list[str]:
+    """The files of the figures that can be drawn."""
+    names = []
+    if any(has_both(run) for seeds in results.values() for run in seeds.values()):
+        names.append(SYSTEMS_FIGURE)
+    if sum(name in results for name in content["lambdas"].values()) > 1:
+        names.append(LAMBDA_FIGURE)
+    return names
+
+
+def has_both(run: Mapping) -> bool:
+    """Whether a run is of both tasks."""
+    return {"mAP", "keyword_f1"} <= run["balanced"].keys()
+
+
+def draw_systems(content: Mapping, results: Results, path: Path) -> None:
+    """mAP and keyword F1 of the systems that have both, with standard deviations; dashed lines are the single
+    tasks."""
+    from matplotlib.figure import Figure  # not pyplot, which looks for a screen
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, test_set in zip(figure.subplots(1, 2), TEST_SETS, strict=True):
+        for name in dict.fromkeys(name for section in content["figure"] for name in section):
+            runs = list(results.get(name, {}).values())
+            if not runs or not has_both(runs[0]):
+                continue
+            points = np.array([[run[test_set][metric] for metric in NAMES] for run in runs])
+            error = points.std(0, ddof=1) if len(runs) > 1 else (0, 0)
+            axes.errorbar(*points.mean(0), *error[::-1], fmt="o", label=content["variants"][name]["title"])
+        for name, metric, line in (("classifier", "mAP", axes.axvline), ("keyword", "keyword_f1", axes.axhline)):
+            if single := [run[test_set][metric] for run in results.get(name, {}).values()]:
+                line(np.mean(single), color="grey", linestyle="--", linewidth=1)
+        axes.set(title=TITLES[test_set], xlabel="mAP, %", ylabel="keyword F1, %")
+        axes.legend(fontsize="x-small")
+    figure.savefig(path, format="png", dpi=90)
+
+
+def draw_lambda(content: Mapping, results: Results, path: Path) -> None:
+    """mAP and keyword F1 by λ, with standard deviations over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, test_set in zip(figure.subplots(1, 2), TEST_SETS, strict=True):
+        for metric, title in NAMES.items():
+            runs = {float(x): [run[test_set][metric] for run in results[name].values()]
+                    for x, name in content["lambdas"].items() if name in results}  # fmt: skip
+            means = [np.mean(values) for values in runs.values()]
+            errors = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in runs.values()]
+            axes.errorbar(list(runs), means, errors, marker="o", label=title)
+        axes.set(title=TITLES[test_set], xlabel="λ", ylabel="%")
+        axes.legend()
+    figure.savefig(path, format="png", dpi=90)

@@ -1,0 +1,203 @@
+"""What the study keeps of each clip, and which differences between systems are real.
+
+Design choices:
+- A run's Parquet file has, for each clip of both test sets, the logits of the labels and the counts of the keywords:
+  enough to measure any two systems on the same clips again.
+- The interval of a difference counts both sources of chance. Clips: all systems are measured on the same 1,000
+  resamples of the test clips (paired bootstrap). Seeds: to each resampled difference of means a draw of Student's t is
+  added, with the pooled variance of the two systems over their seeds. Two or three seeds say little about their
+  variance, which the bootstrap over seeds would hide and the tails of t do not.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modeling_toxmtl import ToxicityMTLProcessor
+from modeling_toxmtl.io.files import atomic_write
+from modeling_toxmtl.io.tables import read_labels
+from modeling_toxmtl.labels import LABELS
+from modeling_toxmtl.training.folders import load_clips
+from modeling_toxmtl.training.metrics import keyword_metrics
+
+
+TEST_SETS = ("balanced", "real")
+COUNTS = ("tp", "fp", "fn", "tn")
+RESAMPLES = 1000
+SATURATED = 1e-6  # scores nearer to 0 or 1 than this count as equal
+
+
+class Clips(NamedTuple):
+    """The clips of one test set as one run heard them.
+
+    Args:
+        ids: (N,) strings.
+        targets: (N, L) multi-hot.
+        logits: (N, L), None without a classifier.
+        counts: (N, 4) true and false positives, false and true negatives of the keywords, None without a keyword head.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    logits: np.ndarray | None
+    counts: np.ndarray | None
+
+
+class Difference(NamedTuple):
+    """Of two systems in a metric, in points of a percentage.
+
+    Args:
+        value: of the means over seeds.
+        relative: the same in percent of the reference.
+        lower, upper: ends of the 95 % interval; None where a system has one seed only.
+    """
+
+    value: float
+    relative: float
+    lower: float | None
+    upper: float | None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.lower is not None and not self.lower <= 0 <= self.upper
+
+
+def clip_table(model: Path, predictions: Path, dataset: str) -> pa.Table:
+    """The clips of a test set, of the `predictions.jsonl` of `run_mtl.py`.
+
+    Args:
+        model: folder of the model, for its keyword list.
+        predictions: one line per clip.
+        dataset: folder whose test split was predicted.
+    """
+    rows = load_clips(dataset, splits=["test"])["test"].select_columns(["id", "labels", "transcript"])
+    rows = {row["id"]: row for row in rows}
+    clips = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    labels = [read_labels(rows[clip["id"]]["labels"]) for clip in clips]
+    columns: dict[str, Any] = {"id": [clip["id"] for clip in clips]}
+    columns |= {f"is_{name}": pa.array([name in names for names in labels]) for name in LABELS}
+    if clips[0]["scores"] is not None:
+        scores = np.array([[clip["scores"][name] for name in LABELS] for clip in clips])
+        scores = scores.clip(SATURATED, 1 - SATURATED)
+        logits = np.log(scores / (1 - scores)).astype(np.float16)
+        columns |= {name: pa.array(column) for name, column in zip(LABELS, logits.T, strict=True)}
+    if clips[0]["words"] is not None:
+        keywords = ToxicityMTLProcessor.from_pretrained(model).keywords
+        said = [keywords.merge(keywords.substitute(rows[clip["id"]]["transcript"]).split()) for clip in clips]
+        counts = [keyword_metrics([words], [clip["words"]], keywords.keywords)
+                  for words, clip in zip(said, clips, strict=True)]  # fmt: skip
+        columns |= {name: pa.array([clip[name] for clip in counts], pa.uint8()) for name in COUNTS}
+    return pa.table(columns)
+
+
+def write_clips(path: Path, tables: Mapping[str, pa.Table]) -> None:
+    """Writes the clips of both test sets to one compact file."""
+    marked = [table.add_column(0, "set", pa.array([name] * len(table))) for name, table in tables.items()]
+    with atomic_write(path) as unfinished:
+        pq.write_table(pa.concat_tables(marked), unfinished, compression="zstd", compression_level=19)
+
+
+def read_clips(path: Path, test_set: str) -> Clips:
+    """The clips of one test set of a run's Parquet file, in the order of their ids."""
+    table = pq.read_table(path, filters=[("set", "=", test_set)]).sort_by("id")
+
+    def matrix(names):
+        if not set(names) <= set(table.column_names):
+            return None
+        return np.stack([table[name].to_numpy().astype(np.float64) for name in names], axis=1)
+
+    targets = matrix([f"is_{name}" for name in LABELS])
+    return Clips(table["id"].to_numpy(), targets, matrix(LABELS), matrix(COUNTS))
+
+
+@cache
+def draw_clips(size: int) -> np.ndarray:
+    """(`RESAMPLES`, N) how often each clip is drawn; the same for all systems."""
+    rng = np.random.default_rng(0)
+    return rng.multinomial(size, np.full(size, 1 / size), RESAMPLES).astype(np.float32)
+
+
+def average_precisions(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision of one label, in percent, where clip n counts `weights[r, n]` times: `(R,)`; equal scores
+    enter together. NaN where no clip with the label counts.
+
+    Args:
+        scores, targets: (N,).
+        weights: (R, N).
+    """
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.searchsorted(-scores[order], -scores[order], side="right") - 1
+    drawn = weights[:, order]
+    hits = drawn * targets[order]
+    precision = hits.cumsum(1)[:, last_of_tie] / np.maximum(drawn.cumsum(1)[:, last_of_tie], 1)
+    with np.errstate(invalid="ignore"):
+        return 100 * (hits * precision).sum(1) / hits.sum(1)
+
+
+def measure(clips: Clips, metric: str, weights: np.ndarray) -> np.ndarray | None:
+    """`mAP`, `AP_<label>` or `keyword_f1` in percent of clips that count `weights` times: `(R,)`; None if the run
+    does not have it."""
+    if metric == "keyword_f1":
+        if clips.counts is None:
+            return None
+        tp, fp, fn, _ = (weights @ clips.counts).T
+        return 200 * tp / (2 * tp + fp + fn)
+    if clips.logits is None:
+        return None
+    names = [metric.removeprefix("AP_")] if metric.startswith("AP_") else LABELS
+    numbers = [LABELS.index(name) for name in names]
+    precisions = [average_precisions(clips.logits[:, k], clips.targets[:, k], weights) for k in numbers]
+    return np.nanmean(precisions, axis=0)
+
+
+class Comparisons:
+    """Compares systems on one test set; what was measured is kept.
+
+    Args:
+        folder: of the results files.
+        test_set: one of `TEST_SETS`.
+    """
+
+    def __init__(self, folder: Path, test_set: str):
+        self.folder, self.test_set = folder, test_set
+        self._resampled: dict[tuple[str, int, str], tuple[float, np.ndarray]] = {}
+
+    def difference(self, system: Mapping[int, dict], reference: Mapping[int, dict], metric: str) -> Difference | None:
+        """How much the means of two systems, seed to results, differ; None if one has not run, or lacks the metric."""
+        if not system or not reference:
+            return None
+        measured = [[self._measure(results, metric) for results in runs.values()] for runs in (system, reference)]
+        if any(run is None for runs in measured for run in runs):
+            return None
+        (values, resampled), (base_values, base_resampled) = ([*zip(*runs, strict=True)] for runs in measured)
+        value, base = np.mean(values) - np.mean(base_values), np.mean(base_values)
+        lower = upper = None
+        if min(len(values), len(base_values)) > 1:
+            drawn = np.mean(resampled, axis=0) - np.mean(base_resampled, axis=0) + _draw_seeds(values, base_values)
+            lower, upper = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
+        return Difference(float(value), float(100 * value / base), lower, upper)
+
+    def _measure(self, results, metric):
+        """The metric on all clips and on the resamples."""
+        key = (results["run"], results["seed"], metric)
+        if key not in self._resampled:
+            clips = read_clips(self.folder / f"{results['run']}-seed{results['seed']}.parquet", self.test_set)
+            whole = measure(clips, metric, np.ones((1, len(clips.ids)), np.float32))
+            resampled = measure(clips, metric, draw_clips(len(clips.ids)))
+            self._resampled[key] = None if whole is None else (whole[0], resampled)
+        return self._resampled[key]
+
+
+def _draw_seeds(values: Sequence[float], base_values: Sequence[float]) -> np.ndarray:
+    """Draws of the error that the choice of seeds leaves in a difference of means."""
+    freedom = len(values) + len(base_values) - 2
+    squares = sum(np.var(group) * len(group) for group in (values, base_values))
+    scale = np.sqrt(squares / freedom * (1 / len(values) + 1 / len(base_values)))
+    return scale * np.random.default_rng(1).standard_t(freedom, RESAMPLES)

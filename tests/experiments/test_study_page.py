@@ -1,0 +1,74 @@
+"""The page of the study is what the results say, and every number has its file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.study import Plan, left
+from experiments.study_page import describe, facts, missing_runs, reached, render_page, spread, verdict
+from experiments.study_results import TEST_SETS, Difference, measure, read_clips
+
+
+ROOT = Path(__file__).parents[2]
+METRICS = ("mAP", "keyword_f1")
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def render(plan, results):
+    minutes = sum(minutes for _, minutes in left(plan))
+    return render_page(plan.content, results, plan.folder, plan.tuned, minutes)
+
+
+def test_the_page_is_that_of_the_results():
+    plan = Plan()
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    assert page == render(plan, plan.results()), "run `python -m experiments.study table`"
+
+
+def test_every_results_file_belongs_to_the_plan_and_its_clips_give_its_metrics():
+    plan = Plan()
+    names = {run.name for run in plan.runs() if plan.read(run)}
+    files = sorted(plan.folder.glob("*"))
+    assert {path.name for path in files} == {f"{name}{suffix}" for name in names for suffix in (".json", ".parquet")}
+    for path in plan.folder.glob("*.parquet"):
+        assert path.stat().st_size <= 60_000
+        results = json.loads(path.with_suffix(".json").read_text())
+        for test_set in TEST_SETS:
+            clips = read_clips(path, test_set)
+            for metric in METRICS:
+                value = measure(clips, metric, np.ones((1, len(clips.ids))))
+                assert (value is None) == (metric not in results[test_set])
+                assert value is None or value == pytest.approx(results[test_set][metric], abs=0.1)
+
+
+def test_what_has_not_run_is_said_to_be_so():
+    plan = Plan()
+    page = render(plan, {})
+    assert "No run has finished; " in page and "MTL + Task Adapter (seeds 0, 1, 2)" in page
+    assert page.count("Not run yet.") == len(plan.content["sections"])
+    assert all(
+        f"| {claim['text']} | {claim['paper']} | not run | not run |" in page for claim in plan.content["claims"]
+    )
+    assert len(missing_runs(plan.content, {})) == len({run.variant for run in plan.runs()})
+
+
+def test_runs_on_different_data_are_not_compared():
+    runs = {seed: {"run": "mtl", "seed": seed, "data_sha256": {"train": str(seed)}} for seed in (0, 1)}
+    with pytest.raises(ValueError, match="mtl-seed0 and mtl-seed1 were made with different data"):
+        facts({"mtl": runs})
+
+
+def test_means_deviations_and_verdicts():
+    assert spread([1.0, 2.0, 3.0]) == "2.0 ± 1.0" and spread([1.25]) == "1.2" and spread([None, None]) == "-"
+    sure, unsure = Difference(2.0, 8.0, 1.0, 3.0), Difference(2.0, 8.0, -1.0, 5.0)
+    assert describe(sure) == "**+2.0 (+8.0 %), +1.0 to +3.0**" and describe(unsure).startswith("+2.0 (+8.0 %), -1.0")
+    assert describe(Difference(2.0, 8.0, None, None)) == "+2.0 (+8.0 %), one seed"
+    assert [verdict(sure, 1), verdict(sure, -1), verdict(unsure, 1)] == ["reproduced", "contradicted", "not decided"]
+    assert [reached(1.0, sure, sure), reached(1.0, unsure, sure), reached(1.2, sure, sure)] == ["yes", "perhaps", "no"]
+    assert reached(1.0, Difference(-0.1, -1, -1, 1), sure) == reached(1.0, sure, Difference(1, 5.9, 0.5, 2)) == "no"

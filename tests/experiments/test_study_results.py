@@ -1,0 +1,114 @@
+"""What is kept of each clip gives the metrics again, and intervals say what chance there is."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers import save_tiny_model, write_corpus
+
+from experiments.study_results import (
+    Clips,
+    Comparisons,
+    average_precisions,
+    clip_table,
+    draw_clips,
+    measure,
+    read_clips,
+    write_clips,
+)
+from modeling_toxmtl.labels import LABELS
+from modeling_toxmtl.training.metrics import average_precision, classification_metrics
+
+
+def table_of(logits, targets, counts):
+    columns = {"id": [f"clip-{number:04d}" for number in range(len(targets))]}
+    columns |= {f"is_{name}": pa.array(targets[:, k].astype(bool)) for k, name in enumerate(LABELS)}
+    columns |= {name: pa.array(logits[:, k].astype(np.float16)) for k, name in enumerate(LABELS)}
+    columns |= {name: pa.array(counts[:, k], pa.uint8()) for k, name in enumerate(("tp", "fp", "fn", "tn"))}
+    return pa.table(columns)
+
+
+def write_run(folder, name, seed, logits, targets, counts):
+    table = table_of(logits, targets, counts)
+    write_clips(folder / f"{name}-seed{seed}.parquet", {"balanced": table, "real": table[:1]})
+    return {"run": name, "seed": seed}
+
+
+def test_average_precision_of_weighted_clips_is_that_of_repeated_ones():
+    rng = np.random.default_rng(0)
+    scores, targets = rng.integers(0, 9, 40) / 2, rng.integers(0, 2, 40)  # many ties
+    weights = rng.integers(0, 4, (5, 40))
+    expected = [100 * average_precision(np.repeat(scores, row), np.repeat(targets, row)) for row in weights]
+    np.testing.assert_allclose(average_precisions(scores, targets, weights.astype(float)), expected)
+    assert np.isnan(average_precisions(scores, np.zeros(40), weights)).all()
+
+
+def test_metrics_of_all_clips():
+    rng = np.random.default_rng(1)
+    logits, targets = rng.normal(size=(50, 6)), rng.integers(0, 2, (50, 6))
+    clips = Clips(np.arange(50), targets, logits, np.tile([3, 1, 2, 9], (50, 1)))
+    once = np.ones((1, 50))
+    assert measure(clips, "keyword_f1", once) == pytest.approx(100 * 6 / 9)
+    expected = classification_metrics(logits, targets, LABELS)
+    for name in ("mAP", "AP_Racist"):
+        assert measure(clips, name, once) == pytest.approx(expected[name])
+    assert measure(clips._replace(counts=None), "keyword_f1", once) is None
+    assert measure(clips._replace(logits=None), "mAP", once) is None
+
+
+def test_predictions_become_logits_and_counts(tmp_path):
+    write_corpus(tmp_path / "clips", test=3)
+    model = save_tiny_model(tmp_path / "model")
+    scores = dict(zip(LABELS, (0.5, 0.9, 0.1, 1.0, 0.0, 0.75), strict=True))
+    lines = [{"id": f"test-{n:02d}", "scores": scores, "words": ["hello"]} for n in (2, 0)]
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text("\n".join(map(json.dumps, lines)))
+    write_clips(tmp_path / "run.parquet", {"balanced": clip_table(model, predictions, str(tmp_path / "clips"))})
+    clips = read_clips(tmp_path / "run.parquet", "balanced")
+    assert clips.ids.tolist() == ["test-00", "test-02"]
+    np.testing.assert_allclose(1 / (1 + np.exp(-clips.logits[0])), list(scores.values()), atol=1e-3)
+    assert clips.targets.shape == (2, 6) and clips.targets.sum() >= 2
+    lines = [{**line, "scores": None, "words": None} for line in lines]
+    predictions.write_text("\n".join(map(json.dumps, lines)))
+    assert not {"tp", *LABELS} & set(clip_table(model, predictions, str(tmp_path / "clips")).column_names)
+
+
+def test_differences_are_real_only_beyond_the_chance_of_clips_and_seeds(tmp_path):
+    rng = np.random.default_rng(2)
+    targets = rng.integers(0, 2, (200, 6))
+    counts = np.tile([1, 0, 1, 3], (200, 1))
+
+    def system(name, shifts, hits):
+        runs = {}
+        for seed, (shift, tp) in enumerate(zip(shifts, hits, strict=True)):
+            logits = targets * shift + rng.normal(size=(200, 6))
+            runs[seed] = write_run(tmp_path, name, seed, logits, targets, counts * [tp, 1, 1, 1])
+        return runs
+
+    good, bad = system("good", (3, 3, 3), (1, 1, 1)), system("bad", (0.2, 0.2, 0.2), (1, 1, 1))
+    unsure = system("unsure", (1, 1, 1), (0, 2, 4))  # F1 of 0, 80, 88.9
+    comparisons = Comparisons(tmp_path, "balanced")
+    better = comparisons.difference(good, bad, "mAP")
+    assert better.is_real and better.lower < better.value < better.upper and better.value > 20
+    assert better.relative == pytest.approx(100 * better.value / np.mean(
+        [measure(read_clips(tmp_path / f"bad-seed{seed}.parquet", "balanced"), "mAP", np.ones((1, 200)))
+         for seed in range(3)]))  # fmt: skip
+    same = comparisons.difference(good, good, "mAP")
+    assert same.value == 0 and not same.is_real and same.lower < 0 < same.upper
+
+    # all clips are alike, so that seeds alone matter: pooled variance, four degrees of freedom (t = 2.776)
+    values = np.array([0, 80, 800 / 9])
+    scale = np.sqrt(values.var(ddof=1) / 2 * 2 / 3)
+    chance = comparisons.difference(unsure, good, "keyword_f1")
+    assert chance.value == pytest.approx(values.mean() - 200 / 3)
+    assert (chance.upper - chance.lower) / 2 == pytest.approx(2.776 * scale, rel=0.15)
+    one = comparisons.difference({0: good[0]}, bad, "mAP")
+    assert one.lower is None and not one.is_real
+    assert comparisons.difference({}, good, "mAP") is None
+
+
+def test_clips_are_drawn_with_replacement_and_the_same_for_all():
+    draws = draw_clips(30)
+    assert draws.shape == (1000, 30) and (draws.sum(1) == 30).all() and draws is draw_clips(30)
+    assert draws.mean(0) == pytest.approx(np.ones(30), abs=0.15)
