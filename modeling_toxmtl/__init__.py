@@ -16,7 +16,7 @@ if WITHOUT_MODELS not in os.environ and find_spec("torch") and find_spec("transf
 
 def __getattr__(name: str) -> Any:
     """What such a worker asks for nevertheless, and the runtime."""
-    if name.startswith("__"):
+    if not name[0].isupper():  # a module, which Python looks for next
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = ".runtime" if name == "ToxicityRuntime" else ".auto"
     return getattr(importlib.import_module(module, __name__), name)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from ..processing_toxmtl import ToxicityMTLProcessor
@@ -94,19 +95,20 @@ def write_onnx(model: PreTrainedModel, processor: ToxicityMTLProcessor, path: Pa
         raise ImportError(f"Exporting a graph needs PyTorch 2.8, but {torch.__version__} is installed.")
     inputs, mask = batch_of(processor, noise(model.config)[1:3])
     any_size = torch.export.Dim.DYNAMIC
-    torch.onnx.export(
-        _Heads(model).eval(),
-        (inputs, mask),
-        path,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=processor.model_input_names,
-        output_names=[name for name, task in zip(HEADS, ("classification", "keyword"), strict=True)
-                      if task in model.config.tasks],
-        dynamic_shapes=({0: any_size, inputs.ndim - 1: any_size}, {0: any_size, 1: any_size}),
-    )  # fmt: skip
+    tasks = zip(HEADS, ("classification", "keyword"), strict=True)
+    with sdpa_kernel(SDPBackend.MATH):  # views are traced with a kernel's layout, and that of fused ones is their own
+        torch.onnx.export(
+            _Heads(model).eval(),
+            (inputs, mask),
+            path,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=processor.model_input_names,
+            output_names=[name for name, task in tasks if task in model.config.tasks],
+            dynamic_shapes=({0: any_size, inputs.ndim - 1: any_size}, {0: any_size, 1: any_size}),
+        )
 
 
 def noise(config: Any) -> list[np.ndarray]:
