@@ -62,12 +62,14 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         refuses train "$TOXMTL" export "$MODEL" exported
         refuses data "$TOXMTL" data run recordings
         refuses serve "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
+        refuses serve "$TOXMTL" serve "$MODEL"
         ;;
     serve)
         "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
         "$TOXMTL" replay verdicts.parquet ./insult.ogg
         "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
         "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
+        "$TOXMTL" serve --help >/dev/null
         ;;
     train)
         "$TOXMTL" export "$MODEL" exported && "$TOXMTL" moderate exported ./*.ogg >/dev/null
