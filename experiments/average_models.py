@@ -29,8 +29,8 @@ class AverageArguments:
     weights: list[float] | None = field(default=None, metadata={"help": "Share of each; default: the same for all."})
 
     def __post_init__(self):
-        if self.weights and (len(self.weights) != len(self.models) or min(self.weights) < 0 or not sum(self.weights)):
-            raise ValueError(f"--weights: give a share of 0 or more for each of the {len(self.models)} models.")
+        if self.weights and (len(self.weights) != len(self.models) or min(self.weights) <= 0):
+            raise ValueError(f"--weights: give a share above 0 for each of the {len(self.models)} models.")
 
 
 def load_parts(name: str, config: PreTrainedConfig) -> dict[str, torch.Tensor]:

@@ -26,17 +26,17 @@ class TaskAdapter(GradientCheckpointingLayer):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
-        size = config.hidden_size
+        size, inner = config.hidden_size, config.task_adapter_size or config.hidden_size
         self.num_heads = config.num_attention_heads
         self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.conv = nn.Conv1d(
-            size, size, config.task_adapter_kernel_size, padding=config.task_adapter_kernel_size // 2
+            size, inner, config.task_adapter_kernel_size, padding=config.task_adapter_kernel_size // 2
         )
-        self.q_proj = nn.Linear(size, size)
-        self.k_proj = nn.Linear(size, size)
-        self.v_proj = nn.Linear(size, size)
-        self.out_proj = nn.Linear(size, size)
-        self.down_proj = nn.Linear(size, config.task_adapter_bottleneck_size)
+        self.q_proj = nn.Linear(inner, inner)
+        self.k_proj = nn.Linear(inner, inner)
+        self.v_proj = nn.Linear(inner, inner)
+        self.out_proj = nn.Linear(inner, inner)
+        self.down_proj = nn.Linear(inner, config.task_adapter_bottleneck_size)
         self.up_proj = nn.Linear(config.task_adapter_bottleneck_size, size)
 
     def start_as_identity(self) -> None:
@@ -92,13 +92,14 @@ class InitializesAdapters:
 
 
 class TaskAdapters(nn.ModuleDict):
-    """The adapters of each task, one for the encoder's input and one for each block; none unless
-    `config.use_task_adapter`."""
+    """The adapters of each task by place, one for the encoder's input (0) and one for each block, or for every n-th
+    (`config.task_adapter_stride`); none unless `config.use_task_adapter`."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         tasks = config.tasks if config.use_task_adapter else ()
+        places = range(config.num_hidden_layers, -1, -config.task_adapter_stride)
         super().__init__(
-            {task: nn.ModuleList(TaskAdapter(config) for _ in range(config.num_hidden_layers + 1)) for task in tasks}
+            {task: nn.ModuleDict({str(place): TaskAdapter(config) for place in sorted(places)}) for task in tasks}
         )
         # what FSDP and `device_map` keep whole: transformers adds up what a model's children name
         self._no_split_modules = {TaskAdapter.__name__} if self else set()
@@ -111,5 +112,9 @@ class TaskAdapters(nn.ModuleDict):
         frame_mask: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Each task's features, `(B, T, D)`, at a place: 0 is the encoder's input, j the output of block j. `previous`
-        is what the place below gave, empty at the first one."""
-        return {task: adapters[place](shared, previous.get(task), frame_mask) for task, adapters in self.items()}
+        is what the place below gave, empty below the first adapter; a place without one gives it again."""
+        return {
+            task: adapters[str(place)](shared, previous.get(task), frame_mask)
+            for task, adapters in self.items()
+            if str(place) in adapters
+        } or previous

@@ -41,6 +41,8 @@ LONGEST_GAP = 6 * 3600.0  # seconds; beyond, the clock has jumped
 ABSOLUTE_TIME = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # formats whose time starts at 0, whatever comes first
 URLS = ("http://", "https://")
 ALIKE = 0.5  # correlation of channels from which on their average is heard: what they share is no softer than the rest
+LOUDEST = 16.0  # times full scale: decoders and mixers go beyond it, but not so far
+LOWEST_RATE = 1000  # Hz
 FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 EMPTY = 1e-10  # mean square of a channel that holds nothing, but perhaps what a codec makes of nothing
 
@@ -223,7 +225,7 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
     """Mono samples of shape `(samples,)` as float32: floats from -1 to 1 as they are, int16 and int32 by full scale.
 
     Raises:
-        ValueError: for other shapes and types, and samples that are NaN or infinite.
+        ValueError: for other shapes and types, and samples that are NaN, infinite or of another scale.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:
@@ -234,13 +236,20 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
         raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
     samples = samples.astype(np.float32)
     check_finite(samples, "The waveform")
+    if len(samples) and (peak := max(samples.max(), -samples.min())) > LOUDEST:
+        raise ValueError(
+            f"A waveform's floats must be from -1 to 1, but reach {peak:g}: divide samples of 16 bits by 32768."
+        )
     return samples
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resamples float32 mono `samples` of shape `(samples,)` from `from_rate` to `to_rate` Hz."""
+    """Resamples float32 mono `samples` of shape `(samples,)` from `from_rate` to `to_rate` Hz. Raises ValueError if
+    `from_rate` is no sampling rate of speech."""
     if from_rate == to_rate:
         return samples
+    if not isinstance(from_rate, int | np.integer) or from_rate < LOWEST_RATE:
+        raise ValueError(f"The sampling rate is {from_rate!r}: give a whole number of Hz, from {LOWEST_RATE} on.")
     _require_av()
     return _concatenated(resampled_blocks(_frames_of(samples, from_rate), to_rate))
 

@@ -29,6 +29,8 @@ MODERATION_COMMANDS = {  # name: module, extra that it needs, what it does
     "replay": ("moderation.replay", "serve", "Hear a clip again, and compare with its record."),
     "serve": ("moderation.server", "serve", "Judge clips and live sessions over HTTP and WebSocket."),
     "drift": ("moderation.drift", "serve", "Compare a week's records with older ones."),
+    "to-label-studio": ("moderation.to_label_studio", "serve", "Write doubtful clips as tasks for people."),
+    "from-label-studio": ("moderation.from_label_studio", "serve", "Read what people decided."),
 }
 MODEL_COMMANDS = {
     "calibrate": ("training.calibration", "train", "Make scores probabilities, and choose thresholds."),
@@ -42,7 +44,6 @@ DATA_COMMANDS = {
     "label": ("data.label", "data", "Stage 3: label the transcripts."),
     "annotate": ("data.annotate", "data", "Stage 4: find the keywords, with times."),
     "build": ("data.build", "data", "Stage 5: write the data set and its splits."),
-    "review": ("data.review", "data", "Make a page of doubtful labels for a person to check."),
     "train-text-filter": ("data.text_filter", "train", "Train the classifier of the label stage."),
 }
 # of Python modules that an extra brings under another name

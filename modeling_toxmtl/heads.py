@@ -101,6 +101,15 @@ def masked_mean(frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
     return (total / mask.sum(1, keepdim=True)).to(frames.dtype)
 
 
+def attentive_mean(frames: torch.Tensor, scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean of `(B, T, D)` frames, weighted by the softmax of their `(B, T, 1)` scores over the valid ones of the
+    `(B, T)` mask: `(B, D)`."""
+    scores = scores.float()
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, :, None], -torch.inf)
+    return (frames * scores.softmax(1).to(frames.dtype)).sum(1)
+
+
 class InformationSharing(nn.Module):
     """Projects each task's features, normalises and combines them, and activates: what both final layers read (paper,
     section 3.3.3)."""
@@ -137,7 +146,9 @@ class ToxicityHeads:
         if "classification" in config.tasks:
             if self.information_sharing is None:
                 self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
-            self.classifier = nn.Linear(shared_size or config.classifier_proj_size, config.num_labels)
+            size = shared_size or config.classifier_proj_size
+            self.pooling = nn.Linear(size, 1) if config.classifier_pooling == "attention" else None
+            self.classifier = nn.Linear(size, config.num_labels)
         if "keyword" in config.tasks:
             self.dropout = nn.Dropout(config.final_dropout)
             self.lm_head = nn.Linear(shared_size or config.hidden_size, config.vocab_size)
@@ -234,14 +245,19 @@ class ToxicityHeads:
         return_dict: bool | None,
     ) -> ToxicityMTLOutput | tuple:
         """Encodes, classifies and transcribes; arguments and errors are those of a model's `forward`, in its order."""
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         encoded = self.base_model(
             inputs,
             attention_mask,
             output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
+            output_hidden_states=output_hidden_states or self.config.classifier_layer is not None,
             return_dict=True,
         )
-        features, frame_mask = encoded.task_features, encoded.frame_mask
+        features, frame_mask = dict(encoded.task_features), encoded.frame_mask
+        if self.config.classifier_layer is not None and "classification" in features:
+            frames = encoded.hidden_states[self.config.classifier_layer]  # where Whisper has no norm
+            features["classification"] = F.layer_norm(frames, frames.shape[-1:])
         if self.information_sharing is not None:
             features = dict.fromkeys(self.config.tasks, self.information_sharing(features))
 
@@ -261,15 +277,17 @@ class ToxicityHeads:
             keyword_loss=character_loss,
             logits=logits,
             keyword_logits=keyword_logits,
-            hidden_states=encoded.hidden_states,
+            hidden_states=encoded.hidden_states if output_hidden_states else None,
             attentions=encoded.attentions,
         )
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _classify(self, frames, frame_mask):
         if self.information_sharing is None:
-            frames = self.projector(frames)
-        return self.classifier(masked_mean(frames, frame_mask))  # (B, L)
+            frames = self.projector(frames)  # (B, T, D)
+        if self.pooling is None:
+            return self.classifier(masked_mean(frames, frame_mask))  # (B, L)
+        return self.classifier(attentive_mean(frames, self.pooling(frames), frame_mask))
 
     def _classification_loss(self, logits, labels):
         if labels.shape != logits.shape:

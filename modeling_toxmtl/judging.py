@@ -84,7 +84,8 @@ class Judging:
 
     def infer(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         """What the model makes of a batch of windows: `window` `(B, 7)`, the fields of each [`Window`], `is_last`, and
-        in float `logits` `(B, labels)` and `keyword_logits` `(B, frames, characters)`, None without the head."""
+        in float `logits` `(B, labels)` and `keyword_logits` `(B, frames, characters)`, or lists of B arrays, None
+        without the head."""
         raise NotImplementedError
 
     def preprocess(

@@ -28,6 +28,7 @@ logger = logging.get_logger(__name__)
 
 TASKS = ("classification", "keyword")
 SYSTEM_FIELDS = ("tasks", "use_info_sharing", "use_task_adapter")  # which choose the parts that a model has
+POOLINGS = ("mean", "attention")
 COMBINATIONS = ("add", "concat")
 GATED_ACTIVATIONS = ("geglu", "swiglu")
 ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
@@ -74,6 +75,10 @@ class ToxicityMTLFields(Thresholds):
             Frames that the adapter's convolution sees; odd.
         task_adapter_bottleneck_size (`int`, defaults to 128):
             Width of the adapter's bottleneck.
+        task_adapter_size (`int`, *optional*):
+            Width of the adapter's convolution and attention; by default that of the encoder.
+        task_adapter_stride (`int`, defaults to 1):
+            Blocks from one adapter to the next, counted downwards from the last block; the paper has one after each.
         use_info_sharing (`bool`, defaults to `False`):
             Both heads read the normalised and combined outputs of both tasks' projectors (paper, section 3.3.3). Needs
             both tasks.
@@ -83,6 +88,11 @@ class ToxicityMTLFields(Thresholds):
             `"add"` or `"concat"` of the two projections.
         info_sharing_activation (`str`, defaults to `"geglu"`):
             `"gelu"`, `"geglu"` or `"swiglu"`; the gated ones halve the width.
+        classifier_pooling (`str`, defaults to `"mean"`):
+            `"mean"` of the frames (paper), or `"attention"`: a mean that is weighted by a learnt score of each frame.
+        classifier_layer (`int`, *optional*):
+            Number of the block whose output the classifier reads, from 1 on, so that its loss does not reach the
+            blocks above; by default the last one, as in the paper.
         classification_loss_weight (`float`, defaults to 0.7):
             λ in `loss = λ * classification_loss + (1 - λ) * keyword_loss` (paper, equation 1), between 0 and 1.
         label_thresholds (`dict[str, float]`, *optional*):
@@ -107,10 +117,14 @@ class ToxicityMTLFields(Thresholds):
     use_task_adapter: bool = False
     task_adapter_kernel_size: int = 3
     task_adapter_bottleneck_size: int = 128
+    task_adapter_size: int | None = None
+    task_adapter_stride: int = 1
     use_info_sharing: bool = False
     info_sharing_size: int = 512
     info_sharing_combination: str = "add"
     info_sharing_activation: str = "geglu"
+    classifier_pooling: str = "mean"
+    classifier_layer: int | None = None
     classification_loss_weight: float | int = 0.7
     ctc_zero_infinity: bool = True
     label_thresholds: dict[str, float | int] | None = None
@@ -283,6 +297,29 @@ class ToxicityMTLFields(Thresholds):
         if self.task_adapter_bottleneck_size < 1:
             raise ValueError(
                 f"`task_adapter_bottleneck_size` must be positive, but is {self.task_adapter_bottleneck_size}."
+            )
+        if self.task_adapter_stride < 1:
+            raise ValueError(f"`task_adapter_stride` must be positive, but is {self.task_adapter_stride}.")
+        size = self.task_adapter_size
+        if size is not None and (size < 1 or size % self.num_attention_heads):
+            raise ValueError(
+                f"`task_adapter_size` must be a multiple of `num_attention_heads`, {self.num_attention_heads}, but is "
+                f"{size}."
+            )
+
+    def validate_classifier(self) -> None:
+        """Raises ValueError for a pooling that there is not, or a layer that the classifier cannot read."""
+        if self.classifier_pooling not in POOLINGS:
+            raise ValueError(f"`classifier_pooling` must be one of {POOLINGS}, but is {self.classifier_pooling!r}.")
+        layer = self.classifier_layer
+        if layer is None:
+            return
+        if not 1 <= layer <= self.num_hidden_layers:
+            raise ValueError(f"`classifier_layer` must lie between 1 and {self.num_hidden_layers}, but is {layer}.")
+        if self.use_info_sharing or self.use_task_adapter:
+            raise ValueError(
+                "`classifier_layer` leaves out what `use_info_sharing` and `use_task_adapter` add to the last block: "
+                "drop it or them."
             )
 
     def validate_loss(self) -> None:

@@ -6,13 +6,15 @@
     moderate("clip.ogg", return_keywords=True)
 
 Verdicts are those of `pipeline("audio-classification")`: reading, windows, keywords and decisions are the same code
-(`judging.py`). A folder that was exported carries this file and its companions, so that where the package is not
-installed `from exported.runtime import ToxicityRuntime` works too.
+(`judging.py`). The windows of a batch go through the graph one by one, without padding: on a CPU a batch costs what
+its clips do, and in int8, where inputs are rounded by the largest, no clip's scores depend on another's.
+
+A folder that was exported carries this file and its companions, so that where the package is not installed
+`from exported.runtime import ToxicityRuntime` works too.
 """
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -25,7 +27,7 @@ from .alphabet import Alphabet
 from .decoding import DecodingSettings
 from .features import log_mel, normalize
 from .frames import ConvolutionFrames, MelFrames
-from .judging import Judging, is_stream, row_of
+from .judging import Judging, is_stream
 from .keyword_reader import KeywordReader
 from .keywords import KeywordList
 from .labels import Thresholds
@@ -88,15 +90,6 @@ class ExportedProcessor(KeywordReader):
         if self._is_mel:
             return log_mel(samples, self._num_mel_bins)
         return normalize(samples) if self._is_normalized else samples
-
-    def pad(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch of [`features`], with its `attention_mask`."""
-        lengths = np.array([clip.shape[-1] for clip in clips])
-        batch = np.zeros((len(clips), *clips[0].shape[:-1], lengths.max()), dtype=np.float32)
-        for row, clip in enumerate(clips):
-            batch[row, ..., : clip.shape[-1]] = clip
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        return {self.input_name: batch, "attention_mask": mask.astype(np.int64)}
 
 
 def _alphabet(vocabulary, tokenizer):
@@ -212,7 +205,7 @@ class ToxicityRuntime(Judging):
         path = folder / MODEL_FILES[export["to"]]
         if not path.is_file():
             raise ValueError(f"{folder} lacks {path.name}: export the model again, with `toxmtl export`.")
-        config = CONFIGURATIONS[fields["model_type"]](**fields, name_or_path=str(folder))
+        config = CONFIGURATIONS[fields["model_type"]](**fields | {"name_or_path": str(folder)})
         identity = {
             "name": str(folder),
             "revision": None,
@@ -233,27 +226,17 @@ class ToxicityRuntime(Judging):
         """As of [`Judging`]."""
         return (self.engine.name,)
 
-    def __call__(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> Any:
-        """As [`ToxicityDetectionPipeline.__call__`]; `batch_size` windows are heard at once."""
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """As [`ToxicityDetectionPipeline.__call__`]."""
         preprocess, forward, postprocess = self._sanitize_parameters(**kwargs)
-        is_many = isinstance(inputs, list) or is_stream(inputs)
-        prepared = (self.preprocess(clip, **preprocess) for clip in (inputs if is_many else [inputs]))
-        heard = self._hear(itertools.chain.from_iterable(prepared), batch_size, forward)
-        verdicts = (self.postprocess(outputs, **postprocess) for outputs in heard)
-        if not is_many:
-            return next(verdicts)
-        return list(verdicts) if isinstance(inputs, list) else verdicts
 
-    def _hear(self, windows: Iterable[dict], batch_size: int, options: dict) -> Iterator[list[dict]]:
-        """What the model made of the windows of each clip."""
-        windows, outputs = iter(windows), []
-        while batch := list(itertools.islice(windows, batch_size)):
-            heard = self.forward(self.collate(batch), **options)
-            for row, is_last in enumerate(heard["is_last"]):
-                outputs.append(row_of(heard, row))
-                if is_last:
-                    yield outputs
-                    outputs = []
+        def judge(clip):
+            windows = (self.collate([prepared]) for prepared in self.preprocess(clip, **preprocess))
+            return self.postprocess([self.forward(window, **forward) for window in windows], **postprocess)
+
+        if is_stream(inputs):
+            return map(judge, inputs)
+        return list(map(judge, inputs)) if isinstance(inputs, list) else judge(inputs)
 
     def prepare(self, window: Window, samples: np.ndarray) -> dict[str, Any]:
         """As [`Judging.prepare`]."""
@@ -261,18 +244,24 @@ class ToxicityRuntime(Judging):
 
     def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """A batch of what [`prepare`] gave."""
-        batch = self.processor.pad([item["features"] for item in prepared])
         return {
-            **batch,
+            "features": [item["features"] for item in prepared],
             "window": np.concatenate([item["window"] for item in prepared]),
             "is_last": [item.get("is_last", True) for item in prepared],
         }
 
     def infer(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         """As [`Judging.infer`]."""
-        outputs = self.engine.run({name: model_inputs[name] for name in (self.processor.input_name, "attention_mask")})
-        logits = {name: outputs.get(name) for name in ("logits", "keyword_logits")}
+        outputs = [self._run(features) for features in model_inputs["features"]]
+        logits = {
+            name: [output[name][0] for output in outputs] if name in outputs[0] else None
+            for name in ("logits", "keyword_logits")
+        }
         return {"window": model_inputs["window"], "is_last": model_inputs["is_last"], **logits}
+
+    def _run(self, features):
+        mask = np.ones((1, features.shape[-1]), dtype=np.int64)
+        return self.engine.run({self.processor.input_name: features[None], "attention_mask": mask})
 
 
 def _files_hash(path):

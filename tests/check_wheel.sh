@@ -61,6 +61,8 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         for command in calibrate tune; do refuses train "$TOXMTL" $command "$MODEL"; done
         refuses train "$TOXMTL" export "$MODEL" exported
         refuses data "$TOXMTL" data run recordings
+        refuses pyctcdecode "$TOXMTL" moderate by_pyctcdecode ./insult.ogg
+        "$TOXMTL" moderate with_lm ./insult.ogg 2>&1 >/dev/null | grep "needs kenlm" >/dev/null
         refuses serve "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
         refuses serve "$TOXMTL" serve "$MODEL"
         ;;
@@ -70,6 +72,7 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
         "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
         "$TOXMTL" serve --help >/dev/null
+        "$TOXMTL" to-label-studio verdicts.parquet && test -s label_studio/tasks.json
         ;;
     train)
         "$TOXMTL" export "$MODEL" exported && "$TOXMTL" moderate exported ./*.ogg >/dev/null
@@ -82,7 +85,7 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         refuses ray "$TOXMTL" data run recordings --transcripts transcripts.jsonl --engine ray
         ;;
     lm)
-        ! "$TOXMTL" moderate with_lm ./insult.ogg 2>&1 >/dev/null | grep kenlm
+        [ -z "$("$TOXMTL" moderate with_lm ./insult.ogg 2>&1 >/dev/null | grep kenlm)" ]
         ;;
     pyctcdecode)
         "$TOXMTL" moderate by_pyctcdecode ./insult.ogg >/dev/null

@@ -19,7 +19,7 @@ from helpers import RATE, save_tiny_model, tiny_classifier, tone, write_corpus
 from safetensors.torch import load_file
 from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, set_seed
 
-from benchmarks import baselines, decoding, live, new_keywords, run_time_keywords, scores
+from benchmarks import baselines, decoding, exported, inference, live, new_keywords, run_time_keywords, scores
 from datasets_scripts import (
     build_language_model,
     convert_whisper,
@@ -61,6 +61,8 @@ PAGES = [ROOT / "README.md", ROOT / "datasets_scripts" / "README.md", *sorted((R
 PARSED_BY = {
     "benchmarks.baselines": [baselines.BaselineArguments, LabelArguments, KeywordArguments],
     "benchmarks.decoding": decoding.DecodingArguments,
+    "benchmarks.exported": exported.ExportedArguments,
+    "benchmarks.inference": inference.InferenceArguments,
     "benchmarks.live": live.LiveArguments,
     "benchmarks.new_keywords": new_keywords.NewKeywordsArguments,
     "benchmarks.run_time_keywords": run_time_keywords.RunTimeKeywordsArguments,
@@ -260,6 +262,8 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/promises.md",
             "docs/drift.md",
             "docs/study.md",
+            "docs/corrections.md",
+            "docs/runtime.md",
             "docs/sessions.md",
             "docs/service.md",
             "datasets_scripts/README.md",

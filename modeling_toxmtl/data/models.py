@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -20,6 +21,7 @@ from ..io.files import content_hash, file_hash
 from ..labels import LABELS
 
 
+WHISPER_LANGUAGES = tuple(sorted(LANGUAGES))  # codes
 WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
 

@@ -117,7 +117,7 @@ class TranscribeStage:
     asr_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     asr_batch_size: int = field(default=16, metadata={"help": "Chunks that the model hears at once."})
     language: str | None = field(
-        default=None, metadata={"help": "Language that Whisper writes; default: as it hears it."}
+        default=None, metadata={"help": "Language that Whisper writes, such as en; default: as it hears it."}
     )
     transcripts: str | None = field(
         default=None,
@@ -169,15 +169,18 @@ class TranscribeStage:
 
     def check(self) -> None:
         """Raises ValueError, OSError or ImportError for what would stop the stage at its first row: the recogniser's
-        library, a model or a table of transcripts that is not there."""
+        library, a model or a table of transcripts that is not there, a language that Whisper does not know."""
         if self.transcripts:
             self._given  # noqa: B018
-        elif self.asr_model.startswith(FASTER_WHISPER):
-            faster_whisper_folder(self.asr_model.removeprefix(FASTER_WHISPER))
-        else:
-            from .models import find_recognizer
+            return
+        from .models import WHISPER_LANGUAGES, find_recognizer
 
-            find_recognizer(self.asr_model, self.asr_revision)
+        if self.asr_model.startswith(FASTER_WHISPER):
+            faster_whisper_folder(self.asr_model.removeprefix(FASTER_WHISPER))
+        elif find_recognizer(self.asr_model, self.asr_revision).model_type != "whisper":
+            return
+        if self.language is not None and self.language not in WHISPER_LANGUAGES:
+            raise ValueError(f"--language {self.language}: Whisper knows {', '.join(WHISPER_LANGUAGES)}.")
 
     @functools.cached_property
     def _recognizer(self) -> Recognizer:

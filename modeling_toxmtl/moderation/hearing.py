@@ -45,7 +45,7 @@ class Listener:
         pipe: the pipeline.
         judge: of [`describe_judge`]; its `hearing` are the pipeline's settings of windows.
         batch_size: windows of a forward pass.
-        on_seconds: called with the seconds that were heard.
+        on_part: called while a long recording is heard, with its clip and the seconds that are heard so far.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Listener:
         pipe: Judging,
         judge: dict[str, Any],
         batch_size: int = 8,
-        on_seconds: Callable[[float], None] = lambda seconds: None,
+        on_part: Callable[[Clip, float], None] = lambda clip, seconds: None,
     ):
-        self.pipe, self.judge, self.batch_size, self.on_seconds = pipe, judge, batch_size, on_seconds
+        self.pipe, self.judge, self.batch_size, self.on_part = pipe, judge, batch_size, on_part
         self._round: list[tuple[_Hearing, int, dict]] = []  # clip, number of the window, its features
 
     def hear(self, clips: Iterable[Clip]) -> Iterator[list[Heard]]:
@@ -83,6 +83,8 @@ class Listener:
                 hearing.outputs.append(None)
                 if len(self._round) >= self._round_size:
                     self._run()
+                    end = features["window"][0, 1].item()
+                    self.on_part(hearing.clip, end / self.pipe.sampling_rate)
         except CLIP_ERRORS as error:
             hearing.error = str(error)
 
@@ -92,9 +94,8 @@ class Listener:
         for start in range(0, len(self._round), self.batch_size):
             batch = self._round[start : start + self.batch_size]
             outputs = self.pipe.forward(self.pipe.collate([features for *_, features in batch]), return_keywords=True)
-            for row, (hearing, number, features) in enumerate(batch):
+            for row, (hearing, number, _) in enumerate(batch):
                 hearing.outputs[number] = row_of(outputs, row)
-                self.on_seconds(_num_samples(features) / self.pipe.sampling_rate)
         self._round.clear()
 
     def _finish(self, group):

@@ -7,10 +7,10 @@
 Each clip gets a record of the schema toxmtl.verdict/1, which `toxmtl replay`, `redact` and `report` read. A clip that
 cannot be judged is one line on the standard error, and the exit status is 1 in the end. With --output, what is judged
 is kept beside the file until all is: after whatever ended a run, --resume goes on with it, and leaves a finished one
-as it is.
+as it is. `--engine ray` judges on all machines of a Ray cluster, which all see the inputs, the model and the output's
+folder.
 """
 
-import itertools
 import json
 import shutil
 import sys
@@ -27,7 +27,13 @@ from ..runtime import EXPORT_FILE, ToxicityRuntime
 from .formats import FORMATS, LINES, write_verdicts
 from .hearing import Heard, Listener
 from .inputs import Inputs
+from .progress import Progress
 from .record import describe_judge
+
+
+ENGINES = ("local", "ray")
+CLIPS_PER_BLOCK = 64  # which are judged by themselves, wherever a run begins and on whatever machine
+Task = tuple[int, int]  # number of a block's first clip that is not judged, and of the next block's first
 
 
 @dataclass
@@ -55,6 +61,10 @@ class ModerateArguments:
         default=None, metadata={"help": "Seconds from one window to the next; default: two thirds of --window."}
     )
     batch_size: int = field(default=8, metadata={"help": "Windows per forward pass."})
+    engine: str = field(
+        default="local",
+        metadata={"help": "ray: on the machines of a Ray cluster; needs --output.", "choices": ENGINES},
+    )
 
     def __post_init__(self):
         if self.window <= 0:
@@ -65,8 +75,13 @@ class ModerateArguments:
             raise ValueError(f"--stride is {self.stride}: give more than 0, and no more than --window, {self.window}.")
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}: give at least 1.")
-        if self.output is None and (self.resume or self.format == "parquet"):
-            raise ValueError(f"{'--resume' if self.resume else '--format parquet'} needs --output FILE.")
+        for option, is_given in (
+            ("--resume", self.resume),
+            ("--format parquet", self.format == "parquet"),
+            ("--engine ray", self.engine == "ray"),
+        ):
+            if self.output is None and is_given:
+                raise ValueError(f"{option} needs --output FILE.")
         if self.format == "parquet" and find_spec("pyarrow") is None:  # said before hours of clips are heard
             raise ImportError("--format parquet needs pyarrow: pip install 'modeling-toxmtl[serve]'.")
 
@@ -136,6 +151,11 @@ class Parts:
             for line in path.read_text(encoding="utf-8").splitlines():
                 yield Heard(*json.loads(line))
 
+    def kept(self) -> dict[int, int]:
+        """How many clips each group has, by the number of its first."""
+        paths = self.folder.glob("*.jsonl")
+        return {int(path.stem): path.read_bytes().count(b"\n") for path in paths}
+
     def add(self, first: int, group: list[Heard]) -> None:
         """Keeps a group, whose first clip has this number."""
         write_json_lines(self.folder / f"{first:09}.jsonl", group)
@@ -150,21 +170,27 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def hear_all(listener: Listener, inputs: Inputs, parts: Parts | None, progress: tqdm) -> Iterator[Heard]:
-    """What comes of each clip, in order: kept from before, or heard now and kept."""
-    num_kept = 0
-    for heard in parts.read() if parts else ():
-        num_kept += 1
-        yield heard
-    progress.reset(total=len(inputs))  # the rate is that of the clips heard now
-    progress.initial = progress.n = num_kept
-    first = num_kept
-    for group in listener.hear(itertools.islice(inputs, num_kept, None)):
-        if parts:
-            parts.add(first, group)
-        first += len(group)
-        progress.update(len(group))
-        yield from group
+def tasks_left(num_clips: int, kept: dict[int, int]) -> Iterator[Task]:
+    """What of each block is not judged, of a run that kept so much; see [`Parts.kept`]."""
+    for first in range(0, num_clips, CLIPS_PER_BLOCK):
+        end = min(first + CLIPS_PER_BLOCK, num_clips)
+        while first in kept and first < end:
+            first += kept[first]
+        if first < end:
+            yield first, end
+
+
+def hear_groups(listener: Listener, inputs: Inputs, tasks: Iterable[Task]) -> Iterator[tuple[int, list[Heard]]]:
+    """What comes of the clips of each task, in groups, each with the number of its first clip."""
+    for first, end in tasks:
+        for group in listener.hear(inputs.clips(first, end)):
+            yield first, group
+            first += len(group)
+
+
+def size_of(group: list[Heard]) -> tuple[int, float]:
+    """Clips, and seconds of sound."""
+    return len(group), sum(heard.record["audio"]["seconds"] for heard in group if heard.record)
 
 
 def _reported(results: Iterable[Heard], counts: dict[str, int]) -> Iterator[dict]:
@@ -189,37 +215,45 @@ def main(args: ModerateArguments) -> None:
     pipe = load_judge(args.model)
     judge = describe_judge(pipe, window_seconds=args.window, stride_seconds=args.stride)
     counts = dict.fromkeys(("clips", "with violations", "not judged"), 0)
-    with tqdm(unit="clip", total=len(inputs), disable=None) as progress:
-        heard = _Meter(progress)
-        listener = Listener(pipe, judge, args.batch_size, heard)
-        if args.output is None:
-            for record in _reported(hear_all(listener, inputs, None, progress), counts):
-                print(LINES[args.format](record), flush=True)
-        else:
-            names = content_hash([clip.name for clip in inputs])
-            run = judge | {"inputs": names, "batch_size": args.batch_size, "format": args.format}
-            parts = Parts(Path(args.output), run)
-            if args.resume and parts.is_finished():
-                parts.remove()  # where it was killed in the midst of that
-                print(f"{args.output} is finished: there is nothing to resume.", file=sys.stderr)
-                return
-            parts.begin(args.resume)
-            for _ in hear_all(listener, inputs, parts, progress):
-                pass
-            write_verdicts(parts.output, _reported(parts.read(), counts), args.format)
-            parts.finish()
-    if args.output is not None:
-        print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)
+    if args.output is None:
+        _print(Listener(pipe, judge, args.batch_size), inputs, args.format, counts)
+    else:
+        _write(pipe, judge, inputs, args, counts)
     if counts["not judged"]:
         raise SystemExit(1)
 
 
-class _Meter:
-    """Shows on a progress bar how many hours were heard."""
+def _print(listener, inputs, kind, counts):
+    with Progress(len(inputs)) as progress:
+        listener.on_part = progress.part
+        for _, group in hear_groups(listener, inputs, tasks_left(len(inputs), {})):
+            progress.add(*size_of(group))
+            for record in _reported(group, counts):
+                print(LINES[kind](record), flush=True)
 
-    def __init__(self, progress: tqdm):
-        self.progress, self.seconds = progress, 0.0
 
-    def __call__(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.progress.set_postfix_str(f"{self.seconds / 3600:.2f} h of sound")
+def _write(pipe, judge, inputs, args, counts):
+    names = content_hash([clip.name for clip in inputs])
+    run = judge | {"inputs": names, "batch_size": args.batch_size, "format": args.format}
+    parts = Parts(Path(args.output).resolve(), run)
+    if args.resume and parts.is_finished():
+        parts.remove()  # where it was killed in the midst of that
+        print(f"{args.output} is finished: there is nothing to resume.", file=sys.stderr)
+        return
+    parts.begin(args.resume)
+    kept = parts.kept()
+    tasks = list(tasks_left(len(inputs), kept))
+    with Progress(len(inputs), sum(kept.values())) as progress:
+        if args.engine == "ray":
+            from .ray_engine import judge_on_ray
+
+            for size in judge_on_ray(args, judge, inputs, parts, tasks):
+                progress.add(*size)
+        else:
+            listener = Listener(pipe, judge, args.batch_size, progress.part)
+            for first, group in hear_groups(listener, inputs, tasks):
+                parts.add(first, group)
+                progress.add(*size_of(group))
+    write_verdicts(parts.output, _reported(parts.read(), counts), args.format)
+    parts.finish()
+    print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)

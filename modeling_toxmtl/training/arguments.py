@@ -113,6 +113,10 @@ class ToxicityTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the heads; default: that of the encoder."}
     )
+    initial_classification_loss_weight: float | None = field(
+        default=None,
+        metadata={"help": "λ at the start of training, from where it moves to that of the model; default: no change."},
+    )
     use_keyword_evidence: bool = field(
         default=False,
         metadata={"help": "Let keywords that are heard count in the scores; their weight is fitted after training."},
@@ -141,3 +145,6 @@ class ToxicityTrainingArguments(TrainingArguments):
         self.do_eval = do_eval  # the base class turns it on wherever training evaluates
         if not self.batch_eval_metrics or self.remove_unused_columns:
             raise ValueError("`batch_eval_metrics` must stay on and `remove_unused_columns` off: see their help.")
+        weight = self.initial_classification_loss_weight
+        if weight is not None and not 0 <= weight <= 1:
+            raise ValueError(f"`initial_classification_loss_weight` must lie between 0 and 1, but is {weight}.")

@@ -27,6 +27,7 @@ from ..runtime import ENGINES, MODEL_FILES, Engine
 
 OPSET = 20  # the first with `Gelu`
 HEADS = ("logits", "keyword_logits")
+HEAD_MODULES = ("classifier", "projector", "lm_head")
 LENGTHS = (0.0, 0.7, 1.5, 5.0)  # seconds of the clips that graphs are compared on; 0 for the shortest that is heard
 PACKAGES = {
     "onnx": ("modeling-toxmtl", "torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
@@ -161,15 +162,20 @@ def _quantize(graph: Path, path: Path) -> None:
     quantize_dynamic(
         graph,
         path,
-        op_types_to_quantize=["MatMul", "Gemm"],
+        op_types_to_quantize=["MatMul"],
         per_channel=True,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=[node.name for node in nodes if _is_of_head(node)],
+        nodes_to_exclude=_head_nodes(nodes),
     )
 
 
-def _is_of_head(node):
-    return any(part in name for name in (node.name, *node.input) for part in ("classifier", "projector", "lm_head"))
+def _head_nodes(nodes):
+    """Names of the products in the heads. The exporter transposes weights, and names them anew: a product is known by
+    the bias that is added to it. The quantiser makes a `MatMul` of each `Gemm`, of a name of its own."""
+    of_heads = [node for node in nodes if any(part in name for name in node.input for part in HEAD_MODULES)]
+    products = {name for node in of_heads for name in node.input}
+    names = [node.name for node in nodes if node in of_heads or products.intersection(node.output)]
+    return [*names, *(f"{name}_MatMul" for name in names)]
 
 
 def _write_openvino(graph: Path, path: Path, dtype: str) -> None:

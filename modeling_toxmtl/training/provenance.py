@@ -23,6 +23,7 @@ TRAINING_FIELDS = (
     "seed",
     "learning_rate",
     "head_learning_rate",
+    "initial_classification_loss_weight",
     "use_keyword_evidence",
     "weight_decay",
     "num_train_epochs",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import CommitInfo
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput
 
@@ -39,6 +39,37 @@ class EpochSampler(LengthGroupedSampler):
         return super().__iter__()
 
 
+class LossWeightSchedule(TrainerCallback):
+    """Moves λ, the weight of the classification loss, in a straight line from `start` to that of the model's
+    configuration, `end`, which it has again when training ends."""
+
+    def __init__(self, start: float, end: float) -> None:
+        self.start, self.end = start, end
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs: Any,
+    ) -> None:
+        """Sets λ of the step."""
+        share = state.global_step / state.max_steps
+        model.config.classification_loss_weight = self.start + share * (self.end - self.start)
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        **kwargs: Any,
+    ) -> None:
+        """Leaves λ as it was."""
+        model.config.classification_loss_weight = self.end
+
+
 class ToxicityTrainer(Trainer):
     """Trains on `ToxicityDataset`s and evaluates clips; `evaluation` is the last one, `predictions` its clips."""
 
@@ -52,6 +83,9 @@ class ToxicityTrainer(Trainer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._task_losses = {}
+        start = self.args.initial_classification_loss_weight
+        if start is not None:
+            self.add_callback(LossWeightSchedule(start, self.model.config.classification_loss_weight))
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """As of the base class, with `head_learning_rate` for what is not in the encoder."""

@@ -1,5 +1,6 @@
 """Files whose container says less than all, or too much: what is whole is used, and at its time."""
 
+import re
 import struct
 from fractions import Fraction
 
@@ -161,6 +162,11 @@ def test_a_gap_in_the_time_stamps_is_silence(tmp_path, name, format, codec):
 def test_nobody_speaks_for_more_than_an_hour(tmp_path, name, format, codec):
     path = write(tmp_path / name, format, codec, SPEECH, later=pause_of(4000.0))
     assert is_at(spans_of(path), [SPANS[0], (4003.0, 4004.0)])
+
+
+def test_pauses_that_a_format_does_not_date_are_named(tmp_path):
+    (rejected,) = rows_of(write(tmp_path / "a.avi", "avi", "libmp3lame", SPEECH, later=pause_of(30.0)))
+    assert re.fullmatch("truncated: .*; pauses are lost in AVI: save it as Matroska", rejected.reason)
 
 
 def test_a_clock_that_jumps_is_no_truncation(tmp_path):

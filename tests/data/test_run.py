@@ -101,7 +101,7 @@ runpy.run_module("modeling_toxmtl.cli", run_name="__main__")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["chunk", "transcribe", "label", "annotate", "data"])
+@pytest.mark.parametrize("stage", ["chunk", "label", "data"])
 def test_a_run_that_is_killed_in_any_stage_ends_as_an_undisturbed_one(made, tmp_path, stage):
     shutil.copytree(made / "raw", tmp_path / "raw")
     shutil.copy(made / "transcripts.jsonl", tmp_path)

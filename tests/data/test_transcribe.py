@@ -95,6 +95,9 @@ def test_whisper_is_told_the_language(whisper):
     stage = TranscribeStage(whisper, language="es")
     assert [heard.language for heard in stage._recognizer(CLIPS)] == ["es"] * 3
     assert stage.asr.startswith("whisper")
+    stage.check()
+    with pytest.raises(ValueError, match="--language spanisch: Whisper knows af, am, .* es, "):
+        TranscribeStage(whisper, language="spanisch").check()
 
 
 def test_whisper_of_one_language_says_english(whisper):

@@ -46,5 +46,5 @@ def test_shares_weigh_the_models_and_a_plain_encoder_counts_in_the_encoder_alone
         expected = 0.25 * encoder[name] + 0.75 * tensor if is_shared else tensor
         if not name.startswith("lm_head"):  # the CTC checkpoint has one, too
             torch.testing.assert_close(both[name], expected)
-    with pytest.raises(ValueError, match="--weights: give a share of 0 or more for each of the 2 models"):
+    with pytest.raises(ValueError, match="--weights: give a share above 0 for each of the 2 models"):
         AverageArguments(folders, "both", weights=[1.0])

@@ -1,11 +1,12 @@
 """Soft masks of the tasks on shared features."""
 
+import pytest
 import torch
 from tiny_models import clips_of, pad, randomize_, tiny_config
 from torch import nn
 
-from modeling_toxmtl.adapters import TaskAdapter
-from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
+from modeling_toxmtl.adapters import TaskAdapter, TaskAdapters
+from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, WhisperToxicityMTLConfig
 from modeling_toxmtl.outputs import length_mask
 from modeling_toxmtl.wavlm import WavLMBackbone
 
@@ -62,13 +63,40 @@ def test_adapters_of_each_task_at_each_place():
     assert not any("task_adapters" in name for name in WavLMBackbone(tiny_config()).state_dict())
 
 
+def test_adapters_of_another_size_at_some_places():
+    config = WhisperToxicityMTLConfig(  # of Whisper tiny.en
+        d_model=384, encoder_layers=4, encoder_attention_heads=6, vocab_size=32, pad_token_id=0
+    )
+    whole = TaskAdapter(config)
+    config.task_adapter_size, config.task_adapter_bottleneck_size = 66, 40
+    small = randomize_(TaskAdapter(config))
+    sizes = [sum(parameter.numel() for parameter in adapter.parameters()) for adapter in (whole, small)]
+    assert sizes[1] / sizes[0] == pytest.approx(0.1, abs=0.001)
+    shared = torch.randn(1, 9, 384)
+    assert not torch.equal(small(shared), shared)
+    small.start_as_identity()
+    assert torch.equal(small(shared), shared)
+
+    for stride, places in ((1, "01234"), (2, "024"), (3, "14"), (9, "4")):
+        adapters = TaskAdapters(tiny_config(use_task_adapter=True, num_hidden_layers=4, task_adapter_stride=stride))
+        assert all(list(by_place) == list(places) for by_place in adapters.values())
+        features, expected = {}, dict.fromkeys(adapters)
+        for place in range(5):
+            shared = torch.randn(1, 9, 16)
+            features = adapters(place, shared, features)
+            if str(place) in places:
+                expected = {task: adapters[task][str(place)](shared, expected[task]) for task in adapters}
+            assert all(torch.equal(features[task], expected[task]) for task in features)
+        assert set(features) == {"classification", "keyword"}
+
+
 def test_task_features_are_the_last_adapters_output(norm):
     """Recomputed from the hidden states: `adapted_j = adapter_j(shared_j, adapted_{j-1})`."""
     backbone = randomize_(WavLMBackbone(tiny_config(use_task_adapter=True, **norm))).eval()
     encoded = backbone(**pad(clips_of(200, 90)), output_hidden_states=True)
     for task, adapters in backbone.encoder.task_adapters.items():
         adapted = None
-        for adapter, shared in zip(adapters, encoded.hidden_states, strict=True):
+        for adapter, shared in zip(adapters.values(), encoded.hidden_states, strict=True):
             adapted = adapter(shared, adapted, encoded.frame_mask)
         torch.testing.assert_close(encoded.task_features[task], adapted)
     plain = randomize_(WavLMBackbone(tiny_config(**norm))).eval()(**pad(clips_of(200, 90)))

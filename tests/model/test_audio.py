@@ -9,7 +9,15 @@ from helpers import tracks
 from sounds import encoded, main_frequency, read_tracks, sine
 
 from modeling_toxmtl import audio
-from modeling_toxmtl.audio import SAMPLING_RATE, even_blocks, join_blocks, load_audio, resample, track_blocks
+from modeling_toxmtl.audio import (
+    SAMPLING_RATE,
+    as_waveform,
+    even_blocks,
+    join_blocks,
+    load_audio,
+    resample,
+    track_blocks,
+)
 
 
 def wav(*channels: np.ndarray, rate: int = SAMPLING_RATE) -> bytes:
@@ -173,6 +181,21 @@ def test_resample():
     doubles = resample(samples.astype(np.float64), 48_000, SAMPLING_RATE)
     assert doubles.dtype == np.float32
     assert np.array_equal(doubles, resampled)
+
+
+def test_samples_of_16_bits_that_became_floats_are_named():
+    """A model would hear them as another sound, and find nothing in it."""
+    samples = (sine(440) * 32767).astype(np.int16)
+    np.testing.assert_allclose(as_waveform(samples), sine(440), atol=1e-4)
+    with pytest.raises(ValueError, match="reach 16383: divide samples of 16 bits by 32768"):
+        as_waveform(samples.astype(np.float32))
+    assert as_waveform(3 * sine(440)).max() > 1  # louder than full scale, as decoders give
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1, 16_000.5, "16000", None])
+def test_what_is_no_sampling_rate_is_named(rate):
+    with pytest.raises(ValueError, match=f"The sampling rate is {rate!r}: give a whole number of Hz"):
+        resample(sine(440), rate, SAMPLING_RATE)
 
 
 # --- files that cannot be read

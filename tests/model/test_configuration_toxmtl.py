@@ -40,6 +40,12 @@ def test_defaults_are_plain_mtl_on_wavlm_base_plus():
         ("task_adapter_kernel_size", {"task_adapter_kernel_size": 4}),
         ("task_adapter_kernel_size", {"task_adapter_kernel_size": -1}),
         ("task_adapter_bottleneck_size", {"task_adapter_bottleneck_size": 0}),
+        ("task_adapter_stride", {"task_adapter_stride": 0}),
+        ("task_adapter_size", {"task_adapter_size": 100}),  # of 12 attention heads
+        ("classifier_pooling", {"classifier_pooling": "max"}),
+        ("classifier_layer", {"classifier_layer": 0}),
+        ("classifier_layer", {"classifier_layer": 13}),
+        ("classifier_layer", {"classifier_layer": 6, "use_task_adapter": True}),
         ("classification_loss_weight", {"classification_loss_weight": 1.01}),
         ("classification_loss_weight", {"classification_loss_weight": -0.01}),
         ("id2label", {"id2label": {0: "Profanity", 1: "Profanity"}}),
@@ -73,7 +79,9 @@ def test_tasks_must_be_a_list():
         {"classification_loss_weight": 0},
         {"classification_loss_weight": 1},
         {"info_sharing_size": 2},
-        {"task_adapter_kernel_size": 1, "task_adapter_bottleneck_size": 1},
+        {"task_adapter_kernel_size": 1, "task_adapter_bottleneck_size": 1, "task_adapter_size": 12},
+        {"classifier_layer": 1},
+        {"classifier_layer": 12, "task_adapter_stride": 100},
     ],
 )
 def test_limits_are_valid(fields):

@@ -3,9 +3,19 @@ import math
 
 import pytest
 import torch
-from tiny_models import alone, clips_of, gradient_size, gradients, pad, tiny_config, tiny_model, training_batch
+from tiny_models import (
+    alone,
+    clips_of,
+    gradient_size,
+    gradients,
+    inputs_of,
+    pad,
+    tiny_config,
+    tiny_model,
+    training_batch,
+)
 
-from modeling_toxmtl.heads import InformationSharing, classification_loss, keyword_loss, masked_mean
+from modeling_toxmtl.heads import InformationSharing, attentive_mean, classification_loss, keyword_loss, masked_mean
 
 
 # --- information sharing
@@ -255,3 +265,46 @@ def test_masked_mean():
     assert masked_mean(frames[1:], None).tolist() == [[7.0]]
     long = torch.full((1, 4000, 1), 30.0, dtype=torch.float16)  # their sum is beyond the range
     assert masked_mean(long, torch.ones(1, 4000, dtype=torch.bool)).tolist() == [[30.0]]
+
+
+# --- what the classifier reads
+
+
+def test_attentive_mean():
+    frames = torch.tensor([[[1.0], [3.0], [100.0]], [[5.0], [7.0], [9.0]]])
+    scores = torch.tensor([[[0.0], [3.0], [9.0]], [[1.0], [1.0], [1.0]]]).log()  # weights 0, 1 and 1/3 each
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    torch.testing.assert_close(attentive_mean(frames, scores, mask), torch.tensor([[3.0], [7.0]]))
+    torch.testing.assert_close(attentive_mean(frames[1:], scores[1:], None), torch.tensor([[7.0]]))
+
+
+@pytest.mark.parametrize("fields", [{"classifier_pooling": "attention"}, {"classifier_layer": 1}])
+@pytest.mark.parametrize("family", ["wavlm", "whisper"])
+def test_variants_of_the_classifier_hear_a_clip_alone_as_in_a_batch(family, fields):
+    model, clips = tiny_model(family=family, **fields).eval(), clips_of(300, 90)
+    together = model(**inputs_of(model, clips, extra=100))
+    for clip, logits in zip(clips, together.logits, strict=True):
+        torch.testing.assert_close(model(**inputs_of(model, [clip])).logits[0], logits, atol=1e-5, rtol=1e-5)
+    assert together.hidden_states is None
+    assert not torch.allclose(together.logits, tiny_model(family=family).eval()(**inputs_of(model, clips)).logits)
+
+
+def test_attention_starts_near_the_mean_and_learns():
+    model = tiny_model(classifier_pooling="attention").train()
+    model(**training_batch(300, 95)).classification_loss.backward()
+    assert gradient_size(model.pooling) > 1e-6
+    torch.nn.init.zeros_(model.pooling.weight)
+    plain = tiny_model().train()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    batch = training_batch(300, 95)
+    torch.testing.assert_close(model(**batch).logits, plain(**batch).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["wavlm", "whisper"])
+def test_loss_of_a_classifier_of_a_lower_block_does_not_reach_those_above(family):
+    model = tiny_model(family=family, classifier_layer=1).train()
+    lower, upper = model.base_model.encoder.layers
+    model(**training_batch(300, 95, model=model)).classification_loss.backward()
+    assert gradient_size(upper) == 0 and gradient_size(lower) > 1e-6
+    model(**training_batch(300, 95, model=model)).keyword_loss.backward()
+    assert gradient_size(upper) > 1e-6

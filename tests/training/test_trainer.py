@@ -112,6 +112,19 @@ def test_logs_the_mean_loss_of_each_task(tmp_path, tasks):
         assert logs[0]["loss"] == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_the_weight_of_the_classification_loss_moves(tmp_path):
+    model = tiny_speech_model(classification_loss_weight=0.6)
+    arguments = {"max_steps": 4, "learning_rate": 0.0, "initial_classification_loss_weight": 0.2}
+    trainer = make_trainer(model, make_dataset(model), tmp_path, **arguments)
+    trainer.train()
+    for entry, weight in zip(training_logs(trainer), (0.2, 0.3, 0.4, 0.5), strict=True):
+        by_hand = weight * entry["classification_loss"] + (1 - weight) * entry["keyword_loss"]
+        assert entry["loss"] == pytest.approx(by_hand, rel=1e-4)
+    assert model.config.classification_loss_weight == 0.6
+    with pytest.raises(ValueError, match="`initial_classification_loss_weight` must lie between 0 and 1, but is 2"):
+        ToxicityTrainingArguments(output_dir=str(tmp_path), initial_classification_loss_weight=2)
+
+
 def test_logs_the_mean_loss_of_several_devices(tmp_path):
     """`DataParallel` gives a loss for each of them."""
     model = tiny_speech_model()
