@@ -64,12 +64,14 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         refuses pyctcdecode "$TOXMTL" moderate by_pyctcdecode ./insult.ogg
         "$TOXMTL" moderate with_lm ./insult.ogg 2>&1 >/dev/null | grep "needs kenlm" >/dev/null
         refuses serve "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
+        refuses serve "$TOXMTL" serve "$MODEL"
         ;;
     serve)
         "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
         "$TOXMTL" replay verdicts.parquet ./insult.ogg
         "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
         "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
+        "$TOXMTL" serve --help >/dev/null
         "$TOXMTL" to-label-studio verdicts.parquet && test -s label_studio/tasks.json
         ;;
     train)

@@ -51,7 +51,7 @@ class SessionSettings:
     """
 
     hop: float = 0.4
-    context: float = 3.0
+    context: float = 4.0
     lookahead: float = 0.3
     release: float = 0.8
     max_segment: float = 60.0

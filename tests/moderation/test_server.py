@@ -1,7 +1,5 @@
-import asyncio
 import json
 import logging
-import threading
 import time
 import urllib.request
 from contextlib import suppress
@@ -12,14 +10,14 @@ import numpy as np
 import pytest
 from helpers import tone, wav
 from live_helpers import HearingJudge, chatter, word
+from server_helpers import Running
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 from modeling_toxmtl.moderation.limits import Limits
 from modeling_toxmtl.moderation.records import SCHEMA_FILE
-from modeling_toxmtl.moderation.server import JsonLines, Server, create_app, read_tokens
+from modeling_toxmtl.moderation.server import JsonLines, create_app, read_tokens
 from modeling_toxmtl.moderation.service import Service
 
 
@@ -185,35 +183,6 @@ def test_more_sessions_than_allowed_are_told_to_come_back(judge):
 
 
 # --- a server on a socket
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, judge, limits: Limits | None = None):
-        self.judge, self.limits, self.ready = judge, limits or Limits(rate=1e6, speed=1000.0), threading.Event()
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-
-    async def _run(self):
-        self.server = Server(Service(self.judge, self.limits))
-        task = asyncio.create_task(self.server.serve())
-        while not self.server.started:
-            await asyncio.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.ready.set()
-        await task
-
-    def __enter__(self):
-        self.thread.start()
-        assert self.ready.wait(60)
-        return self
-
-    def __exit__(self, *_):
-        self.server.should_exit = True
-        self.thread.join(60)
-
-    def connect(self, query: str = ""):
-        return connect(f"ws://127.0.0.1:{self.port}/v1/stream?{query}")
 
 
 def events_until_closed(socket) -> list[dict]:

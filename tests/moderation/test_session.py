@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -8,7 +9,9 @@ from helpers import RATE, Speller, by_label, tiny_processor, tiny_speech_model, 
 from live_helpers import HearingJudge, chatter, keywords, listen, of_kind, packets, silence, word
 
 from modeling_toxmtl import ToxicityDetectionPipeline
+from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.moderation.judge import Judge
+from modeling_toxmtl.moderation.moderate import load_judge
 from modeling_toxmtl.moderation.records import SCHEMA_FILE
 from modeling_toxmtl.moderation.session import ModerationSession, SessionSettings, SessionState
 
@@ -66,6 +69,28 @@ def test_streamed_is_offline(seed, stride):
         assert (event.start, event.end, event.score) == pytest.approx(
             (item["start"], item["end"], item["score"]), abs=1e-4
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", ["insult", "harmless", "by_context", "sound_alikes"])
+def test_the_released_model_streamed_is_offline(clip):
+    """Its examples, one after the other with pauses, in packets of random lengths."""
+    root = Path(__file__).parents[2]
+    pipe = load_judge(str(root / "model_cards" / "whisper-tiny-en-toxmtl"))
+    sound = load_audio(str(root / "docs" / "examples" / f"{clip}.ogg"))
+    samples = np.concatenate([sound, silence(2), sound, sound, sound, sound])  # longer than a window
+    whole = pipe(samples, return_keywords=True, return_windows=True)
+    session = ModerationSession(Judge(pipe))
+    events = listen(session, samples)
+    windows = [window for event in of_kind(events, "segment") for window in event.record["windows"]]
+    expected = [window for window in whole["windows"] if by_label(window["labels"])["NoViolation"] < 1]
+    assert len(windows) == len(expected) >= 3
+    for window, other in zip(windows, expected, strict=True):
+        assert window["scores"] == pytest.approx(by_label(other["labels"]), abs=1e-4)
+    finals = keywords(events)
+    assert [event.keyword for event in finals] == [item["keyword"] for item in whole["keywords"]]
+    for event, item in zip(finals, whole["keywords"], strict=True):
+        assert (event.start, event.end) == pytest.approx((item["start"], item["end"]), abs=0.02)
 
 
 def test_packets_decide_nothing(judge):
