@@ -156,16 +156,21 @@ def candidate_texts(generator: StudyTextGenerator, count: int, seed: int) -> lis
 
 
 def choose(
-    candidates: Sequence[Candidate], hours: Mapping[str, float], count: int, max_new: int, seed: int
+    candidates: Sequence[Candidate],
+    hours: Mapping[str, float],
+    count: int,
+    max_new: int,
+    seed: int,
+    taken: Sequence[Candidate] = (),
 ) -> list[Candidate]:
-    """Takes `count` candidates, at most `max_new` of them new, whose seconds by class are in the proportions of
-    `hours`: of the next few known and new ones, each time the one whose labels are missing most.
+    """Takes `count` candidates, at most `max_new` of them new, whose seconds by class, with those of `taken`, are in
+    the proportions of `hours`: of the next few known and new ones, each time the one whose labels are missing most.
 
     Raises:
         ValueError: if there are too few candidates.
     """
     target = np.array([hours[name] / hours["Total"] for name in LABELS])
-    excess = np.array([[name in candidate.labels for name in LABELS] for candidate in candidates]) - target
+    excess = np.array([_excess(candidate, target) for candidate in candidates])
     order = np.random.default_rng(seed).permutation(len(candidates)).tolist()
     known = [index for index in order if candidates[index].row is not None]
     new = [index for index in order if candidates[index].row is None]
@@ -174,7 +179,9 @@ def choose(
             f"{count} clips are asked for, but there are {len(known)} and {min(max_new, len(new))} new ones: ask for "
             "fewer."
         )
-    total, chosen = np.zeros(len(LABELS)), []  # seconds beyond what is due, by class
+    # seconds beyond what is due, by class
+    total = sum((clip.seconds * _excess(clip, target) for clip in taken), np.zeros(len(LABELS)))
+    chosen = []
     due = 0.0  # new ones, spread over all
     while len(chosen) < count:
         due += max_new / count
@@ -184,6 +191,10 @@ def choose(
         chosen.append(queue.pop(best))
         total += candidates[chosen[-1]].seconds * excess[chosen[-1]]
     return [candidates[index] for index in sorted(chosen)]
+
+
+def _excess(candidate: Candidate, target: np.ndarray) -> np.ndarray:
+    return np.array([name in candidate.labels for name in LABELS]) - target
 
 
 def read_rows(dataset: Path, split: str, columns: Sequence[str] | None = None) -> Iterator[dict]:
@@ -286,20 +297,25 @@ def make_real(output_dir: Path, settings: dict, said: set, args: StudyCorpusArgu
 
 def make_balanced(dataset: Path, output_dir: Path, settings: dict, said: set, args: StudyCorpusArguments) -> None:
     """Chooses and speaks the train split, and copies the others."""
-    known = enumerate(read_rows(dataset, "train", ["labels", "duration"]))
-    candidates = [Candidate(tuple(row["labels"]), row["duration"], row=number) for number, row in known]
+    rows = enumerate(read_rows(dataset, "train", ["labels", "duration"]))
+    known = [Candidate(tuple(row["labels"]), row["duration"], row=number) for number, row in rows]
     generator = StudyTextGenerator(
         "train", KeywordList.default(), said, TRAINING_HOURS, VoiceTextGenerator.benign_keyword_share
     )
-    candidates += candidate_texts(generator, CANDIDATES * args.new_train_clips, args.seed)
+    candidates = [*known, *candidate_texts(generator, CANDIDATES * args.new_train_clips, args.seed)]
     chosen = choose(candidates, TRAINING_HOURS, args.train_clips, args.new_train_clips, args.seed)
     texts = [candidate.text for candidate in chosen if candidate.text is not None]
     count = 1 + -(-len(texts) // CLIPS_PER_SHARD)
     for split in SPLITS[1:]:
         write_split(copy_rows(dataset, split), output_dir, split)
-    kept = {candidate.row for candidate in chosen if candidate.row is not None}
-    write_split(copy_rows(dataset, "train", kept), output_dir, "train", 0, count)
+    first = split_path(output_dir, "train", 0, count)
+    first.unlink(missing_ok=True)
     speak_shards(texts, output_dir, args, 1, count)
+    # now that it is known how long the new ones are, the others make up for what was expected of them
+    rows = read_rows(output_dir, "train", ["labels", "duration"])
+    spoken = [Candidate(tuple(row["labels"]), row["duration"]) for row in rows]
+    chosen = choose(known, TRAINING_HOURS, args.train_clips - len(texts), 0, args.seed, spoken)
+    write_split(copy_rows(dataset, "train", {clip.row for clip in chosen}), output_dir, "train", 0, count)
     finish(output_dir, settings, "Synthetic voice chat in the paper's proportions", "train", TRAINING_HOURS, args)
 
 

@@ -45,6 +45,10 @@ def test_clips_are_taken_in_the_proportions_of_the_table_whatever_they_last():
     paper = [TRAINING_HOURS[label] / TRAINING_HOURS["Total"] for label in LABELS]
     np.testing.assert_allclose(shares(chosen), paper, atol=0.02)
     assert np.mean([clip.seconds for clip in chosen]) == pytest.approx(5, abs=0.4)  # short ones are not preferred
+    taken = [Candidate(("Racist",), 50.0)]
+    rest = choose(candidates[:3000], TRAINING_HOURS, 400, 0, 0, taken)
+    assert not any("Racist" in clip.labels for clip in rest[:3])
+    np.testing.assert_allclose(shares([*taken, *rest]), paper, atol=0.02)
     with pytest.raises(ValueError, match="5000 clips are asked for, but there are 3000 and 1000 new ones"):
         choose(candidates, TRAINING_HOURS, 5000, 1000, seed=0)
 
