@@ -70,7 +70,7 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.queue.start()
+        await service.start()
         yield
         await service.queue.close()
 

@@ -6,7 +6,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..keywords import KeywordList
+from ..listening import Window
 from .batching import BatchQueue
 from .hearing import CLIP_ERRORS
 from .judge import Judge
@@ -59,6 +62,12 @@ class Service:
         self._rates = Rates(self.limits.rate)
         self._idle = asyncio.Event()  # no request and no session is open
         self._idle.set()
+
+    async def start(self) -> None:
+        """Begins to judge, and hears a second of silence, so that nobody waits for what is made at first use."""
+        self.queue.start()
+        length = self.judge.sampling_rate
+        await self.queue.put(Window(0, length, 0, length, 0, 0, False), np.zeros(length, dtype=np.float32))
 
     def admit(self, authorization: str | None, client: str) -> None:
         """Raises [`Refused`] for a client that may not come, or not now."""

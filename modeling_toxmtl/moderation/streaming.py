@@ -112,7 +112,7 @@ class Stream:
             await asyncio.sleep(min(max(self._read_from - now, 0.0), TICK))
             return
         done, _ = await asyncio.wait(tasks, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
+        for task in sorted(done, key=lambda task: self._answers.get(task, -1)):  # the older segment first
             if task is self._receiving:
                 self._receiving = None
                 await self._take(task.result())

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_many_sessions_share_batches(judge):
     assert windows / batches > 1.5
 
 
+def test_answers_that_come_together_are_told_in_order(judge):
+    """Here after all was sent: the first segment's verdict comes first."""
+    client = Client(*pcm(np.concatenate([INSULT, silence(3), INSULT])), END)
+
+    class Slow(HearingJudge):
+        def hear(self, windows):
+            time.sleep(0.5)
+            return super().hear(windows)
+
+    serve(Slow(window=6.0, stride=4.0), client)
+    verdicts = [event for event in client.events if event["event"] == "segment"]
+    assert [event["record"]["clip"] for event in verdicts] == ["session#0", "session#1"]
+
+
 @pytest.mark.parametrize(
     ("bad", "code", "reason"),
     [
@@ -155,10 +170,15 @@ def test_a_sender_that_stops_gets_its_verdict(judge, monkeypatch):
     """Push to talk: nothing is sent behind the last word."""
     monkeypatch.setattr(streaming, "PAUSE", 0.1)
     monkeypatch.setattr(streaming, "TICK", 0.05)
-    client = Client(*pcm(INSULT), 4.0, END)
-    ((code, _),), _ = serve(judge, client)
-    assert code == 1000 and "segment" in client.told()
-    assert client.events[-2]["time"] < 2.4 + 3.0  # and not with the session
+    client = Client(*pcm(INSULT))  # and then nothing, not even the end
+
+    async def wait_for_verdict(service):
+        while "segment" not in client.told():
+            await asyncio.sleep(0.01)
+        service.is_draining.set()
+
+    ((code, _),), _ = serve(judge, client, during=wait_for_verdict)
+    assert code == 1012 and client.told().count("segment") == 1
 
 
 def test_a_session_that_sends_nothing_ends(judge, monkeypatch):
