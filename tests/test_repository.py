@@ -247,6 +247,7 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/report.md",
             "docs/promises.md",
             "docs/drift.md",
+            "docs/paper_scale.md",
             "docs/study.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
