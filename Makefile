@@ -49,8 +49,8 @@ pipeline-demo: $(VENV)/whisper ## Make a data set of recordings whose truth is k
 	$(BIN)/python run_mtl.py experiments/demo_mtl.json $(PRECISION) \
 		--dataset pipeline_demo/data/recogniser --output_dir runs/pipeline_demo --max_steps 20
 
-release: install ## Make the Hub folder of the released model in model_cards/, from runs/voices-4
-	$(BIN)/toxmtl export runs/voices-4 $(MODEL) --dtype float16 --base-model openai/whisper-tiny.en
+release: install ## Make the Hub folder of the released model in model_cards/, from runs/voices-6
+	$(BIN)/toxmtl export runs/voices-6 $(MODEL) --dtype float16 --base-model openai/whisper-tiny.en
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

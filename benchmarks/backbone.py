@@ -307,16 +307,19 @@ def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments
     ]
 
 
+def processor_name() -> str:
+    """Of this machine."""
+    name = platform.processor() or platform.machine()
+    if not Path("/proc/cpuinfo").exists():
+        return name
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+
+
 def machine(arguments: Arguments, rates: dict[str, float]) -> dict:
     """What the figures were measured on."""
-    name = platform.processor() or platform.machine()
-    if arguments.device == "cuda":
-        name = torch.cuda.get_device_name()
-    elif Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     return {
-        "machine": name,
+        "machine": torch.cuda.get_device_name() if arguments.device == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "operations_per_second": rates,
         "torch": torch.__version__,

@@ -13,14 +13,13 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMForSequenceClassificatio
 from transformers.utils import has_file
 
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
-from modeling_toxmtl.configuration_toxmtl import receptive_field
 from modeling_toxmtl.data.annotate import find_keywords
 from modeling_toxmtl.data.label import LabelStage
 from modeling_toxmtl.data.speech_spans import is_silence
 from modeling_toxmtl.data.transcribe import Recognizer
-from modeling_toxmtl.labels import LABELS, NO_VIOLATION, aggregate_windows, scores_from_logits
+from modeling_toxmtl.frames import receptive_field
+from modeling_toxmtl.labels import DEFAULT_THRESHOLD, LABELS, NO_VIOLATION, aggregate_windows, scores_from_logits
 from modeling_toxmtl.listening import split_windows
-from modeling_toxmtl.multitask_config import DEFAULT_THRESHOLD
 from modeling_toxmtl.text import normalize_text
 
 

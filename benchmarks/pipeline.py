@@ -20,9 +20,9 @@ from datasets_scripts.demo_grammar import generate_corpus
 from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.data import annotate, chunk, label, transcribe
-from modeling_toxmtl.data.opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.stages import WorkArguments
+from modeling_toxmtl.io.opus import OPUS_CLOCK, OpusTrack, encode_dtx, ogg_file, packet_samples
 from modeling_toxmtl.keywords import KeywordList
 
 

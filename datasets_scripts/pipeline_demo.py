@@ -42,7 +42,6 @@ from modeling_toxmtl.data.annotate import AnnotateArguments
 from modeling_toxmtl.data.build import BuildArguments
 from modeling_toxmtl.data.chunk import ChunkStage
 from modeling_toxmtl.data.label import KeywordArguments, LabelArguments
-from modeling_toxmtl.data.opus import encode_dtx, ogg_file
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.data.shards import read_rows
@@ -50,6 +49,7 @@ from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train
 from modeling_toxmtl.data.transcribe import FASTER_WHISPER, TranscribeStage
 from modeling_toxmtl.io.files import write_json, write_json_lines
+from modeling_toxmtl.io.opus import encode_dtx, ogg_file
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION, VIOLATIONS
 from modeling_toxmtl.text import normalize_text

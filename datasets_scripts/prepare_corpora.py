@@ -6,7 +6,7 @@
 Formats:
 - `mutox`: the published table of MuTox (Costa-jussà et al., 2024): `id, lang, partition, public_url_segment`
   (URL, start and end), `audio_file_transcript, contains_toxicity, toxicity_types, ...`. Some of its rows give times in
-  milliseconds, as documented, and some in samples of 16 kHz: the transcript, which can be said only so fast, decides.
+  milliseconds, as documented, and some in samples: the transcript, which can be said only so fast, and the file tell.
 - `table`: a table (.csv, .tsv, .jsonl) of clips with `url` or `path`, and where known `start`, `end` (seconds),
   `labels`, `transcript`, `speaker`, `split`: annotations as DeToxy's, whose files point into other corpora.
 - `folder`: a LibriSpeech folder (`*.trans.txt`) or a Common Voice folder (`validated.tsv`, `clips/`). Its sentences
@@ -32,7 +32,7 @@ from datasets import Audio, Features, List, Value
 from transformers import HfArgumentParser
 
 from datasets_scripts.download import fetch
-from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
+from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, open_audio
 from modeling_toxmtl.data.build import SETTINGS
 from modeling_toxmtl.data.chunk import encode_flac
 from modeling_toxmtl.data.schema import SPLITS, Row, check_replaceable, check_split, data_set_replaced, write_split
@@ -55,8 +55,11 @@ MUTOX_LABELS = {
     "physical violence or bullying language": ["Bullying"],
     "other": ["Other"],
 }
-# Letters a second of speech with its pauses, slowest and fastest: less than 16 times apart, so that only one reading
-# of MuTox' times can be right. Scripts with a sign per syllable or word have fewer.
+# What MuTox' times may count in a second: milliseconds, samples as they were resampled, or those of the file
+TIME_UNITS = (1000, SAMPLING_RATE, 44_100, 48_000)
+VAD_WINDOW = 512  # samples of 16 kHz; the published segments begin at multiples, where a voice-activity detector cut
+# Letters a second of speech with its pauses, slowest and fastest: less than 16 times apart, so that milliseconds and
+# samples cannot both be right. Scripts with a sign per syllable or word have fewer.
 LETTER_RATES, SYLLABLE_RATES = (1.9, 30.0), (0.8, 12.0)
 SYLLABLES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # kana, Chinese characters, hangul
 ROWS_PER_SHARD = 200
@@ -67,6 +70,7 @@ CLIPS = Features(
         },
         "start": Value("float64"),
         "end": Value("float64"),
+        "units": List(Value("int32")),  # what start and end may count in a second
         "labels": List(Value("string")),
     }
 )
@@ -118,12 +122,36 @@ class PrepareStage:
         samples = load_audio(path)
         if row["end"] is None:
             return path.read_bytes(), path.suffix[1:], len(samples) / SAMPLING_RATE
-        start, end = (round(row[name] * SAMPLING_RATE) for name in ("start", "end"))
-        if end > len(samples) + SAMPLING_RATE or end <= start:
-            seconds = len(samples) / SAMPLING_RATE
-            raise ValueError(f"its span {row['start']} to {row['end']} s is not in the file of {seconds:.2f} s")
-        samples = samples[start:end]
+        with open_audio(path) as container:
+            rate = container.streams.audio[0].rate
+        scale = SAMPLING_RATE / time_unit(row, rate, len(samples) / SAMPLING_RATE)
+        samples = samples[round(row["start"] * scale) : round(row["end"] * scale)]
         return encode_flac(samples), "flac", len(samples) / SAMPLING_RATE
+
+
+def time_unit(clip: dict, file_rate: int, seconds: float) -> int:
+    """What the times of a clip count in a second.
+
+    Args:
+        clip: a row of `CLIPS`.
+        file_rate: sampling rate of its file in Hz.
+        seconds: length of its file.
+
+    Raises:
+        ValueError: if no unit fits the file, or several do; the message is for the quarantine.
+    """
+    start, end = clip["start"], clip["end"]
+    units = [unit for unit in clip["units"] if unit <= SAMPLING_RATE or unit == file_rate] or clip["units"][:1]
+    fitting = [unit for unit in units if start < end <= (seconds + 1) * unit]
+    if len(fitting) > 1 and start and start % VAD_WINDOW == 0:
+        fitting = fitting[:1]
+    if not fitting:
+        span = f"{start / units[0]:g} to {end / units[0]:g} s"
+        raise ValueError(f"its span {span} is not in the file of {seconds:.2f} s")
+    if len(fitting) > 1:
+        rates = " and ".join(f"{unit} Hz" for unit in fitting)
+        raise ValueError(f"its times {start:.0f} and {end:.0f} can be samples of {rates}: give milliseconds")
+    return fitting[0]
 
 
 def read_mapping(path: str) -> dict[str, list[str]]:
@@ -158,8 +186,8 @@ def read_mutox(path: Path, language: str | None, mapping: dict) -> Iterator[dict
         clip = {"id": row["id"], "transcript": row["audio_file_transcript"], "problem": ""}
         clip["split"] = ""  # MuTox' partitions may share recordings
         try:
-            url, clip["start"], clip["end"] = _mutox_segment(row["public_url_segment"], clip["transcript"] or "")
-            clip |= {"location": url, "source": url}
+            url, times, clip["units"] = _mutox_segment(row["public_url_segment"], clip["transcript"] or "")
+            clip |= {"location": url, "source": url, "start": times[0], "end": times[1]}
             clip["speaker"] = url  # unknown; at least no recording is in two splits
             clip["labels"] = _mutox_labels(row, mapping)
         except ValueError as error:
@@ -168,19 +196,18 @@ def read_mutox(path: Path, language: str | None, mapping: dict) -> Iterator[dict
 
 
 def _mutox_segment(text, transcript):
-    """URL, start and end in seconds."""
+    """URL, start and end, and what these may count in a second."""
     if not (match := re.fullmatch(r"(\S.*) (\d+) (\d+)", text or "")):
         raise ValueError(f"public_url_segment is {text!r}, not a URL with start and end")
-    url, start, end = match.groups()
+    url, start, end = match[1], int(match[2]), int(match[3])
     letters = sum(character.isalnum() or character == "*" for character in transcript)  # hidden ones are said, too
     slowest, fastest = SYLLABLE_RATES if SYLLABLES.search(transcript) else LETTER_RATES
-    for rate in (1000, SAMPLING_RATE):
-        seconds = (int(end) - int(start)) / rate
-        if slowest * seconds <= letters <= fastest * seconds:
-            return url, int(start) / rate, int(end) / rate
-    raise ValueError(
-        f"its times {start} and {end} fit {letters} letters of transcript neither as milliseconds nor as samples"
-    )
+    units = [unit for unit in TIME_UNITS if slowest * (end - start) <= letters * unit <= fastest * (end - start)]
+    if not units:
+        raise ValueError(
+            f"its times {start} and {end} fit {letters} letters of transcript neither as milliseconds nor as samples"
+        )
+    return url, (start, end), units
 
 
 def _mutox_labels(row, mapping):
@@ -210,6 +237,7 @@ def read_clip_table(path: Path, mapping: dict) -> Iterator[dict]:
             "source": location,
             "split": cell_text(row, "split"),
             "problem": "",
+            "units": [1],
         }
         try:
             clip["start"], clip["end"] = _span(row)
@@ -260,6 +288,7 @@ def read_speech_folder(path: Path) -> Iterator[dict]:
 
 def _read_sentence(id, path, text, speaker):
     row = {"id": id, "location": str(path), "start": None, "end": None, "transcript": text, "problem": ""}
+    row["units"] = [1]
     return row | {"labels": [NO_VIOLATION], "speaker": speaker, "source": f"speaker:{speaker}", "split": ""}
 
 

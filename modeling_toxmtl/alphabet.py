@@ -1,11 +1,13 @@
-"""The characters that a keyword head writes, and their tokenizer."""
+"""The characters that a keyword head writes, and their tokenizer.
+
+transformers is imported where a tokenizer is made: all else that is here does without it.
+"""
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from transformers import Wav2Vec2CTCTokenizer
+from typing import NamedTuple
 
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -13,9 +15,34 @@ WORD_DELIMITER = "|"
 CHARACTERS = (*SPECIAL_TOKENS, WORD_DELIMITER, *"etaonihsrdlumwcfgypbvk'xjqz")
 
 
-def character_tokenizer(characters: tuple[str, ...] = CHARACTERS) -> Wav2Vec2CTCTokenizer:
+class Alphabet(NamedTuple):
+    """Of a keyword head.
+
+    Args:
+        characters: of each of its outputs, in lower case.
+        blank: id of the CTC blank.
+        delimiter: id of the character between words.
+        is_upper_case: whether the tokenizer knows capital letters only, as that of some checkpoints.
+    """
+
+    characters: tuple[str, ...]
+    blank: int
+    delimiter: int
+    is_upper_case: bool
+
+    @classmethod
+    def of_tokens(cls, tokens: Sequence[str], blank: int, delimiter: int) -> "Alphabet":
+        """The alphabet of a tokenizer's tokens, by id."""
+        is_upper_case = "A" in tokens and "a" not in tokens
+        characters = tuple(map(str.lower, tokens) if is_upper_case else tokens)
+        return cls(characters, blank, delimiter, is_upper_case)
+
+
+def character_tokenizer(characters: tuple[str, ...] = CHARACTERS) -> "Wav2Vec2CTCTokenizer":  # noqa: F821
     """CTC tokenizer over `characters` (ids in order; by default the 32 of English Wav2Vec2 and WavLM checkpoints, in
     lower case)."""
+    from transformers import Wav2Vec2CTCTokenizer
+
     with tempfile.TemporaryDirectory() as folder:
         vocab_file = Path(folder, "vocab.json")
         vocab_file.write_text(
@@ -24,7 +51,7 @@ def character_tokenizer(characters: tuple[str, ...] = CHARACTERS) -> Wav2Vec2CTC
         return Wav2Vec2CTCTokenizer(str(vocab_file), word_delimiter_token=WORD_DELIMITER)
 
 
-def alphabet_tokenizer(letters: str) -> Wav2Vec2CTCTokenizer:
+def alphabet_tokenizer(letters: str) -> "Wav2Vec2CTCTokenizer":  # noqa: F821
     """CTC tokenizer for another alphabet.
 
     Args:

@@ -15,12 +15,15 @@ Design choices:
 
 import io
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from transformers.utils import logging
+from numpy.typing import ArrayLike
+
+from .headers import CorrectedFile, true_size
 
 
 try:
@@ -29,15 +32,18 @@ except ImportError:  # arrays can be classified without it; `load_audio` says wh
     av = None
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 SAMPLING_RATE = 16_000
 BLOCK_SIZE = 1 << 20  # samples of a file that are resampled at once
 SHORTEST_GAP = 0.1  # seconds; time stamps are rounded, and codecs begin with a delay of their own
-LONGEST_GAP = 3600.0  # seconds; beyond, the clock has jumped
+LONGEST_GAP = 6 * 3600.0  # seconds; beyond, the clock has jumped
 ABSOLUTE_TIME = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # formats whose time starts at 0, whatever comes first
 URLS = ("http://", "https://")
 ALIKE = 0.5  # correlation of channels from which on their average is heard: what they share is no softer than the rest
+LOUDEST = 16.0  # times full scale: decoders and mixers go beyond it, but not so far
+LOWEST_RATE = 1000  # Hz
+FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 EMPTY = 1e-10  # mean square of a channel that holds nothing, but perhaps what a codec makes of nothing
 
 
@@ -87,7 +93,8 @@ def track_blocks(source: str | os.PathLike | bytes, sampling_rate: int = SAMPLIN
     """
     with _opened_tracks(source, sampling_rate) as tracks:
         ended = np.zeros((1, 0), dtype=np.float32)
-        for blocks in itertools.zip_longest(*map(_even_blocks, tracks), fillvalue=ended):
+        even = [even_blocks(blocks, BLOCK_SIZE) for blocks in tracks]
+        for blocks in itertools.zip_longest(*even, fillvalue=ended):
             yield list(blocks)
 
 
@@ -119,16 +126,19 @@ def _blocks_of_track(container, number, name, sampling_rate):
         yield block
 
 
-def _even_blocks(blocks):
-    """The same samples in blocks of `BLOCK_SIZE`, but for the last."""
-    held = np.zeros((1, 0), dtype=np.float32)
+def even_blocks(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The samples of blocks `(channels, samples)` in blocks of `size` samples, but for the last."""
+    held: list[np.ndarray] = []
+    length = 0
     for block in blocks:
-        held = join_blocks(held, block)
-        while held.shape[1] >= BLOCK_SIZE:
-            yield held[:, :BLOCK_SIZE]
-            held = held[:, BLOCK_SIZE:]
-    if held.shape[1]:
-        yield held
+        held.append(block)
+        length += block.shape[1]
+        while length >= size:
+            joined = join_blocks(*held)
+            yield joined[:, :size]
+            held, length = [joined[:, size:]], length - size
+    if length:
+        yield join_blocks(*held)
 
 
 def join_blocks(*blocks: np.ndarray) -> np.ndarray:
@@ -144,47 +154,23 @@ def _widened(block, num_channels):
     return np.pad(block, ((0, num_channels - len(block)), (0, 0)))
 
 
-def open_audio(source: str | os.PathLike | bytes) -> "av.container.InputContainer":
-    """Opens a file, or its content, for PyAV: a path with a colon is no protocol, and a WAV file is read to its end,
-    whatever its header declares."""
+@contextmanager
+def open_audio(source: str | os.PathLike | bytes) -> Iterator["av.container.InputContainer"]:
+    """Opens a file, or its content, for PyAV: a path with a colon is no protocol, and what follows the sound that a
+    header declares is read, too."""
     if isinstance(source, bytes):
-        return av.open(io.BytesIO(source), options=_wav_options(io.BytesIO(source)))
-    path = os.fspath(source)
-    if path.startswith(URLS):
-        return av.open(path)
-    path = os.path.abspath(path)  # FFmpeg takes what comes before a colon for a protocol
-    if not os.path.isfile(path):
-        return av.open(path)  # which says what is wrong
-    with open(path, "rb") as file:
-        options = _wav_options(file)
-    return av.open(path, options=options)
-
-
-def _wav_options(file):
-    """Options for a WAV file whose header declares less audio than follows, as recorders leave it that are killed:
-    FFmpeg would stop there."""
-    head = file.read(12)
-    if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
-        return {}
-    long_size = None  # of the samples, in files that may have more than 4 GB
-    while len(head := file.read(8)) == 8:
-        size = int.from_bytes(head[4:], "little")
-        if head[:4] == b"ds64":
-            long_size = min(int.from_bytes(file.read(16)[8:], "little"), 1 << 62)
-            size -= 16
-        elif head[:4] == b"data" and long_size is not None:
-            size = long_size
-        file.seek(size + size % 2, os.SEEK_CUR)
-        if head[:4] == b"data":
-            start, end = file.tell(), file.seek(0, os.SEEK_END)
-            file.seek(start)
-            following = file.read(8)
-            # a chunk has a name of printable ASCII, and a size that fits the file
-            is_named = all(0x20 <= sign < 0x7F for sign in following[:4])
-            is_chunk = is_named and int.from_bytes(following[4:], "little") <= end - start
-            is_unknown = size == 0 and long_size is None  # FFmpeg reads on by itself
-            return {"ignore_length": "1"} if not is_unknown and len(following) == 8 and not is_chunk else {}
-    return {}
+        if fault := true_size(io.BytesIO(source)):
+            place, content = fault
+            source = source[:place] + content + source[place + len(content) :]
+        source = io.BytesIO(source)
+    elif not (source := os.fspath(source)).startswith(URLS):
+        source = os.path.abspath(source)  # FFmpeg takes what comes before a colon for a protocol
+    with ExitStack() as files:
+        if isinstance(source, str) and os.path.isfile(source):  # FFmpeg says what is wrong with others
+            with open(source, "rb") as file:
+                fault = true_size(file)
+            source = files.enter_context(CorrectedFile(source, *fault)) if fault else source
+        yield files.enter_context(av.open(source))
 
 
 def _concatenated(blocks):
@@ -200,8 +186,12 @@ def decoded_frames(
     Raises:
         av.error.FFmpegError: if no packet can be decoded.
     """
-    num_frames, faults = 0, []
+    num_frames, faults, first_page = 0, [], None
+    is_undated = container.format.name == "ogg" and stream.codec_context.name == "flac"
     for packet in container.demux(stream):
+        first_page = packet.pos if first_page is None else first_page
+        if is_undated and packet.pos == first_page:  # FFmpeg counts them from 0, whenever the stream begins
+            packet.pts = packet.dts = None
         try:
             frames = packet.decode()
         except av.error.InvalidDataError as error:
@@ -220,16 +210,46 @@ def time_origin(container: "av.container.InputContainer") -> float | None:
     return 0.0 if container.format.name in ABSOLUTE_TIME else None
 
 
+def first_stamp(container: "av.container.InputContainer", stream: "av.AudioStream") -> int:
+    """The time stamp, in the stream's units, at which a player's clock shows 0."""
+    return 0 if container.format.name in ABSOLUTE_TIME else stream.start_time or 0
+
+
 def check_finite(samples: np.ndarray, name: str) -> None:
     """Raises ValueError if a sample is NaN or infinite: a model would answer with NaN, and learn nothing else."""
     if not np.isfinite(samples).all():
         raise ValueError(f"{name} holds samples that are NaN or infinite.")
 
 
+def as_waveform(samples: ArrayLike) -> np.ndarray:
+    """Mono samples of shape `(samples,)` as float32: floats from -1 to 1 as they are, int16 and int32 by full scale.
+
+    Raises:
+        ValueError: for other shapes and types, and samples that are NaN, infinite or of another scale.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
+    if samples.dtype in FULL_SCALE:
+        samples = samples / FULL_SCALE[samples.dtype]
+    elif samples.dtype.kind != "f":
+        raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
+    samples = samples.astype(np.float32)
+    check_finite(samples, "The waveform")
+    if len(samples) and (peak := max(samples.max(), -samples.min())) > LOUDEST:
+        raise ValueError(
+            f"A waveform's floats must be from -1 to 1, but reach {peak:g}: divide samples of 16 bits by 32768."
+        )
+    return samples
+
+
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resamples float32 mono `samples` of shape `(samples,)` from `from_rate` to `to_rate` Hz."""
+    """Resamples float32 mono `samples` of shape `(samples,)` from `from_rate` to `to_rate` Hz. Raises ValueError if
+    `from_rate` is no sampling rate of speech."""
     if from_rate == to_rate:
         return samples
+    if not isinstance(from_rate, int | np.integer) or from_rate < LOWEST_RATE:
+        raise ValueError(f"The sampling rate is {from_rate!r}: give a whole number of Hz, from {LOWEST_RATE} on.")
     _require_av()
     return _concatenated(resampled_blocks(_frames_of(samples, from_rate), to_rate))
 
@@ -302,7 +322,7 @@ def _runs(frames, origin, name):
     number, silence, kind, end = 0, 0.0, None, origin
     for frame in frames:
         end = frame.time if end is None else end
-        gap = 0.0 if frame.time is None else frame.time - end
+        gap = 0.0 if frame.time is None or end is None else frame.time - end
         if gap > LONGEST_GAP:
             logger.warning(
                 f"{name}: its clock jumps from {end:.1f} to {frame.time:.1f} s, which is not heard as a gap."
@@ -313,7 +333,7 @@ def _runs(frames, origin, name):
             number, silence = number + 1, gap if is_gap else 0.0
         if abs(gap) > SHORTEST_GAP:
             end = frame.time
-        end = (end or 0.0) + frame.samples / frame.rate
+        end = None if end is None else end + frame.samples / frame.rate
         yield number, silence, frame
 
 

@@ -27,7 +27,10 @@ MODERATION_COMMANDS = {  # name: module, extra that it needs, what it does
     "report": ("moderation.report", "serve", "Make a page of verdicts to check by ear."),
     "redact": ("moderation.redact", "serve", "Take keywords out of a recording: mute, beep or cut."),
     "replay": ("moderation.replay", "serve", "Hear a clip again, and compare with its record."),
+    "serve": ("moderation.server", "serve", "Judge clips and live sessions over HTTP and WebSocket."),
     "drift": ("moderation.drift", "serve", "Compare a week's records with older ones."),
+    "to-label-studio": ("moderation.to_label_studio", "serve", "Write doubtful clips as tasks for people."),
+    "from-label-studio": ("moderation.from_label_studio", "serve", "Read what people decided."),
 }
 MODEL_COMMANDS = {
     "calibrate": ("training.calibration", "train", "Make scores probabilities, and choose thresholds."),
@@ -41,11 +44,19 @@ DATA_COMMANDS = {
     "label": ("data.label", "data", "Stage 3: label the transcripts."),
     "annotate": ("data.annotate", "data", "Stage 4: find the keywords, with times."),
     "build": ("data.build", "data", "Stage 5: write the data set and its splits."),
-    "review": ("data.review", "data", "Make a page of doubtful labels for a person to check."),
     "train-text-filter": ("data.text_filter", "train", "Train the classifier of the label stage."),
 }
 # of Python modules that an extra brings under another name
-EXTRAS_OF = {"faster_whisper": "faster-whisper", "ray": "ray", "kenlm": "lm", "pyctcdecode": "pyctcdecode"}
+EXTRAS_OF = {
+    "faster_whisper": "faster-whisper",
+    "kenlm": "lm",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "openvino": "openvino",
+    "pyctcdecode": "pyctcdecode",
+    "ray": "ray",
+}
 USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
 PLAIN = {"█": "#", "–": "-", "…": "..."}  # of our own signs; other characters become their number, as \u0434
 

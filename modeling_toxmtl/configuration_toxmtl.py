@@ -1,19 +1,16 @@
 """Configurations of the voice-toxicity models, one class for each family of encoders; [`ToxicityMTLFields`] has what
 they share."""
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 from huggingface_hub.dataclasses import strict
 from transformers import WavLMConfig, WhisperConfig
 from transformers.utils import logging
 
+from .frames import ConvolutionFrames, MelFrames
 from .multitask_config import ToxicityMTLFields
 
 
 logger = logging.get_logger(__name__)
 
-Count = TypeVar("Count")  # an integer, or an integer array or tensor of any shape
 PLAIN_ENCODER = {  # what variants of wav2vec 2.0 and HuBERT have otherwise
     "adapter_attn_dim": None,  # a language adapter in each block (fine-tuned MMS)
     "conv_pos_batch_norm": False,  # a batch norm makes a clip's features depend on those beside it
@@ -21,16 +18,8 @@ PLAIN_ENCODER = {  # what variants of wav2vec 2.0 and HuBERT have otherwise
 }
 
 
-def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Inputs that one output of a stack of convolutions sees."""
-    size = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
-        size = (size - 1) * stride + kernel
-    return size
-
-
 @strict
-class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
+class WavLMToxicityMTLConfig(ConvolutionFrames, ToxicityMTLFields, WavLMConfig):
     """Fields of `WavLMConfig` (defaults: WavLM Base+), of [`ToxicityMTLFields`], and:
 
     Args:
@@ -59,22 +48,6 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
             fields["mask_feature_prob"] = 0.0
         return fields
 
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one output frame of the feature encoder sees: the shortest clip that the model can hear."""
-        return receptive_field(self.conv_kernel, self.conv_stride)
-
-    @property
-    def max_samples(self) -> None:
-        """The longest clip that the model can hear; there is no limit."""
-        return None
-
-    def num_frames(self, num_samples: Count) -> Count:
-        """Frames that the feature encoder makes of `num_samples` samples."""
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            num_samples = (num_samples - kernel) // stride + 1
-        return num_samples
-
     def validate_backbone(self) -> None:
         """Raises ValueError for fields of WavLM's that have no meaning here."""
         if self.feat_extract_norm not in ("group", "layer"):
@@ -89,8 +62,6 @@ class WavLMToxicityMTLConfig(ToxicityMTLFields, WavLMConfig):
             )
 
 
-MEL_HOP = 160  # samples between two mel frames, as Whisper's feature extractor has them
-MEL_WINDOW = 400  # samples
 OF_WHISPERS_DECODER = (  # how fields begin that say nothing of the encoder
     "decoder_",
     "max_target_positions",
@@ -108,7 +79,7 @@ OF_WHISPERS_DECODER = (  # how fields begin that say nothing of the encoder
 
 
 @strict
-class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
+class WhisperToxicityMTLConfig(MelFrames, ToxicityMTLFields, WhisperConfig):
     """Fields of `WhisperConfig` that concern its encoder (defaults: Whisper tiny), of [`ToxicityMTLFields`], and:
 
     Args:
@@ -139,25 +110,6 @@ class WhisperToxicityMTLConfig(ToxicityMTLFields, WhisperConfig):
     def _encoder_fields(cls, config):
         fields = super()._encoder_fields(config)
         return {name: value for name, value in fields.items() if not name.startswith(OF_WHISPERS_DECODER)}
-
-    @property
-    def inputs_to_logits_ratio(self) -> int:
-        """Samples between two frames."""
-        return 2 * MEL_HOP
-
-    @property
-    def receptive_field(self) -> int:
-        """The shortest clip that the model can hear, in samples: one window of the spectrogram."""
-        return MEL_WINDOW
-
-    @property
-    def max_samples(self) -> int:
-        """The longest clip that the model can hear, in samples: it has so many positions."""
-        return self.max_source_positions * self.inputs_to_logits_ratio
-
-    def num_frames(self, num_samples: Count) -> Count:
-        """Frames that the encoder makes of `num_samples` samples."""
-        return (num_samples // MEL_HOP + 1) // 2
 
 
 CONFIGURATIONS = (WavLMToxicityMTLConfig, WhisperToxicityMTLConfig)

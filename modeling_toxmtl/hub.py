@@ -24,6 +24,7 @@ MODELS = {
 PROCESSOR = "processing_toxmtl.ToxicityMTLProcessor"
 PIPELINE_TASK = "audio-classification"
 PIPELINE = "pipeline_toxmtl.ToxicityDetectionPipeline"
+RUNTIME = "runtime.ToxicityRuntime"  # which an exported folder is run by
 # Arguments of `from_pretrained` that say where a file is, and not what to make of it
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -31,7 +32,7 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revi
 def code_files() -> list[Path]:
     """The files of this folder that a model needs: those of the classes above, and what they import."""
     folder = Path(__file__).parent
-    references = (*CONFIGURATIONS.values(), *BACKBONES.values(), *MODELS.values(), PROCESSOR, PIPELINE)
+    references = (*CONFIGURATIONS.values(), *BACKBONES.values(), *MODELS.values(), PROCESSOR, PIPELINE, RUNTIME)
     entries = {folder / f"{reference.split('.')[0]}.py" for reference in references}
     entries = {entry for entry in entries if entry.exists()}  # a copy from the Hub holds only what was asked for
     return sorted(entries | {Path(file) for entry in entries for file in get_relative_import_files(entry)})

@@ -103,7 +103,8 @@ class KeywordList:
     def from_file(cls, path: str | PathLike) -> "KeywordList":
         """Reads a JSON file. Errors of `from_dict`, and of JSON syntax, are ValueErrors that begin with the path."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8-sig")))
+            text = Path(path).read_text(encoding="utf-8-sig")
+            return cls.from_dict(json.loads(text, object_pairs_hook=unique_keys))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -314,6 +315,16 @@ class KeywordList:
             for variant in entry.variants:
                 if " " not in variant:
                     self._decodable.setdefault(variant, variant if " " in entry.keyword else entry.keyword)
+
+
+def unique_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """For `json.loads(object_pairs_hook=…)`, which else keeps a key's last value: ValueError if one occurs twice."""
+    values: dict[str, object] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"the key {key!r} occurs twice in an object")
+        values[key] = value
+    return values
 
 
 def _check_fields(data: object, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:

@@ -14,6 +14,35 @@ from numpy.typing import ArrayLike
 LABELS = ("Profanity", "DatingAndSexting", "Racist", "Bullying", "Other", "NoViolation")
 NO_VIOLATION = "NoViolation"
 VIOLATIONS = tuple(label for label in LABELS if label != NO_VIOLATION)
+DEFAULT_THRESHOLD = 0.5
+
+
+class Thresholds:
+    """Which scores count, by the fields `label2id` and `label_thresholds` of a configuration."""
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Score from which on a label counts, for every label.
+
+        Raises:
+            ValueError: if `label_thresholds` names a label that there is not, or is out of range.
+        """
+        self.validate_thresholds()  # it may have been set since the configuration was made
+        return dict.fromkeys(self.label2id, DEFAULT_THRESHOLD) | (self.label_thresholds or {})
+
+    def violations(self, scores: dict[str, float]) -> list[str]:
+        """The kinds of violation whose score, of those given per label, reaches its threshold."""
+        thresholds = self.thresholds
+        reached = [label for label, score in scores.items() if score >= thresholds[label]]
+        return [label for label in reached if label != NO_VIOLATION]
+
+    def validate_thresholds(self) -> None:
+        """Raises ValueError for thresholds of unknown labels, or outside [0, 1]."""
+        for label, threshold in (self.label_thresholds or {}).items():
+            if label not in self.label2id:
+                raise ValueError(f"`label_thresholds` names {label!r}, but the labels are {list(self.label2id)}.")
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"`label_thresholds[{label!r}]` must lie between 0 and 1, but is {threshold}.")
 
 
 def aggregate_windows(scores: ArrayLike, label_names: Sequence[str]) -> np.ndarray:

@@ -1,13 +1,12 @@
 """What is known of words before they are heard: word n-gram models, read by kenlm where it is installed, and lists of
 common words."""
 
+import logging
 import math
 import os
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-
-from transformers.utils import logging
 
 
 try:
@@ -15,7 +14,7 @@ try:
 except ImportError:
     kenlm = None
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class WordLanguageModel:
@@ -73,9 +72,15 @@ def usable_language_model(path: str | PathLike | None) -> tuple[str, int] | None
         "without one (`processor.language_model = None`).",
     )
     if kenlm is None:
-        logger.warning_once(f"Decoding without the language model {path}, which needs kenlm: pip install kenlm")
+        _warn_without_kenlm(path)
         return None
     return str(path), version
+
+
+@lru_cache
+def _warn_without_kenlm(path):
+    """Once, and not for every clip."""
+    logger.warning(f"Decoding without the language model {path}, which needs kenlm: pip install kenlm")
 
 
 def usable_common_words(path: str | PathLike | None) -> tuple[str, int] | None:

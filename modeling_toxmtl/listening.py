@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from .audio import SAMPLING_RATE, groups_of_channels, join_blocks, mix_channels
 
@@ -68,49 +67,95 @@ def plan_windows(
     Raises:
         ValueError: if the recording has fewer than `shortest` samples; see also [`split_windows`].
     """
-    split_windows(0, window, shortest, longest, stride)  # raises before anything is read
-    planner = _Planner(window, stride, shortest, longest)
+    planner = WindowPlanner(window, stride, shortest, longest)
     for block in blocks:
         planner.append(block)
         yield from planner.windows(is_complete=False)
     yield from planner.windows(is_complete=True)
 
 
-class _Planner:
-    """The windows of a recording of which a part is held. All times are samples of the recording.
+class WindowPlanner:
+    """The windows of a recording that comes block by block, and of which a part is held: [`plan_windows`] for those
+    who are handed the blocks. All times are samples of the recording.
 
     Args:
         window, stride, shortest, longest: see [`split_windows`].
     """
 
-    def __init__(self, window: int, stride: int, shortest: int, longest: int | None):
+    def __init__(self, window: int, stride: int, shortest: int, longest: int | None = None):
+        split_windows(0, window, shortest, longest, stride)  # raises before anything is heard
         self.window, self.stride, self.shortest, self.longest = window, stride, shortest, longest
-        self.tracks: list[np.ndarray] = []  # what is held of each, (channels, samples)
-        self.origin = 0  # where that begins, on a frame's edge
-        self.position = 0  # up to where the recording is planned
         self.part: tuple[int, int] | None = None  # start and end, as far as it is known, of a part that may go on
-        self.num_given = 0  # windows of that part
+        self.num_closed = 0  # parts before it
+        self.held_from = 0  # where begins what is held, on a frame's edge
+        self._tracks: list[np.ndarray] = []  # (channels, samples) of each
+        self._sounds: list[np.ndarray] = []  # (channels, frames) of each: what can be heard, as far as that is decided
+        self._position = 0  # up to where the recording is planned
+        self._num_given = 0  # windows of the part
+
+    @property
+    def end(self) -> int:
+        """Up to where the recording has come."""
+        return self.held_from + (self._tracks[0].shape[1] if self._tracks else 0)
 
     def append(self, block: Sequence[np.ndarray]) -> None:
         """Holds a block, too."""
         length = max(track.shape[1] for track in block)
-        held = self.tracks or [np.zeros((1, 0), dtype=np.float32)] * len(block)
+        held = self._tracks or [np.zeros((1, 0), dtype=np.float32)] * len(block)
         padded = [np.pad(track, ((0, 0), (0, length - track.shape[1]))) for track in block]
-        self.tracks = [join_blocks(*pair) for pair in zip(held, padded, strict=True)]
+        self._tracks = [join_blocks(*pair) for pair in zip(held, padded, strict=True)]
+
+    def silence(self, num_samples: int) -> Iterator[tuple[Window, np.ndarray]]:
+        """The windows behind zeros of any length, of which no more are held than of other sound."""
+        size = _frame_size()
+        settling = min(num_samples, 4 * round(MARGIN * SAMPLING_RATE))  # behind it, nothing is open or undecided
+        skipped = (num_samples - settling) // size * size
+        for length in (settling, num_samples - settling - skipped):
+            self.append([np.zeros((1, length), dtype=np.float32)] * max(len(self._tracks), 1))
+            yield from self.windows(is_complete=False)
+            self.held_from += skipped
+            skipped = 0
+
+    def held(self, start: int, end: int) -> np.ndarray:
+        """`(samples,)` of the first track, which must be held: those of a window are, while it is given."""
+        return mix_channels(self._tracks[0][:, start - self.held_from : end - self.held_from])
+
+    def latest(self, length: int, unsure: int) -> list[tuple[Window, np.ndarray]]:
+        """The last samples of the part that is open, for whoever cannot wait for its window.
+
+        Args:
+            length: of what to hear, at most: what the next window has not is not held, either.
+            unsure: words whose middle is nearer to an edge that may cut them are left to an earlier or later look.
+        """
+        held = _Held.of_tracks(self._tracks, self.held_from)
+        if self.part is None or (end := min(self.part[1], held.end)) - self.part[0] < self.shortest:
+            return []
+        start = max(self.part[0], self.held_from, end - length)
+        words = (start + unsure * (start > self.part[0]), end - unsure)
+        sounds = np.concatenate(self._sounds)
+        return [
+            (Window(start, end, *words, *source, False), samples)
+            for source, samples in _channels_heard(held, sounds, start, end)
+        ]
 
     def windows(self, is_complete: bool) -> Iterator[tuple[Window, np.ndarray]]:
-        """Those that nothing can change which may follow; then lets go of what no other window needs."""
-        held = _Held.of_tracks(self.tracks, self.origin)
-        if held.end < self.shortest:
-            if not is_complete:
-                return
+        """Those that nothing can change which may follow; then lets go of what no other window needs. Those of a part
+        come before `num_closed` counts it.
+
+        Raises:
+            ValueError: if all is too short to be heard.
+        """
+        held = _Held.of_tracks(self._tracks, self.held_from)
+        if is_complete and held.end < self.shortest:
             raise ValueError(
                 f"The clip has {held.end} samples at {SAMPLING_RATE} Hz, but the model needs at least {self.shortest}."
             )
         size, margin = _frame_size(), round(MARGIN * SAMPLING_RATE)
         # a frame that is followed by another is known to sound or not
         decided = held.end if is_complete else max(held.end // size - 1, 0) * size
-        sounds = sounding_frames(held.samples)[:, : -(-(decided - self.origin) // size)]
+        if decided <= self.held_from and not is_complete:
+            return
+        sounds = self._decide(held, -(-(decided - self.held_from) // size))
         needed = decided - 2 * margin  # from where on a part may start
         parts = _parts(held, sounds, self.part)
         for part in parts:
@@ -119,23 +164,36 @@ class _Planner:
                 part, min(part[1], decided - size * (not is_complete)), is_closed, held, sounds
             )
             self.part = None if is_closed else part
+            self.num_closed += is_closed
         if self.part:
-            needed = min(needed, self.part[0] + self.num_given * self.stride)
+            needed = min(needed, self.part[0] + self._num_given * self.stride)
         if is_complete:
-            yield from _silent(self.position, held.end, self.shortest)
+            yield from self._silent(self._position, held.end)
         first = max(needed // size - 1, 0) * size  # with the frame before, which a sound may begin in
-        self.tracks = [track[:, max(first - self.origin, 0) :] for track in self.tracks]
-        self.origin = max(first, self.origin)
+        dropped = max(first - self.held_from, 0)
+        self._tracks = [track[:, dropped:] for track in self._tracks]
+        self._sounds = [known[:, dropped // size :] for known in self._sounds]
+        self.held_from += dropped
+
+    def _decide(self, held, num_frames):
+        """`(channels, frames)` of what is held, as far as it is decided: the frames that are new are measured."""
+        num_known = self._sounds[0].shape[1] if self._sounds else 0
+        first = max(num_known - 1, 0)  # a frame's neighbour counts, too
+        new = sounding_frames(held.samples[:, first * _frame_size() :])[:, num_known - first : num_frames - first]
+        tracks = np.split(new, np.cumsum([len(track) for track in self._tracks])[:-1])
+        known = self._sounds or [np.zeros((1, 0), dtype=bool)] * len(tracks)
+        self._sounds = [join_blocks(*pair) for pair in zip(known, tracks, strict=True)]
+        return np.concatenate(self._sounds)
 
     def _windows_of(self, part, known_end, is_closed, held, sounds):
         """The windows of a part that were not given and will not change."""
         start, _ = part
-        yield from _silent(self.position, start, self.shortest)
+        yield from self._silent(self._position, start)
         spans = split_windows(known_end - start, self.window, self.shortest, self.longest, self.stride)
         spans = spans if is_closed else spans[:-1]
-        for first, last in spans[self.num_given :]:
+        for first, last in spans[self._num_given :]:
             yield from self._hear(start + first, start + last, (start, known_end), held, sounds)
-        self.position, self.num_given = (known_end, 0) if is_closed else (start, len(spans))
+        self._position, self._num_given = (known_end, 0) if is_closed else (start, len(spans))
 
     def _hear(self, start, end, part, held, sounds):
         unsure = int((self.window - self.stride) * UNSURE)
@@ -144,7 +202,11 @@ class _Planner:
             (Window(start, end, *words, *source, False), samples)
             for source, samples in _channels_heard(held, sounds, start, end)
         ]
-        yield from heard or _silent(start, end, self.shortest)
+        yield from heard or self._silent(start, end)
+
+    def _silent(self, start, end):
+        silence = np.zeros(self.shortest, dtype=np.float32)
+        return [(Window(start, end, start, end, 0, 0, True), silence)] if end > start else []
 
 
 class _Held(NamedTuple):
@@ -169,11 +231,6 @@ class _Held(NamedTuple):
     @property
     def end(self) -> int:
         return self.origin + self.samples.shape[1]
-
-
-def _silent(start, end, num_samples):
-    silence = np.zeros(num_samples, dtype=np.float32)
-    return [(Window(start, end, start, end, 0, 0, True), silence)] if end > start else []
 
 
 def _channels_heard(held, sounds, start, end):
@@ -215,9 +272,10 @@ def _loud_samples(samples):
 def sounding_frames(samples: np.ndarray) -> np.ndarray:
     """In which frames of `(channels, samples)` something can be heard that is no click: `(channels, frames)` bool."""
     size = _frame_size()
-    padded = torch.from_numpy(np.pad(samples, ((0, 0), (0, -samples.shape[1] % size))))
-    levels = [_levels(frames) for frames in padded.unflatten(1, (-1, size)).split(FRAMES_AT_ONCE, dim=1)]
-    is_loud = (torch.cat(levels, dim=1) > QUIETEST_SOUND).numpy()
+    frames = np.pad(samples, ((0, 0), (0, -samples.shape[1] % size))).reshape(len(samples), -1, size)
+    starts = range(0, max(frames.shape[1], 1), FRAMES_AT_ONCE)
+    levels = [_levels(frames[:, start : start + FRAMES_AT_ONCE]) for start in starts]
+    is_loud = np.concatenate(levels, axis=1) > QUIETEST_SOUND
     beside = np.zeros_like(is_loud)
     beside[:, 1:] |= is_loud[:, :-1]
     beside[:, :-1] |= is_loud[:, 1:]
@@ -227,10 +285,11 @@ def sounding_frames(samples: np.ndarray) -> np.ndarray:
 def _levels(frames):
     """In dB of full scale, within the band of speech."""
     size = frames.shape[-1]
-    taper = torch.hann_window(size)
+    taper = np.hanning(size + 1)[:-1].astype(np.float32)  # periodic
     low, high = (round(edge * size / SAMPLING_RATE) for edge in SPEECH_BAND)
-    power = torch.fft.rfft(frames * taper)[..., low : high + 1].abs().square().sum(-1)
-    return 10 * torch.log10(2 * power / (size * taper.square().sum()) + 1e-12)
+    heard = np.ascontiguousarray(np.fft.rfft(frames * taper)[..., low : high + 1])
+    power = np.square(heard.view(heard.real.dtype)).sum(-1)
+    return 10 * np.log10(2 * power / (size * np.square(taper).sum()) + 1e-12)
 
 
 def split_windows(

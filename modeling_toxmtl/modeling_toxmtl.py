@@ -84,7 +84,7 @@ class WhisperForToxicityMTL(ToxicityHeads, WhisperToxicityMTLPreTrainedModel):
             labels: `(B, L)` multi-hot, or -100 for an example without labels; ignored by a keyword-only model.
             keyword_labels: `(B, S)` character ids padded with -100, see [`keyword_loss`]; ignored by a
                 classification-only model.
-            output_attentions: return attention weights (computed the slow way).
+            output_attentions: return attention weights; needs `attn_implementation="eager"`.
             output_hidden_states: return every block's output.
             return_dict: return a `ToxicityMTLOutput` (default) rather than a tuple.
 

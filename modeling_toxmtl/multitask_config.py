@@ -21,7 +21,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
 from .hub import write_code
-from .labels import LABELS, NO_VIOLATION
+from .labels import LABELS, Thresholds
 
 
 logger = logging.get_logger(__name__)
@@ -32,7 +32,6 @@ POOLINGS = ("mean", "attention")
 COMBINATIONS = ("add", "concat")
 GATED_ACTIVATIONS = ("geglu", "swiglu")
 ACTIVATIONS = ("gelu", *GATED_ACTIVATIONS)
-DEFAULT_THRESHOLD = 0.5
 # What transformers keeps in config.json besides the fields, or passes on to the base class
 EXTRA_FIELDS = {
     "auto_map",
@@ -62,7 +61,7 @@ def _given_labels(saved, id2label=None, label2id=None, num_labels=None):
 
 
 @dataclass(kw_only=True, repr=False)
-class ToxicityMTLFields:
+class ToxicityMTLFields(Thresholds):
     """What the configurations of all encoder families share.
 
     Args:
@@ -248,36 +247,12 @@ class ToxicityMTLFields:
             taken.pop("label2id", None)
         return taken
 
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Score from which on a label counts, for every label.
-
-        Raises:
-            ValueError: if `label_thresholds` names a label that there is not, or is out of range.
-        """
-        self.validate_thresholds()  # it may have been set since the configuration was made
-        return dict.fromkeys(self.label2id, DEFAULT_THRESHOLD) | (self.label_thresholds or {})
-
-    def violations(self, scores: dict[str, float]) -> list[str]:
-        """The kinds of violation whose score, of those given per label, reaches its threshold."""
-        thresholds = self.thresholds
-        reached = [label for label, score in scores.items() if score >= thresholds[label]]
-        return [label for label in reached if label != NO_VIOLATION]
-
     def validate_labels(self) -> None:
         """Raises ValueError if the labels are not numbered from 0 on, or one is named twice."""
         if sorted(self.id2label) != list(range(len(self.id2label))):
             raise ValueError(f"`id2label` must number the labels from 0 on, but its keys are {list(self.id2label)}.")
         if len(set(self.id2label.values())) != len(self.id2label):
             raise ValueError(f"`id2label` names a label twice: {list(self.id2label.values())}.")
-
-    def validate_thresholds(self) -> None:
-        """Raises ValueError for thresholds of unknown labels, or outside [0, 1]."""
-        for label, threshold in (self.label_thresholds or {}).items():
-            if label not in self.label2id:
-                raise ValueError(f"`label_thresholds` names {label!r}, but the labels are {list(self.label2id)}.")
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"`label_thresholds[{label!r}]` must lie between 0 and 1, but is {threshold}.")
 
     def validate_evidence(self) -> None:
         """Raises ValueError for evidence that nothing hears, or for unknown labels."""

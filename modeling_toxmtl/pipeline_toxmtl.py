@@ -1,55 +1,36 @@
 """Clip in, verdict with evidence out.
 
 Design choices:
-- Returns transformers' standard list of `{"label", "score"}`, every label, sigmoid scores; keywords and the scores of
-  each window on request.
-- Long clips are heard in windows that overlap (`listening.py`), and batches may mix windows of several clips: the
-  model is length-exact, so a clip's scores do not depend on the batch.
-- What cannot be heard accuses nobody, whatever a model makes of it: a silent part has no violation.
-- Where the configuration has `keyword_evidence`, a keyword that is heard in a window counts in its label scores.
-- Files and bytes are read by PyAV, in blocks: no ffmpeg program, no torchaudio, and a recording of hours is never held
-  as a whole.
+- How clips become windows, and windows a verdict, is in `judging.py`, which the runtime without PyTorch shares.
+- It is transformers' own kind of pipeline: lists, streams, batches and devices work as they do there.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AudioClassificationPipeline, PreTrainedModel, SequenceFeatureExtractor
+import torch.nn.functional as F
+from transformers import AudioClassificationPipeline, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.pipelines.base import ChunkPipeline
+from transformers.pipelines.base import ChunkPipeline, pad_collate_fn
 from transformers.utils import logging
 
 from .alphabet import character_tokenizer
-from .audio import check_finite, resample, track_blocks
-from .labels import NO_VIOLATION, add_evidence, aggregate_windows, keyword_evidence, scores_from_logits
-from .listening import Window, one_report_per_word, plan_windows
+from .judging import PASS_PROCESSOR, Judging, is_stream
+from .listening import Window
 from .processing_toxmtl import ToxicityMTLProcessor
 
 
 logger = logging.get_logger(__name__)
 
 TIME_FIRST = "time_first_features"  # of the pipeline's batches, (B, mel frames, mel bins)
-STRIDE = 2 / 3  # of a window
-CERTAIN = 100.0  # logit of what is beyond doubt: its sigmoid is 1
-PASS_PROCESSOR = (
-    "pass `processor=`. (For a model folder, `ToxicityMTLProcessor.from_pretrained(folder)` says why its processor "
-    "could not be loaded.)"
-)
-PREPROCESSING = ("window_seconds", "stride_seconds")
-POSTPROCESSING = ("top_k", "return_keywords", "return_windows", "function_to_apply")
-FUNCTIONS = {
-    "sigmoid": scores_from_logits,
-    "softmax": lambda logits: torch.tensor(logits).softmax(-1).numpy(),
-    "none": np.asarray,
-}
-INTEGERS = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}  # full scale
 
 
-class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
+class ToxicityDetectionPipeline(Judging, AudioClassificationPipeline, ChunkPipeline):
     """Kinds of toxicity in a clip, and the toxic keywords said.
 
     ```python
@@ -68,6 +49,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         feature_extractor: its feature extractor, which is enough where no keywords are asked for.
     """
 
+    packages = ("torch", "transformers")
     _load_processor = True
     _load_feature_extractor = False
 
@@ -80,7 +62,7 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
     ) -> None:
         if processor is None and feature_extractor is None:
             raise ValueError(f"The pipeline needs the model's processor, but has none: {PASS_PROCESSOR}")
-        self._knows_keywords = processor is not None
+        self.knows_keywords = processor is not None
         processor = processor or ToxicityMTLProcessor(feature_extractor, character_tokenizer())
         kwargs.setdefault("top_k", None)  # every label
         super().__init__(
@@ -89,32 +71,39 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
             feature_extractor=feature_extractor or processor.feature_extractor,
             **kwargs,
         )
-        if self.model.config.keyword_evidence and not self._knows_keywords:
+        if self.model.config.keyword_evidence and not self.knows_keywords:
             logger.warning(f"The scores lack the keywords that this model's scores count: {PASS_PROCESSOR}")
         self.model.eval()  # dropout would give a clip other scores each time
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """Of the model."""
+        return self.model.config
+
+    @property
+    def sampling_rate(self) -> int:
+        """Of what the model hears, in Hz."""
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """As of [`Judging`]."""
+        return {
+            "name": self.config.name_or_path,
+            "revision": getattr(self.config, "_commit_hash", None),  # of a Hub model
+            "weights_sha256": weights_hash(self.model),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "runtime": "torch",
+        }
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
         """Saves the model, its processor, which the base class leaves out, and their code."""
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         custom_object_save(self, save_directory)
         super().save_pretrained(save_directory, **kwargs)
-        if self._knows_keywords:
+        if self.knows_keywords:
             self.processor.save_pretrained(save_directory, **kwargs)
-
-    def _sanitize_parameters(self, **kwargs):
-        unknown = sorted(kwargs.keys() - {*PREPROCESSING, *POSTPROCESSING})
-        if unknown:
-            raise TypeError(
-                f"Unknown argument {', '.join(unknown)}: there are {', '.join((*POSTPROCESSING, *PREPROCESSING))}."
-            )
-        given = {name: value for name, value in kwargs.items() if name == "top_k" or value is not None}
-        function = given.get("function_to_apply", "sigmoid")
-        if function not in FUNCTIONS:
-            raise ValueError(f"`function_to_apply` is {function!r}: choose one of {', '.join(FUNCTIONS)}.")
-        preprocess, postprocess = (
-            {name: given[name] for name in names if name in given} for names in (PREPROCESSING, POSTPROCESSING)
-        )
-        return preprocess, {}, postprocess
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Judges one clip or many.
@@ -150,185 +139,53 @@ class ToxicityDetectionPipeline(AudioClassificationPipeline, ChunkPipeline):
         """
         if isinstance(inputs, list) and not inputs:
             return []  # transformers asks for the first
-        if _is_stream(inputs):
+        if is_stream(inputs):
             inputs = (clip for clip in inputs)  # transformers streams generators, but not tables of `datasets`
         return super(AudioClassificationPipeline, self).__call__(inputs, **kwargs)
 
-    def preprocess(
-        self, inputs: Any, window_seconds: float = 15.0, stride_seconds: float | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """What the model hears of one clip, a window at a time; the arguments are those of a call."""
-        rate, shortest = self.feature_extractor.sampling_rate, self.model.config.receptive_field
-        stride = round((window_seconds * STRIDE if stride_seconds is None else stride_seconds) * rate)
-        windows = plan_windows(
-            _read(inputs, rate), round(window_seconds * rate), stride, shortest, self.model.config.max_samples
-        )
-        for (window, samples), is_last in _with_last(windows):
-            features = self.processor(samples, sampling_rate=rate, return_attention_mask=True, return_tensors="pt").to(
-                dtype=self.dtype
-            )
-            if "input_features" in features:  # time first: transformers pads the first axis after the batch's
-                features[TIME_FIRST] = features.pop("input_features").mT
-            yield {**features, "window": torch.tensor([window]), "is_last": is_last}
+    def prepare(self, window: Window, samples: np.ndarray) -> dict[str, Any]:
+        """As [`Judging.prepare`]."""
+        features = self.processor(
+            samples, sampling_rate=self.sampling_rate, return_attention_mask=True, return_tensors="pt"
+        ).to(dtype=self.dtype)
+        if "input_features" in features:  # time first: transformers pads the first axis after the batch's
+            features[TIME_FIRST] = features.pop("input_features").mT
+        return {**features, "window": torch.tensor([window])}
+
+    def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """As [`Judging.collate`], of a width in whole seconds: oneDNN keeps what it made for each shape that it met,
+        a megabyte and more, and recordings have windows of every length."""
+        batch = pad_collate_fn(None, self.feature_extractor)(prepared)
+        second = self.sampling_rate // getattr(self.feature_extractor, "hop_length", 1)
+        width, longest = batch["attention_mask"].shape[1], self.model.config.max_samples
+        padded = -(-width // second) * second
+        if longest is not None:
+            padded = max(width, min(padded, longest * second // self.sampling_rate))
+        for name, value in batch.items():
+            if name in ("attention_mask", "input_values", TIME_FIRST):
+                batch[name] = F.pad(value, (0, 0) * (value.ndim - 2) + (0, padded - width))
+        return batch
+
+    def infer(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        """As [`Judging.infer`]."""
+        return super(Judging, self).forward(model_inputs)
 
     def _forward(self, model_inputs):
-        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last")
+        window, is_last = model_inputs.pop("window"), model_inputs.pop("is_last", True)
         if TIME_FIRST in model_inputs:
             model_inputs["input_features"] = model_inputs.pop(TIME_FIRST).mT
         outputs = self.model(**model_inputs)
-        heard = {name: outputs.get(name) for name in ("logits", "keyword_logits")}
-        return {"is_last": is_last, "window": window, **heard}
-
-    def postprocess(
-        self,
-        model_outputs: list[dict[str, Any]],
-        top_k: int | None = None,
-        return_keywords: bool = False,
-        return_windows: bool = False,
-        function_to_apply: str = "sigmoid",
-    ) -> list[dict[str, Any]] | dict[str, Any]:
-        """The verdict on one clip, of what the model made of its windows; the arguments are those of a call."""
-        windows = [Window(*output["window"][0].tolist()) for output in model_outputs]
-        uses_evidence = bool(self.model.config.keyword_evidence) and self._knows_keywords
-        heard = self._heard(windows, model_outputs) if return_keywords or uses_evidence else None
-        logits = self._logits(windows, model_outputs, heard if uses_evidence else None)
-        labels = self._ranked(logits, function_to_apply)[:top_k] if logits is not None else None
-        if not (return_keywords or return_windows):
-            if labels is None:
-                raise ValueError("The model has no classifier: ask for its keywords, with `return_keywords=True`.")
-            return labels
-        verdict = {"violations": None, "labels": labels}
-        if labels is not None:
-            scores = self._ranked(logits, "sigmoid")
-            verdict["violations"] = self.model.config.violations({item["label"]: item["score"] for item in scores})
-        if return_keywords:
-            verdict["keywords"] = self._report(windows, heard)
-        if return_windows:
-            verdict["windows"] = [
-                {
-                    **self._place(window),
-                    "labels": labels and self._ranked(logits[[index]], function_to_apply)[:top_k],
-                }
-                for index, window in enumerate(windows)
-            ]
-        return verdict
-
-    def _place(self, window):
-        rate = self.feature_extractor.sampling_rate
-        span = {"start": window.start / rate, "end": window.end / rate}
-        return {**span, "track": window.track, "channel": window.channel}
-
-    def _logits(self, windows, outputs, heard):
-        """`(windows, labels)`, of what is silent too, with the keywords `heard` in each; None without a classifier."""
-        if outputs[0]["logits"] is None:
-            return None
-        logits, names = torch.cat([output["logits"].float() for output in outputs]).numpy(), self._label_names
-        if heard is not None:
-            evidence = [keyword_evidence(keywords, names) for keywords in heard]
-            logits = add_evidence(logits, evidence, self.model.config.keyword_evidence, names)
-        harmless = np.where(np.array(names) == NO_VIOLATION, CERTAIN, -CERTAIN)
-        return np.where([[window.is_silent] for window in windows], harmless, logits)
-
-    @property
-    def _label_names(self):
-        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
-
-    def _ranked(self, logits, function):
-        names = self._label_names
-        scores = FUNCTIONS[function](aggregate_windows(logits, names)).tolist()
-        ranked = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
-        return [{"label": name, "score": score} for name, score in ranked]
-
-    def _heard(self, windows, outputs):
-        """Keywords of each window, in the clip's time; None without a keyword head."""
-        if outputs[0]["keyword_logits"] is None:
-            return None
-        if not self._knows_keywords:
-            raise ValueError(f"Keywords need the model's processor, but the pipeline has none: {PASS_PROCESSOR}")
-        return [
-            [] if window.is_silent else self._decode(window, output["keyword_logits"])
-            for window, output in zip(windows, outputs, strict=True)
-        ]
-
-    def _decode(self, window, logits):
-        rate = self.feature_extractor.sampling_rate
-        length = window.end - window.start
-        clip = self.processor.decode_keywords(logits.float().numpy(), self.model.config, [length])[0]
-        words = [keyword.shifted(window.start / rate) for keyword in clip.keywords]
-        return [word for word in words if window.first <= (word.start + word.end) / 2 * rate <= window.last]
-
-    def _report(self, windows, heard):
-        """A keyword of overlapping windows once."""
-        if heard is None:
-            return None
-        return one_report_per_word(
-            [
-                {**word._asdict(), "track": window.track, "channel": window.channel}
-                for window, words in zip(windows, heard, strict=True)
-                for word in words
-            ]
-        )
+        logits = {name: outputs.get(name) for name in ("logits", "keyword_logits")}
+        logits = {name: value if value is None else value.float() for name, value in logits.items()}
+        return {"is_last": is_last, "window": window, **logits}
 
 
-def _is_stream(inputs):
-    """Whether inputs are clips that are heard as they come."""
-    if isinstance(inputs, torch.utils.data.Dataset):
-        return isinstance(inputs, torch.utils.data.IterableDataset)
-    is_clip = isinstance(inputs, (str, bytes, dict, PathLike, np.ndarray, torch.Tensor)) or _is_decoder(inputs)
-    return isinstance(inputs, Iterable) and not is_clip and not isinstance(inputs, list)
-
-
-def _is_decoder(inputs):
-    return hasattr(inputs, "get_all_samples")  # torchcodec's `AudioDecoder`: it is not imported for this
-
-
-def _with_last(items):
-    """Each item, and whether it is the last."""
-    items = iter(items)
-    item = next(items)
-    for following in items:
-        yield item, False
-        item = following
-    yield item, True
-
-
-def _read(clip, rate) -> Iterable[Sequence[np.ndarray]]:
-    """What a clip in any form holds, at `rate`: blocks with the samples `(channels, samples)` of its tracks."""
-    clip, from_rate = clip["audio"] if isinstance(clip, dict) and "audio" in clip else clip, rate
-    if isinstance(clip, dict):
-        clip, from_rate = _source_of(clip, rate)
-    if isinstance(clip, (str, bytes, PathLike)):
-        return track_blocks(clip, rate)
-    if _is_decoder(clip):
-        heard = clip.get_all_samples()
-        return _resampled([_as_samples(channel) for channel in heard.data], heard.sample_rate, rate)
-    return _resampled([_as_samples(clip)], from_rate, rate)
-
-
-def _source_of(clip: dict, rate):
-    """Bytes, path or samples, and their rate."""
-    if clip.get("bytes") is not None:
-        return clip["bytes"], rate
-    if clip.get("path") is not None and "array" not in clip:
-        return clip["path"], rate
-    array = clip["array"] if "array" in clip else clip.get("raw")
-    if array is None or "sampling_rate" not in clip:
-        raise ValueError(f"A dict needs `array` and `sampling_rate`, `bytes` or `path`, but has {sorted(clip)}.")
-    return array, clip["sampling_rate"]
-
-
-def _resampled(channels: Sequence[np.ndarray], from_rate, to_rate):
-    return [[np.stack([resample(channel, from_rate, to_rate) for channel in channels])]]
-
-
-def _as_samples(samples):
-    samples = np.asarray(samples)
-    if samples.ndim != 1:
-        raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
-    if samples.dtype in INTEGERS:
-        samples = samples / INTEGERS[samples.dtype]
-    elif samples.dtype.kind != "f":
-        raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
-    samples = samples.astype(np.float32)
-    check_finite(samples, "The waveform")
-    return samples
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 of the parameters and buffers as they are loaded, by name: however they were stored, and also of models
+    that never were."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -9,14 +9,13 @@ Design choices:
   The processor keeps their paths only (a processor is copied and pickled), and reads them when it first decodes.
 - The keyword head learns to write the keywords alone (`keyword_target`), as in the paper, or all words: then a keyword
   that joins the list later is heard without training.
-- Decoders are made from the list as it is at each call and cached by its content, so edits act at once.
 - The character vocabulary belongs to the tokenizer. A checkpoint's own tokenizer is kept, so that its trained keyword
   head keeps its meaning.
 """
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -27,7 +26,6 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     BatchFeature,
-    PreTrainedConfig,
     ProcessorMixin,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -36,22 +34,20 @@ from transformers import (
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 from transformers.utils.hub import cached_file, has_file
 
-from .alphabet import character_tokenizer, check_words
+from .alphabet import Alphabet, character_tokenizer, check_words
 from .configuration_toxmtl import WhisperToxicityMTLConfig, configuration_for
-from .decoders import build_decoder, log_softmax
-from .decoding import DecodedClip, DecodedWord, Decoder, DecodingSettings, DetectedKeyword
+from .decoding import DecodingSettings
 from .hub import HUB_OPTIONS
 from .inputs import extract_features, mel_feature_extractor, pad_features, pad_targets, speech_feature_extractor
+from .keyword_reader import KEYWORD_TARGETS, KeywordReader
 from .keywords import KeywordList
-from .language_model import usable_common_words, usable_language_model
 
 
-KEYWORD_TARGETS = ("keywords", "transcript")
 LANGUAGE_MODEL_FOLDER = "language_model"  # in a model folder
 LANGUAGE_FILES = ("language_model", "common_words")  # attributes that are paths, of files in that folder
 
 
-class ToxicityMTLProcessor(ProcessorMixin):
+class ToxicityMTLProcessor(KeywordReader, ProcessorMixin):
     """Prepares clips and targets for the models and reads their keyword logits.
 
     Args:
@@ -92,10 +88,7 @@ class ToxicityMTLProcessor(ProcessorMixin):
         self.keyword_target = keyword_target
         self.language_model = None if language_model is None else str(language_model)
         self.common_words = None if common_words is None else str(common_words)
-        vocabulary = tokenizer.get_vocab()
-        # some checkpoints know capital letters only
-        self._upper_case = "A" in vocabulary and "a" not in vocabulary
-        check_words(self.keywords.words, self._characters)
+        check_words(self.keywords.words, self.alphabet.characters)
 
     @classmethod
     def from_checkpoint(
@@ -307,94 +300,21 @@ class ToxicityMTLProcessor(ProcessorMixin):
             target = " ".join(self.keywords.undisguise(transcript))
         else:
             target = self.keywords.substitute(transcript)
-        ids = self.tokenizer(target.upper() if self._upper_case else target).input_ids
+        ids = self.tokenizer(target.upper() if self.alphabet.is_upper_case else target).input_ids
         if self.tokenizer.unk_token_id in ids:
-            check_words(self.keywords.words, self._characters)  # the list was edited since it was checked
-            unknown = sorted(set(target).difference(self._characters, " "))
+            characters = self.alphabet.characters
+            check_words(self.keywords.words, characters)  # the list was edited since it was checked
+            unknown = sorted(set(target).difference(characters, " "))
             raise ValueError(f"the transcript holds {', '.join(unknown)}, which the tokenizer's vocabulary lacks")
         return ids or [self.tokenizer.pad_token_id]  # the blank alone: nothing is said
 
-    def decode_keywords(
-        self,
-        keyword_logits: np.ndarray,
-        config: PreTrainedConfig,
-        num_samples: list[int] | None = None,
-        decoder: str | None = None,
-    ) -> list[DecodedClip]:
-        """Reads keywords, with times and scores, from the model's `keyword_logits`.
-
-        Args:
-            keyword_logits: `(clips, frames, characters)`, array or tensor.
-            config: of the model: it tells how many samples a frame is.
-            num_samples: length of each clip in samples; without it every frame counts.
-            decoder: "lexicon", "pyctcdecode" or "greedy"; by default that of `decoding`.
-
-        Returns:
-            one `DecodedClip` per clip; its keywords are in order of time and lie inside the clip.
-
-        Raises:
-            ValueError: the logits have another shape, or another alphabet than the tokenizer, the edited list has
-                characters outside it, or there is no such decoder.
-            FileNotFoundError: the language model or the common words are gone.
-            ImportError: pyctcdecode is asked for and not installed.
-        """
-        if isinstance(keyword_logits, torch.Tensor):
-            keyword_logits = keyword_logits.detach().float().cpu()
-        logits = np.asarray(keyword_logits, dtype=np.float32)
-        if logits.ndim != 3:
-            raise ValueError(f"`keyword_logits` must be (clips, frames, characters), but is of shape {logits.shape}.")
-        if num_samples is None:
-            num_samples = [logits.shape[1] * config.inputs_to_logits_ratio] * len(logits)
-            num_frames = [logits.shape[1]] * len(logits)
-        else:
-            num_frames = [max(int(config.num_frames(int(samples))), 0) for samples in num_samples]
-        reader = self.decoder(decoder)
-        rate = self.feature_extractor.sampling_rate
-        clips = []
-        for clip_logits, frames, samples in zip(logits, num_frames, num_samples, strict=True):
-            words = reader.decode(log_softmax(clip_logits[:frames]))
-            seconds_per_frame = config.inputs_to_logits_ratio / rate
-            clips.append(self._find_keywords(words, seconds_per_frame, duration=int(samples) / rate))
-        return clips
-
-    def decoder(self, name: str | None = None) -> Decoder:
-        """The decoder of a name, by default that of `decoding`, for the list as it is now. Errors are those of
-        `decode_keywords`."""
-        settings = self.decoding if name is None else replace(self.decoding, decoder=name)
-        writes_all_words = self.keyword_target == "transcript"
-        spellings = self.keywords.spellings if writes_all_words else self.keywords.decodable
-        return build_decoder(
-            settings,
-            self._characters,
-            self.tokenizer.pad_token_id,
-            self.tokenizer.word_delimiter_token_id,
-            self.keywords.words,
-            tuple(spellings.items()),
-            self.keywords.filler,
-            None if settings.decoder == "greedy" else usable_language_model(self.language_model),
-            usable_common_words(self.common_words) if writes_all_words else None,
-        )
-
-    def _find_keywords(self, words: list[DecodedWord], seconds_per_frame: float, duration: float) -> DecodedClip:
-        texts = [word.text for word in words]
-        keywords, sequence, position = [], [], 0
-        for match in self.keywords.find(texts):
-            said = words[match.start : match.end]
-            sequence += texts[position : match.start]
-            position = match.end
-            score = min(word.score for word in said)
-            if score < self.keywords.threshold_of(match.keyword):
-                sequence += [self.keywords.filler] * len(said)
-                continue
-            start, end = (
-                min(frame * seconds_per_frame, duration) for frame in (said[0].start_frame, said[-1].end_frame)
-            )
-            keywords.append(DetectedKeyword(match.keyword, self.keywords.labels_of(match.keyword), start, end, score))
-            sequence.append(match.keyword)
-        return DecodedClip(keywords, sequence + texts[position:])
+    @property
+    def alphabet(self) -> Alphabet:
+        """Of the tokenizer."""
+        tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        return Alphabet.of_tokens(tokens, self.tokenizer.pad_token_id, self.tokenizer.word_delimiter_token_id)
 
     @property
-    def _characters(self) -> tuple[str, ...]:
-        """The tokenizer's, by id, in the list's lower case."""
-        characters = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
-        return tuple(map(str.lower, characters) if self._upper_case else characters)
+    def sampling_rate(self) -> int:
+        """Of the feature extractor, in Hz."""
+        return self.feature_extractor.sampling_rate

@@ -50,8 +50,9 @@ class PyctcdecodeDecoder:
     ) -> None:
         if BeamSearchDecoderCTC is None:
             raise ImportError(
-                "The decoder 'pyctcdecode' needs a package that is not installed: "
-                "pip install --no-deps pyctcdecode pygtrie hypothesis (it declares numpy<2, but runs on numpy 2)"
+                "The decoder 'pyctcdecode' needs a package that is not installed: pip install "
+                "'modeling-toxmtl[pyctcdecode]', which takes numpy 1, or pip install --no-deps pyctcdecode pygtrie "
+                "hypothesis, which runs on numpy 2"
             )
         labels = [token if len(token) == 1 else chr(PRIVATE_USE + i) for i, token in enumerate(vocabulary)]
         labels[blank], labels[delimiter] = "", " "

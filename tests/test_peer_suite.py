@@ -126,6 +126,8 @@ class Common:
 
     def test_model_outputs_equivalence(self):
         self.all_model_classes = self.all_model_classes[1:]  # the test subtracts the backbone's mask of truth values
+        # it asks for attention weights, which Whisper refuses to compute in another way
+        self.model_tester.fields = {**self.fields, "attn_implementation": "eager"}
         super().test_model_outputs_equivalence()
 
     def test_config(self):

@@ -19,7 +19,7 @@ from helpers import RATE, save_tiny_model, tiny_classifier, tone, write_corpus
 from safetensors.torch import load_file
 from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, set_seed
 
-from benchmarks import baselines, decoding, new_keywords, run_time_keywords, scores
+from benchmarks import baselines, decoding, exported, inference, live, new_keywords, run_time_keywords, scores
 from datasets_scripts import (
     build_language_model,
     convert_whisper,
@@ -61,6 +61,9 @@ PAGES = [ROOT / "README.md", ROOT / "datasets_scripts" / "README.md", *sorted((R
 PARSED_BY = {
     "benchmarks.baselines": [baselines.BaselineArguments, LabelArguments, KeywordArguments],
     "benchmarks.decoding": decoding.DecodingArguments,
+    "benchmarks.exported": exported.ExportedArguments,
+    "benchmarks.inference": inference.InferenceArguments,
+    "benchmarks.live": live.LiveArguments,
     "benchmarks.new_keywords": new_keywords.NewKeywordsArguments,
     "benchmarks.run_time_keywords": run_time_keywords.RunTimeKeywordsArguments,
     "benchmarks.scores": scores.ScoresArguments,
@@ -205,12 +208,23 @@ def test_figures_of_the_keyword_page_are_those_of_the_benchmarks():
 
 @pytest.mark.parametrize(
     ("module", "table"),
-    [("new_keywords", "markdown_table"), ("scores", "markdown"), ("timing", "markdown"), ("decoding", "markdown")],
+    [
+        ("new_keywords", "markdown_table"),
+        ("scores", "markdown"),
+        ("timing", "markdown"),
+        ("decoding", "markdown"),
+        ("live", "markdown"),
+    ],
 )
 def test_tables_are_those_of_the_results(module, table):
     results = json.loads((BENCHMARKS / f"{module}.json").read_text(encoding="utf-8"))["results"]
     render = getattr(import_module(f"benchmarks.{module}"), table)
     assert (BENCHMARKS / f"{module}.md").read_text(encoding="utf-8") == render(results) + "\n"
+
+
+def test_figures_of_the_page_of_sessions_are_those_of_its_benchmark():
+    page = (ROOT / "docs" / "sessions.md").read_text(encoding="utf-8")
+    assert (BENCHMARKS / "live.md").read_text(encoding="utf-8").strip() in page
 
 
 def test_figures_of_the_backbone_page_are_those_of_its_benchmark():
@@ -249,6 +263,10 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/drift.md",
             "docs/paper_scale.md",
             "docs/study.md",
+            "docs/corrections.md",
+            "docs/runtime.md",
+            "docs/sessions.md",
+            "docs/service.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

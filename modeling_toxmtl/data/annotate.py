@@ -9,13 +9,14 @@ the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from datasets import Features, Value
 
+from ..io.tables import read_labels, read_table
 from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION
 from .label import KeywordArguments, LabelStage
-from .review import read_corrections
 from .schema import TRACED_FEATURES
 from .shards import Rejected
 from .stages import Manifest, WorkArguments, read_manifest, run_stage
@@ -29,11 +30,30 @@ class AnnotateArguments:
     """Which chunks get keywords."""
 
     corrections: str | None = field(
-        default=None, metadata={"help": "corrections.jsonl of a review: labels that people gave, by id."}
+        default=None, metadata={"help": "Table of toxmtl from-label-studio: labels that people gave, by id."}
     )
     keywords_everywhere: bool = field(
         default=False, metadata={"help": "Annotate keywords in chunks without violation too."}
     )
+
+
+def read_corrections(path: str | None) -> dict[str, list[str]]:
+    """Labels by id of a table; none without a path.
+
+    Raises:
+        ValueError: if a line has labels that are none, or `NoViolation` beside a violation; the message names it.
+    """
+    corrections = {}
+    lines = read_table(Path(path), required=["id", "labels"]) if path else []
+    for number, correction in enumerate(lines, start=1):
+        try:
+            labels = read_labels(correction["labels"])
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}.") from error
+        if not labels or set(labels) - set(LABELS):
+            raise ValueError(f"{path}, line {number}: `labels` are {labels}: violations of {LABELS}, or NoViolation.")
+        corrections[correction["id"]] = [label for label in LABELS if label in labels]
+    return corrections
 
 
 def find_keywords(words: list[dict], keywords: KeywordList) -> tuple[list[dict], list[int]]:

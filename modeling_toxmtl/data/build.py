@@ -95,9 +95,16 @@ def num_files(chunks: Manifest, by_split: dict[str, list[Entry]]) -> dict[str, i
     return {split: 1 + int(size * count / sum(counts.values())) // BYTES_PER_FILE for split, count in counts.items()}
 
 
-def check_output(output_dir: str) -> None:
-    """Raises FileExistsError if the folder holds data that no earlier build wrote."""
-    check_replaceable(output_dir, is_ours=Path(output_dir, SETTINGS).exists())
+def check(args: BuildArguments) -> None:
+    """Makes the repository of the data set, which is private, if there is to be one.
+
+    Raises:
+        FileExistsError: if the folder holds data that no earlier build wrote.
+        OSError: if the Hub refuses the repository.
+    """
+    check_replaceable(args.output_dir, is_ours=Path(args.output_dir, SETTINGS).exists())
+    if args.push_to_hub:
+        HfApi().create_repo(args.push_to_hub, repo_type="dataset", private=True, exist_ok=True)
 
 
 def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
@@ -108,7 +115,7 @@ def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
         ValueError: if there are no rows, the stages do not belong together, or splits are given that share speakers or
             sources.
     """
-    check_output(args.output_dir)
+    check(args)
     stages = read_manifests(work.work_dir, STAGES)
     entries, rejected = read_entries(stages["annotate"])
     if not entries:
@@ -140,7 +147,7 @@ def run(args: BuildArguments, work: WorkArguments) -> dict[str, dict]:
         )  # fmt: skip
         write_text(folder / CARD_FILE, card)
     if args.push_to_hub:
-        push(Path(args.output_dir), args.push_to_hub)
+        HfApi().upload_folder(repo_id=args.push_to_hub, repo_type="dataset", folder_path=args.output_dir)
     return statistics
 
 
@@ -167,13 +174,6 @@ def _write_files(rows, output_dir, split, count, total):
 
 def _statistics(entries):
     return {"clips": len(entries), "hours": hours_by_label((entry.labels, entry.duration) for entry in entries)}
-
-
-def push(folder: Path, repository: str) -> None:
-    """Uploads the data set; a repository that is made for it is private."""
-    api = HfApi()
-    api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-    api.upload_folder(repo_id=repository, repo_type="dataset", folder_path=folder)
 
 
 def main(args: BuildArguments, work: WorkArguments) -> None:

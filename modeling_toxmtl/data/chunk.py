@@ -22,11 +22,11 @@ import av
 import numpy as np
 from datasets import Audio, Features, Value
 
-from ..audio import SAMPLING_RATE, decoded_frames, open_audio, resampled_blocks, time_origin
+from ..audio import SAMPLING_RATE, decoded_frames, first_stamp, open_audio, resampled_blocks, time_origin
 from ..io.files import file_hash
-from .containers import Unusable, check_file, declared_seconds
-from .opus import (
+from ..io.opus import (
     DTX_HANGOVER,
+    GAP,
     OPUS_CLOCK,
     PRE_ROLL,
     OpusTrack,
@@ -38,10 +38,10 @@ from .opus import (
     packet_samples,
     silent_packet,
 )
+from .containers import Unusable, check_file, declared_seconds
 from .recordings import RecordingsArguments, write_recordings
 from .shards import Rejected
 from .speech_spans import (
-    GAP,
     SHORTEST_BURST,
     Frame,
     Span,
@@ -185,7 +185,8 @@ def find_chunks(path: str, track: int, settings: ChunkStage, by_packets: bool | 
         if by_packets:
             frames, padding = packet_frames(container, stream, settings.dtx_hangover), OPUS_PADDING
         else:
-            frames, padding = energy_frames(_blocks(container, stream, path), SAMPLING_RATE), ENERGY_PADDING
+            blocks = _blocks(container, stream, path, measured.watch)
+            frames, padding = energy_frames(blocks, SAMPLING_RATE), ENERGY_PADDING
         opening = settings.dtx_hangover if by_packets else None
         longest = settings.max_seconds - 2 * padding
         speech = find_speech(measured.follow(frames), SHORTEST_BURST, longest, opening)
@@ -196,8 +197,10 @@ def find_chunks(path: str, track: int, settings: ChunkStage, by_packets: bool | 
         if measured.end is None:
             raise Unusable("zero length: no audio in it")
         declared = declared_seconds(container, stream)
-        if measured.end < declared - TRUNCATION:
-            raise Unusable(f"truncated: it declares {declared:.2f} s and holds {measured.end:.2f} s")
+        started = float(first_stamp(container, stream) * stream.time_base)
+        if max(started + measured.end, measured.clock) < declared - TRUNCATION:
+            pauses = "; pauses are lost in AVI: save it as Matroska" * (container.format.name == "avi")
+            raise Unusable(f"truncated: it declares {declared:.2f} s and holds {measured.end:.2f} s{pauses}")
         if not num_chunks:  # corrupt pages of an Ogg file are left out
             raise Unusable(f"no speech in it: {measured.seconds:.2f} of its {measured.end:.2f} s can be read")
 
@@ -206,17 +209,25 @@ def _head(stream):
     return stream.codec_context.extradata or b""
 
 
-def _blocks(container, stream, path):
+def _blocks(container, stream, path, watch=iter):
     """Samples of 16 kHz, by the clock of the file."""
-    frames = decoded_frames(container, stream, path)
+    frames = watch(decoded_frames(container, stream, path))
     return resampled_blocks(frames, SAMPLING_RATE, time_origin(container), path)
 
 
 class _Measured:
-    """Follows frames and knows how long they are together, and where the last one ended."""
+    """Follows frames and knows how long they are together, where the last one ended, and what the file's own clock,
+    which may start late or jump, shows there."""
 
     seconds: float = 0.0
     end: float | None = None
+    clock: float = 0.0
+
+    def watch(self, frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+        """The decoded frames as they are."""
+        for frame in frames:
+            self.clock = max(self.clock, (frame.time or 0.0) + frame.samples / frame.rate)
+            yield frame
 
     def follow(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -227,10 +238,10 @@ class _Measured:
 
 def packet_frames(container: av.container.InputContainer, stream: av.AudioStream, hangover: float) -> Iterator[Frame]:
     """Opus packets as frames; nothing is decoded. `hangover` are the seconds that are sent between speech and DTX."""
-    seconds = float(stream.time_base)
+    seconds, first = float(stream.time_base), first_stamp(container, stream)
     for packet in container.demux(stream):
         if packet.size and packet.pts is not None:
-            start, size = packet.pts * seconds, packet.size
+            start, size = (packet.pts - first) * seconds, packet.size
             # a duration is missing in WebM, and longer packets are neither
             content = bytes(packet) if size < 50 or not packet.duration else b""
             is_pause = size <= 2 or size < 50 and is_silent(content)
@@ -246,9 +257,9 @@ def cut_chunks(path: str, track: int, spans: list[Span], by_packets: bool | None
     with open_audio(path) as container:
         stream = container.streams.audio[track]
         if by_packets:
-            clock = stream.time_base * OPUS_CLOCK
+            clock, first = stream.time_base * OPUS_CLOCK, first_stamp(container, stream)
             packets = (
-                (round(packet.pts * clock), bytes(packet))
+                (round((packet.pts - first) * clock), bytes(packet))
                 for packet in container.demux(stream)
                 if packet.size and packet.pts is not None
             )

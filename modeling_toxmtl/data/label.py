@@ -31,7 +31,7 @@ from ..labels import LABELS, NO_VIOLATION, VIOLATIONS
 from .rules import RuleFilter
 from .schema import TRACED_FEATURES
 from .shards import ROWS_AT_ONCE, Rejected
-from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
+from .stages import Manifest, WorkArguments, read_manifest, run_stage
 from .transcribe import TranscribeStage
 
 
@@ -167,9 +167,13 @@ class LabelStage:
         self.rules = read_json(args.rules) if args.rules else None
         self.rule_filter = RuleFilter(self.rules, self.keywords.language) if args.rules else None
         self.mapping = read_json(args.label_mapping) if args.label_mapping else None
-        self.classifier = None
+        self.classifier, self.targets = None, []
         if args.text_classifier:
-            self.classifier = model_version(args.text_classifier, args.text_classifier_revision)
+            from .models import find_text_classifier, model_version  # transformers, which workers do without
+
+            model = args.text_classifier, args.text_classifier_revision
+            self.targets = find_text_classifier(*model, self.mapping)
+            self.classifier = model_version(*model)
 
     def settings(self) -> dict:
         """As of [`Stage`]."""
@@ -198,7 +202,7 @@ class LabelStage:
             from .text_classifier import ClassifierFilter  # it needs PyTorch
 
             args = self.args
-            members.append(ClassifierFilter(args.text_classifier, args.text_classifier_revision, self.mapping))
+            members.append(ClassifierFilter(args.text_classifier, args.text_classifier_revision, self.targets))
         return members
 
     def __call__(self, rows: Iterator[dict]) -> Iterator[dict | Rejected]:

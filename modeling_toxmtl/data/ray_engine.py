@@ -4,14 +4,10 @@ work folder. An actor keeps its stage, and with it its model. Ray replaces a kil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ray
+import ray.data
+
 from .shards import Shard, finished_shard
-
-
-try:
-    import ray
-    import ray.data
-except ImportError as error:
-    raise ImportError("--engine ray needs Ray: pip install 'modeling-toxmtl[ray]'.") from error
 
 
 class ShardActor:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from transformers import (
-    AutoConfig,
     AutoFeatureExtractor,
     AutoModelForCTC,
     AutoModelForSpeechSeq2Seq,
@@ -16,6 +15,7 @@ from transformers import (
 
 from ..audio import SAMPLING_RATE
 from ..decoding import GreedyDecoder
+from .models import find_recognizer
 from .transcripts import Transcription, Word
 
 
@@ -23,11 +23,8 @@ def load_recognizer(
     name_or_path: str, revision: str | None = None, language: str | None = None
 ) -> "CTCRecognizer | WhisperRecognizer":
     """A CTC or Whisper model, a Hub id or folder. Raises ValueError for other models."""
-    config = AutoConfig.from_pretrained(name_or_path, revision=revision)
-    if config.model_type == "whisper":
+    if find_recognizer(name_or_path, revision).model_type == "whisper":
         return WhisperRecognizer(name_or_path, revision, language)
-    if not any(name.endswith("ForCTC") for name in config.architectures or ()):
-        raise ValueError(f"--asr_model {name_or_path} is {config.architectures}: give a Whisper or CTC model.")
     return CTCRecognizer(name_or_path, revision)
 
 

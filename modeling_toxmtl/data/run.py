@@ -22,9 +22,10 @@ def main(
     work: WorkArguments,
 ) -> dict[str, dict]:
     """Runs all stages; returns `clips` and `hours` of each split."""
-    # before the hours that the stages take
-    build.check_output(build_args.output_dir)
+    # what any of them lacks is said before the hours that the stages take
+    transcribe_stage.check()
     label.LabelStage(label_args, keywords), annotate.AnnotateStage(annotate_args, keywords)
+    build.check(build_args)
     manifests = [
         chunk.run(recordings, chunk_stage, work),
         transcribe.run(transcribe_stage, work),

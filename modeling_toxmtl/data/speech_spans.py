@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..audio import even_blocks
+from ..io.opus import GAP
+
 
 FRAME = 0.02  # seconds, of the energy rule
 SHORTEST_BURST = 0.04  # seconds; shorter ones are clicks
@@ -26,7 +29,6 @@ NOISE_BLOCK = 30.0  # seconds, over which the background is measured
 QUIETEST_SPEECH = -60.0  # dB of full scale
 SPEECH_ABOVE_NOISE = 10.0  # dB
 SPEECH_RANGE = 20.0  # dB between loud and soft speech: no more is taken for background
-GAP = 0.2  # seconds between packets; shorter gaps are lost packets, in the middle of speech perhaps
 OPEN_CHUNKS = 4  # chunks' length of joined speech before it is divided without waiting for its end
 
 
@@ -146,7 +148,7 @@ def energy_frames(blocks: Iterable[np.ndarray], sampling_rate: int) -> Iterator[
         sampling_rate: in Hz.
     """
     size, start = round(FRAME * sampling_rate), 0
-    for samples in rebatched(blocks, round(NOISE_BLOCK * sampling_rate)):
+    for (samples,) in even_blocks((block[None] for block in blocks), round(NOISE_BLOCK * sampling_rate)):
         levels = _levels(samples, size)
         background, loud = np.percentile(levels, (10, 95))
         threshold = max(QUIETEST_SPEECH, min(background + SPEECH_ABOVE_NOISE, loud - SPEECH_RANGE))
@@ -165,18 +167,3 @@ def _levels(samples, size):
     """In dB of full scale, a frame of `size` samples each."""
     padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
     return 10 * np.log10(np.mean(np.square(padded, dtype=np.float64), axis=1) + 1e-12)
-
-
-def rebatched(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same samples in blocks of `size`, the last one shorter."""
-    held: list[np.ndarray] = []
-    length = 0
-    for block in blocks:
-        held.append(block)
-        length += len(block)
-        while length >= size:
-            joined = np.concatenate(held)
-            yield joined[:size]
-            held, length = [joined[size:]], length - size
-    if length:
-        yield np.concatenate(held)

@@ -19,7 +19,6 @@ Design choices:
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 import multiprocessing
@@ -31,6 +30,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +38,7 @@ from datasets import Features
 from tqdm import tqdm
 
 from .. import WITHOUT_MODELS
-from ..io.files import content_hash, file_hash, remove_unfinished, write_json, write_json_lines
+from ..io.files import content_hash, remove_unfinished, write_json, write_json_lines
 from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
 
@@ -101,6 +101,8 @@ class WorkArguments:
     def __post_init__(self):
         if self.num_proc is not None and self.num_proc < 1:
             raise ValueError(f"--num_proc is {self.num_proc}: give at least 1.")
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise ImportError("--engine ray needs Ray: pip install 'modeling-toxmtl[ray]'.")
 
 
 def shard_file(stage: str, settings: dict, shard: Shard) -> str:
@@ -277,16 +279,3 @@ def _run_on_ray(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
 
 
 ENGINE_FUNCTIONS = {"local": _run_locally, "ray": _run_on_ray}
-
-
-@functools.cache
-def model_version(name_or_path: str, revision: str | None = None) -> str:
-    """Which model is used, as name@version: the commit of a Hub model, a hash of the files of a folder."""
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
-        return f"{folder.resolve().name}@{content_hash([[path.name, file_hash(path)] for path in files])}"
-    from transformers import AutoConfig
-
-    commit = getattr(AutoConfig.from_pretrained(name_or_path, revision=revision), "_commit_hash", None)
-    return f"{name_or_path}@{commit or revision or 'main'}"

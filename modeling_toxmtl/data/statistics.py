@@ -6,6 +6,8 @@ A clip with several labels counts for each of them, and once in the total.
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 
+from matplotlib.figure import Figure  # not pyplot, which looks for a screen
+
 from ..labels import LABELS
 
 
@@ -33,8 +35,6 @@ def render_hours(statistics: Mapping[str, dict]) -> str:
 
 def plot_durations(durations: Mapping[str, Sequence[float]], path: str | PathLike) -> None:
     """Draws the distribution of durations in seconds by split as PNG, the paper's Figure 3."""
-    from matplotlib.figure import Figure  # not pyplot, which looks for a screen
-
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     longest = min(LONGEST_BIN, max((max(values) for values in durations.values() if values), default=1.0))

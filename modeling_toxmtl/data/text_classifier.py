@@ -7,27 +7,26 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ..io.tables import batched
-from ..labels import LABELS, VIOLATIONS
+from ..labels import VIOLATIONS
 from .recognizers import best_device
 from .shards import ROWS_AT_ONCE
 
 
 class ClassifierFilter:
-    """A transformers text classifier: sigmoid scores if it is multi-label, softmax scores if not."""
+    """A transformers text classifier: sigmoid scores if it is multi-label, softmax scores if not.
+
+    Args:
+        name_or_path: Hub id or folder.
+        revision: branch, tag or commit of a Hub model.
+        targets: our labels, or None, in the order of the classifier's outputs; see [`our_labels`].
+    """
 
     name = "classifier"
 
-    def __init__(self, name_or_path: str, revision: str | None, mapping: dict[str, str | None] | None) -> None:
+    def __init__(self, name_or_path: str, revision: str | None, targets: Sequence[str | None]) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
         self.model = AutoModelForSequenceClassification.from_pretrained(name_or_path, revision=revision)
         self.model.eval().to(best_device())
-        names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
-        mapping = {name: name for name in names} if mapping is None else mapping
-        if missing := sorted(set(names) - set(mapping)):
-            raise ValueError(f"--label_mapping lacks the classifier's labels {missing}: map them to ours, or to null.")
-        targets = [mapping[name] for name in names]
-        if unknown := sorted({target for target in targets if target and target not in LABELS}):
-            raise ValueError(f"--label_mapping: unknown labels {unknown}: choose from {LABELS}, or null.")
         self.targets = targets
         self.knows = tuple(label for label in VIOLATIONS if label in targets)
 

@@ -28,7 +28,7 @@ from ..io.tables import batched
 from .chunk import ChunkStage
 from .shards import ROWS_AT_ONCE, Rejected
 from .speech_spans import QUIETEST_SPEECH, is_silence
-from .stages import Manifest, WorkArguments, model_version, read_manifest, run_stage
+from .stages import Manifest, WorkArguments, read_manifest, run_stage
 from .transcripts import GivenTranscripts, Transcription, Word, split_phrases
 
 
@@ -42,6 +42,31 @@ class Recognizer(Protocol):
         """`clips` are float32 samples of 16 kHz, each of shape `(samples,)`."""
 
 
+def faster_whisper_folder(name: str) -> str:
+    """The folder of a model in CTranslate2's format; a size or Hub id is downloaded.
+
+    Raises:
+        ImportError: faster-whisper is not installed.
+        FileNotFoundError: the weights are not here, and no hub is reachable.
+    """
+    try:
+        from faster_whisper import download_model
+    except ImportError as error:
+        raise ImportError("faster-whisper is not installed: pip install 'modeling-toxmtl[faster-whisper]'.") from error
+    try:
+        folder = name if Path(name).is_dir() else download_model(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"The weights of faster-whisper's {name!r} are not here, and the Hub is not reachable: download them "
+            f"where it is, and give their folder (--asr-model {FASTER_WHISPER}FOLDER)."
+        ) from error
+    if not Path(folder, "model.bin").exists():
+        raise FileNotFoundError(
+            f"--asr-model {FASTER_WHISPER}{name}: {folder} has no model.bin, CTranslate2's weights."
+        )
+    return folder
+
+
 class FasterWhisperRecognizer:
     """faster-whisper (CTranslate2), several times as fast on processors.
 
@@ -53,26 +78,16 @@ class FasterWhisperRecognizer:
         cpu_threads: 0 for CTranslate2's choice.
 
     Raises:
-        ImportError: faster-whisper is not installed.
-        FileNotFoundError: the weights are not here, and no hub is reachable.
+        As [`faster_whisper_folder`].
     """
 
     def __init__(
         self, name: str, language: str | None = None, compute_type: str = "default", cpu_threads: int = 0
     ) -> None:
-        try:
-            from faster_whisper import WhisperModel
-        except ImportError as error:
-            raise ImportError(
-                "faster-whisper is not installed: pip install 'modeling-toxmtl[faster-whisper]'."
-            ) from error
-        try:
-            self.model = WhisperModel(name, compute_type=compute_type, cpu_threads=cpu_threads)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"The weights of faster-whisper's {name!r} are not here, and the Hub is not reachable: download them "
-                f"where it is, and give their folder (--asr-model {FASTER_WHISPER}FOLDER)."
-            ) from error
+        folder = faster_whisper_folder(name)
+        from faster_whisper import WhisperModel
+
+        self.model = WhisperModel(folder, compute_type=compute_type, cpu_threads=cpu_threads)
         self.language = language
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Transcription]:
@@ -102,7 +117,7 @@ class TranscribeStage:
     asr_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     asr_batch_size: int = field(default=16, metadata={"help": "Chunks that the model hears at once."})
     language: str | None = field(
-        default=None, metadata={"help": "Language that Whisper writes; default: as it hears it."}
+        default=None, metadata={"help": "Language that Whisper writes, such as en; default: as it hears it."}
     )
     transcripts: str | None = field(
         default=None,
@@ -140,6 +155,8 @@ class TranscribeStage:
         """The recogniser and its revision."""
         if self.transcripts:
             return f"transcripts@{file_hash(self.transcripts)[:16]}"
+        from .models import model_version  # it loads transformers, which workers with transcripts do without
+
         if self.asr_model.startswith(FASTER_WHISPER):
             name = self.asr_model.removeprefix(FASTER_WHISPER)
             return FASTER_WHISPER + (model_version(name) if Path(name).is_dir() else name)
@@ -149,6 +166,21 @@ class TranscribeStage:
         """As of [`Stage`]."""
         arguments = {name: value for name, value in asdict(self).items() if name not in ("transcripts", "asr_model")}
         return arguments | {"asr": self.asr}  # names and contents, not paths
+
+    def check(self) -> None:
+        """Raises ValueError, OSError or ImportError for what would stop the stage at its first row: the recogniser's
+        library, a model or a table of transcripts that is not there, a language that Whisper does not know."""
+        if self.transcripts:
+            self._given  # noqa: B018
+            return
+        from .models import WHISPER_LANGUAGES, find_recognizer
+
+        if self.asr_model.startswith(FASTER_WHISPER):
+            faster_whisper_folder(self.asr_model.removeprefix(FASTER_WHISPER))
+        elif find_recognizer(self.asr_model, self.asr_revision).model_type != "whisper":
+            return
+        if self.language is not None and self.language not in WHISPER_LANGUAGES:
+            raise ValueError(f"--language {self.language}: Whisper knows {', '.join(WHISPER_LANGUAGES)}.")
 
     @functools.cached_property
     def _recognizer(self) -> Recognizer:
@@ -224,6 +256,7 @@ class TranscribeStage:
 
 def run(stage: TranscribeStage, work: WorkArguments) -> Manifest:
     """Runs the stage; returns what it made."""
+    stage.check()
     chunks = read_manifest(work.work_dir, "chunk")
     if stage.transcripts:
         stage._given.check_recordings(chunks)

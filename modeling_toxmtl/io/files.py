@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..keywords import unique_keys
+
 
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
@@ -73,9 +75,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """The content of a JSON file, with or without a byte order mark. Raises ValueError, naming it, if it is none."""
+    """The content of a JSON file, with or without a byte order mark. Raises ValueError, naming it, if it is none, or a
+    key occurs twice."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except ValueError as error:  # of JSON or UTF-8
         raise ValueError(f"{path} is no JSON file in UTF-8: {error}.") from error
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..keywords import unique_keys
 from ..labels import NO_VIOLATION
 
 
@@ -26,9 +27,9 @@ def read_table(path: Path, required: Collection[str] = ()) -> list[dict]:
         a dict per row; an empty cell is None.
 
     Raises:
-        ValueError: if the file is not in UTF-8, a column occurs twice or is missing, or a line has more cells than
-            the header, a quote that does not fit, is no JSON object or lacks a required value; the message names file
-            and line.
+        ValueError: if the file is not in UTF-8, a column or key occurs twice or is missing, or a line has more cells
+            than the header, a quote that does not fit, is no JSON object or lacks a required value; the message names
+            file and line.
     """
     read_lines = _read_json_lines if path.suffix == ".jsonl" else _read_cells
     rows = []
@@ -49,8 +50,10 @@ def _read_json_lines(path, file):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line, object_pairs_hook=unique_keys)
+            if "\\ud" in line.lower():  # half of a character, perhaps, which no file can hold
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: this is not JSON ({error}).") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: a line must be a JSON object with the columns' names.")

@@ -9,11 +9,11 @@ Design choices:
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers.pipelines.base import pad_collate_fn
-
-from ..pipeline_toxmtl import ToxicityDetectionPipeline
+from ..judging import Judging, row_of
+from ..runtime import EXPORT_FILE, ToxicityRuntime
 from .inputs import Clip
 from .record import make_record
 from .records import audio_hash
@@ -29,6 +29,20 @@ class Heard(NamedTuple):
     clip: str
     record: dict[str, Any] | None
     error: str | None = None
+
+
+def load_judge(model: str, revision: str | None = None) -> Judging:
+    """The pipeline of a model, or the runtime of one that was exported. Raises ValueError if a path is none of a
+    folder."""
+    if Path(model).is_absolute() and not Path(model).is_dir():
+        raise ValueError(f"there is no model folder {model}")
+    if Path(model, EXPORT_FILE).is_file():
+        return ToxicityRuntime.from_pretrained(model)
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of the weights: there are few
+    return pipeline("audio-classification", model=model, revision=revision)
 
 
 @dataclass
@@ -47,18 +61,17 @@ class Listener:
         pipe: the pipeline.
         judge: of [`describe_judge`]; its `hearing` are the pipeline's settings of windows.
         batch_size: windows of a forward pass.
-        on_seconds: called with the seconds that were heard.
+        on_part: called while a long recording is heard, with its clip and the seconds that are heard so far.
     """
 
     def __init__(
         self,
-        pipe: ToxicityDetectionPipeline,
+        pipe: Judging,
         judge: dict[str, Any],
         batch_size: int = 8,
-        on_seconds: Callable[[float], None] = lambda seconds: None,
+        on_part: Callable[[Clip, float], None] = lambda clip, seconds: None,
     ):
-        self.pipe, self.judge, self.batch_size, self.on_seconds = pipe, judge, batch_size, on_seconds
-        self._collate = pad_collate_fn(None, pipe.feature_extractor)
+        self.pipe, self.judge, self.batch_size, self.on_part = pipe, judge, batch_size, on_part
         self._round: list[tuple[_Hearing, int, dict]] = []  # clip, number of the window, its features
 
     def hear(self, clips: Iterable[Clip]) -> Iterator[list[Heard]]:
@@ -86,6 +99,8 @@ class Listener:
                 hearing.outputs.append(None)
                 if len(self._round) >= self._round_size:
                     self._run()
+                    end = features["window"][0, 1].item()
+                    self.on_part(hearing.clip, end / self.pipe.sampling_rate)
         except CLIP_ERRORS as error:
             hearing.error = str(error)
 
@@ -94,12 +109,9 @@ class Listener:
         self._round.sort(key=lambda item: _num_samples(item[2]))
         for start in range(0, len(self._round), self.batch_size):
             batch = self._round[start : start + self.batch_size]
-            outputs = self.pipe.forward(self._collate([features for *_, features in batch]))
-            for row, (hearing, number, features) in enumerate(batch):
-                hearing.outputs[number] = {
-                    name: value if value is None else value[row : row + 1] for name, value in outputs.items()
-                }
-                self.on_seconds(_num_samples(features) / self.pipe.feature_extractor.sampling_rate)
+            outputs = self.pipe.forward(self.pipe.collate([features for *_, features in batch]), return_keywords=True)
+            for row, (hearing, number, _) in enumerate(batch):
+                hearing.outputs[number] = row_of(outputs, row)
         self._round.clear()
 
     def _finish(self, group):

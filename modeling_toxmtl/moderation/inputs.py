@@ -5,8 +5,10 @@ Clips are listed one after the other, and those of a Parquet file read in batche
 
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ class Clip:
 
 
 class Inputs:
-    """The clips of a command's inputs, in order; listed again, they are the same.
+    """The clips of a command's inputs, in order; listed again, from any of them on, they are the same.
 
     Args:
         inputs: paths of audio files, of folders, whose files are all taken but hidden ones, or of tables; "-" reads
@@ -44,19 +46,27 @@ class Inputs:
     def __init__(self, inputs: Sequence[str], column: str | None = None):
         self._column = column
         self._sources = [source for given in inputs for source in self._sources_of(given)]
-        self._num_clips = sum(_num_rows(source) if _is_parquet(source) else 1 for source in self._sources)
-        if not self._num_clips:
+        sizes = [_num_rows(source) if _is_parquet(source) else 1 for source in self._sources]
+        self._starts = [0, *accumulate(sizes)]  # number of each source's first clip, and that of all
+        if not len(self):
             raise ValueError(f"there are no clips in {', '.join(inputs)}")
 
     def __len__(self) -> int:
-        return self._num_clips
+        return self._starts[-1]
 
     def __iter__(self) -> Iterator[Clip]:
-        for source in self._sources:
+        return self.clips(0, len(self))
+
+    def clips(self, first: int, end: int) -> Iterator[Clip]:
+        """Those from one number on, and before another."""
+        index = bisect_right(self._starts, first) - 1
+        while first < end:
+            source, start, following = self._sources[index], *self._starts[index : index + 2]
             if _is_parquet(source):
-                yield from self._rows(source)
+                yield from islice(self._rows(source, first - start), min(end, following) - first)
             else:
                 yield Clip(_in_utf8(source), source)
+            first, index = following, index + 1
 
     def _sources_of(self, given: str) -> Iterable[str]:
         if given == STANDARD_INPUT:
@@ -82,17 +92,21 @@ class Inputs:
             raise ValueError(f"{table} has no column {' or '.join(map(repr, wanted))}: name it with --column")
         return found[0]
 
-    def _rows(self, table: str) -> Iterator[Clip]:
+    def _rows(self, table: str, first: int) -> Iterator[Clip]:
+        """Clips of a Parquet file, from row `first` on; row groups before it are not read."""
         from pyarrow import parquet
 
         file = parquet.ParquetFile(table)
         column = self._choose(table, names := file.schema_arrow.names)
         columns = [name for name in ("id", column) if name in names]
-        number = 0
-        for batch in file.iter_batches(batch_size=64, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield _clip_of(row, column, table, number)
+        sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+        starts = [0, *accumulate(sizes)]
+        group = bisect_right(starts, first) - 1
+        number = starts[group]
+        for batch in file.iter_batches(64, row_groups=range(group, len(sizes)), columns=columns):
+            for row in batch.slice(max(first - number, 0)).to_pylist():
+                yield _clip_of(row, column, table, max(first, number) + 1)
+                number = max(first, number) + 1
 
 
 def _clip_of(row: dict[str, Any], column: str, table: str, number: int) -> Clip:

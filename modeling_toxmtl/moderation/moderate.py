@@ -7,27 +7,29 @@
 Each clip gets a record of the schema toxmtl.verdict/1, which `toxmtl replay`, `redact` and `report` read. A clip that
 cannot be judged is one line on the standard error, and the exit status is 1 in the end. With --output, what is judged
 is kept beside the file until all is: after whatever ended a run, --resume goes on with it, and leaves a finished one
-as it is.
+as it is. `--engine ray` judges on all machines of a Ray cluster, which all see the inputs, the model and the output's
+folder.
 """
 
-import itertools
-import json
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers import pipeline
-from transformers.utils import logging
 
-from ..io.files import content_hash, file_hash, read_json, remove_unfinished, write_json, write_json_lines
-from ..pipeline_toxmtl import STRIDE, ToxicityDetectionPipeline
+from ..io.files import content_hash
+from ..judging import STRIDE
 from .formats import FORMATS, LINES, write_verdicts
-from .hearing import Heard, Listener
+from .hearing import Heard, Listener, load_judge
 from .inputs import Inputs
+from .parts import Parts, hear_groups, size_of, tasks_left
+from .progress import Progress
 from .record import describe_judge
+
+
+ENGINES = ("local", "ray")
 
 
 @dataclass
@@ -55,6 +57,10 @@ class ModerateArguments:
         default=None, metadata={"help": "Seconds from one window to the next; default: two thirds of --window."}
     )
     batch_size: int = field(default=8, metadata={"help": "Windows per forward pass."})
+    engine: str = field(
+        default="local",
+        metadata={"help": "ray: on the machines of a Ray cluster; needs --output.", "choices": ENGINES},
+    )
 
     def __post_init__(self):
         if self.window <= 0:
@@ -65,98 +71,15 @@ class ModerateArguments:
             raise ValueError(f"--stride is {self.stride}: give more than 0, and no more than --window, {self.window}.")
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}: give at least 1.")
-        if self.output is None and (self.resume or self.format == "parquet"):
-            raise ValueError(f"{'--resume' if self.resume else '--format parquet'} needs --output FILE.")
-
-
-def load_judge(model: str, revision: str | None = None) -> ToxicityDetectionPipeline:
-    """The pipeline of a model. Raises ValueError if a path is none of a folder."""
-    if Path(model).is_absolute() and not Path(model).is_dir():
-        raise ValueError(f"there is no model folder {model}")
-    logging.disable_progress_bar()  # of the weights: there are few
-    return pipeline("audio-classification", model=model, revision=revision)
-
-
-class Parts:
-    """What a run has judged so far, in a folder beside its output: a file for each group of clips.
-
-    Args:
-        output: the run's output. Beside it stands, once it is finished, what the run was: `OUTPUT.run.json`.
-        run: what the verdicts depend on.
-    """
-
-    def __init__(self, output: Path, run: dict):
-        self.output, self.run = output, run
-        self.folder = output.with_name(f"{output.name}.parts")
-        self.statement = output.with_name(f"{output.name}.run.json")
-
-    def is_finished(self) -> bool:
-        """Whether the output is there, and is this run's."""
-        if not (self.output.is_file() and self.statement.is_file()):
-            return False
-        return read_json(self.statement) == self._stated()
-
-    def _stated(self):
-        return self.run | {"output_sha256": file_hash(self.output)}
-
-    def begin(self, resume: bool) -> None:
-        """Begins, or goes on with what is there if `resume`.
-
-        Raises:
-            ValueError: if the output or parts are there that this run may not touch; the message names the cure.
-        """
-        if self.output.exists() and not (resume and self.folder.exists()):  # killed when it had been written
-            raise ValueError(
-                f"{self.output} is already there, and no finished output of the same run to --resume: choose another "
-                "--output, or remove it."
-            )
-        if not self.folder.exists():
-            write_json(self.folder / "run.json", self.run)
-            return
-        if not resume:
-            raise ValueError(f"{self.folder} holds an unfinished run: go on with --resume, or remove it.")
-        remove_unfinished(self.folder)
-        before = read_json(self.folder / "run.json")
-        if changed := [name for name in self.run if self.run[name] != before.get(name)]:
-            raise ValueError(
-                f"{self.folder} was begun with another {', '.join(changed)}: go on with the same, or remove it."
-            )
-
-    def read(self) -> Iterator[Heard]:
-        """What was heard, in order."""
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                yield Heard(*json.loads(line))
-
-    def add(self, first: int, group: list[Heard]) -> None:
-        """Keeps a group, whose first clip has this number."""
-        write_json_lines(self.folder / f"{first:09}.jsonl", group)
-
-    def finish(self) -> None:
-        """Once the output is written: states the run, and removes the parts."""
-        write_json(self.statement, self._stated())
-        self.remove()
-
-    def remove(self) -> None:
-        """Removes the parts, if there are any."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def hear_all(listener: Listener, inputs: Inputs, parts: Parts | None, progress: tqdm) -> Iterator[Heard]:
-    """What comes of each clip, in order: kept from before, or heard now and kept."""
-    num_kept = 0
-    for heard in parts.read() if parts else ():
-        num_kept += 1
-        yield heard
-    progress.reset(total=len(inputs))  # the rate is that of the clips heard now
-    progress.initial = progress.n = num_kept
-    first = num_kept
-    for group in listener.hear(itertools.islice(inputs, num_kept, None)):
-        if parts:
-            parts.add(first, group)
-        first += len(group)
-        progress.update(len(group))
-        yield from group
+        for option, is_given in (
+            ("--resume", self.resume),
+            ("--format parquet", self.format == "parquet"),
+            ("--engine ray", self.engine == "ray"),
+        ):
+            if self.output is None and is_given:
+                raise ValueError(f"{option} needs --output FILE.")
+        if self.format == "parquet" and find_spec("pyarrow") is None:  # said before hours of clips are heard
+            raise ImportError("--format parquet needs pyarrow: pip install 'modeling-toxmtl[serve]'.")
 
 
 def _reported(results: Iterable[Heard], counts: dict[str, int]) -> Iterator[dict]:
@@ -181,37 +104,45 @@ def main(args: ModerateArguments) -> None:
     pipe = load_judge(args.model)
     judge = describe_judge(pipe, window_seconds=args.window, stride_seconds=args.stride)
     counts = dict.fromkeys(("clips", "with violations", "not judged"), 0)
-    with tqdm(unit="clip", total=len(inputs), disable=None) as progress:
-        heard = _Meter(progress)
-        listener = Listener(pipe, judge, args.batch_size, heard)
-        if args.output is None:
-            for record in _reported(hear_all(listener, inputs, None, progress), counts):
-                print(LINES[args.format](record), flush=True)
-        else:
-            names = content_hash([clip.name for clip in inputs])
-            run = judge | {"inputs": names, "batch_size": args.batch_size, "format": args.format}
-            parts = Parts(Path(args.output), run)
-            if args.resume and parts.is_finished():
-                parts.remove()  # where it was killed in the midst of that
-                print(f"{args.output} is finished: there is nothing to resume.", file=sys.stderr)
-                return
-            parts.begin(args.resume)
-            for _ in hear_all(listener, inputs, parts, progress):
-                pass
-            write_verdicts(parts.output, _reported(parts.read(), counts), args.format)
-            parts.finish()
-    if args.output is not None:
-        print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)
+    if args.output is None:
+        _print(Listener(pipe, judge, args.batch_size), inputs, args.format, counts)
+    else:
+        _write(pipe, judge, inputs, args, counts)
     if counts["not judged"]:
         raise SystemExit(1)
 
 
-class _Meter:
-    """Shows on a progress bar how many hours were heard."""
+def _print(listener, inputs, kind, counts):
+    with Progress(len(inputs)) as progress:
+        listener.on_part = progress.part
+        for _, group in hear_groups(listener, inputs, tasks_left(len(inputs), {})):
+            progress.add(*size_of(group))
+            for record in _reported(group, counts):
+                print(LINES[kind](record), flush=True)
 
-    def __init__(self, progress: tqdm):
-        self.progress, self.seconds = progress, 0.0
 
-    def __call__(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.progress.set_postfix_str(f"{self.seconds / 3600:.2f} h of sound")
+def _write(pipe, judge, inputs, args, counts):
+    names = content_hash([clip.name for clip in inputs])
+    run = judge | {"inputs": names, "batch_size": args.batch_size, "format": args.format}
+    parts = Parts(Path(args.output).resolve(), run)
+    if args.resume and parts.is_finished():
+        parts.remove()  # where it was killed in the midst of that
+        print(f"{args.output} is finished: there is nothing to resume.", file=sys.stderr)
+        return
+    parts.begin(args.resume)
+    kept = parts.kept()
+    tasks = list(tasks_left(len(inputs), kept))
+    with Progress(len(inputs), sum(kept.values())) as progress:
+        if args.engine == "ray":
+            from .ray_engine import judge_on_ray
+
+            for size in judge_on_ray(args.model, judge, args.batch_size, inputs, parts, tasks):
+                progress.add(*size)
+        else:
+            listener = Listener(pipe, judge, args.batch_size, progress.part)
+            for first, group in hear_groups(listener, inputs, tasks):
+                parts.add(first, group)
+                progress.add(*size_of(group))
+    write_verdicts(parts.output, _reported(parts.read(), counts), args.format)
+    parts.finish()
+    print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)

@@ -16,47 +16,36 @@ import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import torch
-from transformers.utils.hub import cached_file
-
 from ..io.files import file_hash, read_json
+from ..judging import Judging
+from ..keywords import KeywordList
 from ..labels import NO_VIOLATION
-from ..pipeline_toxmtl import ToxicityDetectionPipeline
 from .records import SCHEMA
 
 
-PACKAGES = ("modeling-toxmtl", "torch", "transformers", "numpy", "av")  # whose versions may change a score
 NO_KEYWORD = "no keyword: by context or tone"
 SAID = "keywords said"
 SCORE_DIGITS, TIME_DIGITS = 6, 3
 
 
-def describe_judge(pipe: ToxicityDetectionPipeline, **heard_in: float) -> dict[str, Any]:
+def describe_judge(pipe: Judging, **heard_in: float) -> dict[str, Any]:
     """What the verdicts of a pipeline depend on beside the audio: the part that all records of a run share.
 
     Args:
         pipe: with its model and processor.
         heard_in: the pipeline's settings of windows, in seconds.
     """
-    processor, config = pipe.processor, pipe.model.config
+    processor, config = pipe.processor, pipe.config
+    packages = ("modeling-toxmtl", *pipe.packages, "numpy", "av")  # whose versions may change a score
     return {
-        "model": {
-            "name": config.name_or_path,
-            "revision": _commit(config),
-            "weights_sha256": weights_hash(pipe.model),
-            "dtype": str(pipe.model.dtype).removeprefix("torch."),
-            "device": pipe.device.type,
-        },
+        "model": pipe.identity,
         "thresholds": config.thresholds if "classification" in config.tasks else None,
         "calibration": _calibration(config),
         "keyword_evidence": config.keyword_evidence,
-        "keyword_list": {
-            "sha256": keywords_hash(processor.keywords.to_dict()),
-            "keywords": len(processor.keywords),
-            "language": processor.keywords.language,
-        },
+        "keyword_list": describe_keywords(processor.keywords),
         "decoding": {
             **asdict(processor.decoding),
             "keyword_target": processor.keyword_target,
@@ -64,19 +53,17 @@ def describe_judge(pipe: ToxicityDetectionPipeline, **heard_in: float) -> dict[s
             "common_words_sha256": processor.common_words and file_hash(processor.common_words),
         },
         "hearing": heard_in,
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
     }
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 of the parameters and buffers as they are loaded, by name: however they were stored, and also of models
-    that never were."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        array = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-        digest.update(array.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def describe_keywords(keywords: KeywordList) -> dict[str, Any]:
+    """What records say of a keyword list."""
+    return {
+        "sha256": keywords_hash(keywords.to_dict()),
+        "keywords": len(keywords),
+        "language": keywords.language,
+    }
 
 
 def keywords_hash(keywords: dict) -> str:
@@ -84,28 +71,31 @@ def keywords_hash(keywords: dict) -> str:
     return hashlib.sha256(json.dumps(keywords, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _commit(config) -> str | None:
-    """Of a Hub model; a configuration that was made, or read from a folder, has none."""
-    return getattr(config, "_commit_hash", None)
-
-
 def _calibration(config) -> dict | None:
     """What `toxmtl calibrate` or, before it, `run_mtl.py` left in the model's folder."""
-    if not config.name_or_path:
-        return None
     for name, part in (("calibration.json", None), ("results.json", "calibration")):
-        file = cached_file(
-            config.name_or_path,
-            name,
-            revision=_commit(config),
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if file is not None:
+        if (file := _file_beside(config, name)) is not None:
             content = read_json(file)
             return content.get(part) if part else content
     return None
+
+
+def _file_beside(config, name):
+    """A file of the model's folder or Hub repository, if it is there; a configuration that was made has neither."""
+    if not config.name_or_path:
+        return None
+    if (folder := Path(config.name_or_path)).is_dir():
+        return folder / name if (folder / name).is_file() else None
+    from transformers.utils.hub import cached_file  # an exported model runs where it is not installed
+
+    return cached_file(
+        config.name_or_path,
+        name,
+        revision=getattr(config, "_commit_hash", None),
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
 
 
 def make_record(clip: str, sha256: str, verdict: dict[str, Any], judge: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 The words are those of the recording's record, which `toxmtl moderate` wrote; `--label`, `--keyword` and `--min-score`
 choose among them. OUTPUT is of any container that FFmpeg writes, by its suffix; the codec is the recording's own where
-the container takes it. Video is copied as it is; subtitles, which may spell the words, are left out. Outside the
+the container takes it. Video is copied as it is; cover pictures and subtitles are left out. Outside the
 spans, lossless formats keep every sample. What was done is written as JSON beside the output.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from ..audio import decoded_frames, heard_times, open_audio, time_origin
 from ..io.files import file_hash, write_json
@@ -30,6 +31,7 @@ FADE = 0.005  # seconds, within the span
 BEEP_HERTZ, BEEP_LEVEL = 1000.0, 0.1  # of full scale
 ENCODERS = {"opus": "libopus", "vorbis": "libvorbis"}  # FFmpeg's own are experimental
 DEFAULT_ENCODERS = {"ogg": "libopus", "opus": "libopus", "webm": "libopus", "matroska": "libopus"}
+LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}  # of files that name none, which some encoders ask for
 VIDEO_FORMATS = ("mp4", "mov", "matroska", "webm")  # which know their codecs; others list what nobody plays
 
 
@@ -134,11 +136,16 @@ def _planes(frame) -> np.ndarray:
     return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 
+def _layout(name):
+    return LAYOUTS.get(name, name)
+
+
 def _like(frame, samples, pts):
     """A frame of `(channels, samples)` with another's format, rate and clock."""
     if not frame.format.is_planar:
         samples = samples.T.reshape(1, -1)
-    new = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=frame.format.name, layout=frame.layout.name)
+    layout = _layout(frame.layout.name)
+    new = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=frame.format.name, layout=layout)
     new.sample_rate, new.time_base, new.pts = frame.rate, frame.time_base, pts
     return new
 
@@ -154,7 +161,7 @@ class _Track:
         writer = av.codec.Codec(encoder, "w")
         rates = writer.audio_rates or [codec.sample_rate]  # Opus has a few only
         rate = codec.sample_rate if codec.sample_rate in rates else max(rates)
-        self.stream = target.add_stream(encoder, rate=rate, layout=codec.layout.name)
+        self.stream = target.add_stream(encoder, rate=rate, layout=_layout(codec.layout.name))
         if codec.format.name in {kind.name for kind in writer.audio_formats or ()}:
             self.stream.codec_context.format = codec.format
         if codec.bit_rate and writer.canonical_name == codec.codec.canonical_name:
@@ -224,10 +231,11 @@ def _write(audio, output, spans, how):
         numbers = range(len(source.streams.audio))
         if not numbers:
             raise ValueError("it holds no audio stream")
-        if source.streams.video and how == "cut":
+        video = [stream for stream in source.streams.video if not stream.disposition & Disposition.attached_pic]
+        if video and how == "cut":
             raise ValueError("sound that is cut no longer fits the video: mute it, or beep")
         target = files.enter_context(av.open(output, "w"))
-        copied = {stream.index: target.add_stream_from_template(stream) for stream in source.streams.video}
+        copied = {stream.index: target.add_stream_from_template(stream) for stream in video}
         containers = [files.enter_context(open_audio(audio)) for _ in numbers]
         tracks = [_Track(containers[i].streams.audio[i], target, spans, how, audio) for i in numbers]
         queues = [track.packets(container) for track, container in zip(tracks, containers, strict=True)]
@@ -236,7 +244,7 @@ def _write(audio, output, spans, how):
 
 
 def _copied(container, copied):
-    for packet in container.demux(list(container.streams.video)) if copied else ():
+    for packet in container.demux([container.streams[index] for index in copied]) if copied else ():
         if packet.dts is not None:
             packet.stream = copied[packet.stream.index]
             yield packet

@@ -9,9 +9,8 @@ Says "the same", or names each difference: in what was heard, and in all that it
 from dataclasses import dataclass, field
 from itertools import islice
 
-from .hearing import Listener
+from .hearing import Listener, load_judge
 from .inputs import Clip
-from .moderate import load_judge
 from .record import describe_judge, differences
 from .records import audio_hash, read_records, record_of
 

@@ -44,13 +44,13 @@ class ReportArguments:
 
 
 def read_truth(path: str) -> dict[str, list[str]]:
-    """Labels by clip, of a table.
+    """Labels by clip, of a table or a Parquet file.
 
     Raises:
         ValueError: if a row names no clip or has no labels; the message names it.
     """
     truth = {}
-    for number, row in enumerate(read_table(Path(path), required=["labels"]), start=1):
+    for number, row in enumerate(_rows_of(Path(path)), start=1):
         name = row.get("path") or row.get("id") or row.get("file_name")
         if not name:
             raise ValueError(f"{path}, row {number}: no `path`, `id` or `file_name`.")
@@ -59,6 +59,18 @@ def read_truth(path: str) -> dict[str, list[str]]:
         except ValueError as error:
             raise ValueError(f"{path}, row {number}: {error}.") from error
     return truth
+
+
+def _rows_of(path):
+    if path.suffix != ".parquet":
+        return read_table(path, required=["labels"])
+    from pyarrow import parquet
+
+    names = parquet.read_schema(path).names
+    if "labels" not in names:
+        raise ValueError(f"{path} has no column 'labels', but {', '.join(names)}.")
+    columns = [name for name in ("path", "id", "file_name", "labels") if name in names]
+    return parquet.read_table(path, columns=columns).to_pylist()
 
 
 def truth_of(clip: str, truth: dict[str, list[str]]) -> list[str] | None:

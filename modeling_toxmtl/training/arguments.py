@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from ..decoding import DECODERS
-from ..processing_toxmtl import KEYWORD_TARGETS
+from ..keyword_reader import KEYWORD_TARGETS
 
 
 SWITCH = {"nargs": "?", "const": True}  # `--flag` means `--flag true`, though the default is neither

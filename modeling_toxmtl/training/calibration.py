@@ -28,8 +28,7 @@ from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.utils import logging
 
 from ..io.files import write_json
-from ..labels import NO_VIOLATION, scores_from_logits
-from ..multitask_config import DEFAULT_THRESHOLD
+from ..labels import DEFAULT_THRESHOLD, NO_VIOLATION, scores_from_logits
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .evaluation import ClipEvaluation, evaluate_batches, predict_batches
 from .promise import PROMISE_FILE, SCOPES, Goal, choose_promised, promise_table
@@ -60,10 +59,6 @@ class CalibrationArguments:
     dataset_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
     split: str = field(default="validation", metadata={"help": "Split to fit; not one that you report results on."})
     max_samples: int | None = field(default=None, metadata={"help": "Use only the first so many rows."})
-    min_precision: float | None = field(
-        default=None,
-        metadata={"help": "Choose the lowest thresholds with this precision (0 to 1), not those with the best F1."},
-    )
     use_keyword_evidence: bool = field(
         default=False,
         metadata={"help": "Fit how much a keyword that is heard says of its labels; scores change, and rank better."},
@@ -73,6 +68,9 @@ class CalibrationArguments:
     )
     min_recall: float | None = field(
         default=None, metadata={"help": "Promise: at least this share of violations is reported (0 to 1)."}
+    )
+    min_precision: float | None = field(
+        default=None, metadata={"help": "Promise: at least this share of reports is right (0 to 1)."}
     )
     confidence: float = field(default=0.95, metadata={"help": "Of the promise."})
     scope: str = field(
@@ -86,16 +84,23 @@ class CalibrationArguments:
     batch_size: int = field(default=8, metadata={"help": "Clips per forward pass."})
 
     def __post_init__(self):
-        goals = [name for name in ("min_precision", "max_fpr", "min_recall") if getattr(self, name) is not None]
-        if len(goals) > 1:
+        if len(goals := self.goals) > 1:
             raise ValueError(f"--{' and --'.join(goals)} exclude each other: give one.".replace("_", "-"))
-        for name in goals:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name} must lie between 0 and 1, but is {getattr(self, name)}.")
+        for name, rate in goals.items():
+            if not 0 <= rate <= 1:
+                raise ValueError(f"--{name.replace('_', '-')} must lie between 0 and 1, but is {rate}.")
         if not 0 < self.confidence < 1:
             raise ValueError(f"--confidence must lie between 0 and 1, but is {self.confidence}.")
         if self.windows < 1:
             raise ValueError(f"--windows is {self.windows}: give at least 1.")
+        if self.windows > 1 and self.max_fpr is None:
+            raise ValueError("--windows is for --max-fpr alone: more windows only raise the chance of a report.")
+
+    @property
+    def goals(self) -> dict[str, float]:
+        """What is to be promised, with its rate: none or one."""
+        given = {name: getattr(self, name) for name in ("max_fpr", "min_recall", "min_precision")}
+        return {name: rate for name, rate in given.items() if rate is not None}
 
 
 def fit_scale(
@@ -140,29 +145,19 @@ def fit_scale(
     return scale().item(), offset.item(), sign * log_weight.exp().item() if has_evidence else 0.0
 
 
-def choose_threshold(scores: np.ndarray, targets: np.ndarray, min_precision: float | None = None) -> float:
-    """The threshold with the best F1, or the lowest with a precision; between two scores that occur.
+def choose_threshold(scores: np.ndarray, targets: np.ndarray) -> float:
+    """The threshold in (0, 1] with the best F1, between two scores that occur.
 
     Args:
         scores: (N,) in [0, 1].
         targets: (N,) 0 or 1; one at least is 1.
-        min_precision: in [0, 1].
-
-    Returns:
-        the threshold in (0, 1]; 1 if none has the precision.
     """
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(targets[order])
     is_last = np.append(scores[1:] < scores[:-1], True)  # equal scores count together
     precision, recall = hits / np.arange(1, len(scores) + 1), hits / hits[-1]
-    if min_precision is None:
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        last = int(np.argmax(np.where(is_last, f1, -1.0)))
-    else:
-        enough = np.flatnonzero(is_last & (precision >= min_precision))
-        if not enough.size:
-            return 1.0
-        last = int(enough[-1])
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    last = int(np.argmax(np.where(is_last, f1, -1.0)))
     below = scores[last + 1] if last + 1 < len(scores) else 0.0
     return float((scores[last] + below) / 2)
 
@@ -171,7 +166,6 @@ def fit(
     logits: np.ndarray,
     targets: np.ndarray,
     thresholds: dict[str, float],
-    min_precision: float | None = None,
     evidence: np.ndarray | None = None,
 ) -> dict[str, LabelCalibration]:
     """Calibration of each label.
@@ -180,7 +174,6 @@ def fit(
         logits: (N, L) of the clips.
         targets: (N, L) multi-hot.
         thresholds: those of the L labels before, by name and in column order.
-        min_precision: see [`choose_threshold`].
         evidence: (N, L), of the keywords heard, to be used too.
 
     Returns:
@@ -200,9 +193,7 @@ def fit(
             continue
         scale, offset, weight = fit_scale(column, target, words, sign=-1 if name == NO_VIOLATION else 1)
         calibrated = scale * column + offset + (0.0 if words is None else weight * words)
-        threshold = choose_threshold(scores_from_logits(calibrated), target, min_precision)
-        if threshold == 1.0:
-            logger.warning(f"{name}: no threshold has a precision of {min_precision}, so the label never counts.")
+        threshold = choose_threshold(scores_from_logits(calibrated), target)
         calibrations[name] = LabelCalibration(scale, offset, threshold, weight)
     return calibrations
 
@@ -226,13 +217,12 @@ def apply(model: PreTrainedModel, calibrations: dict[str, LabelCalibration]) -> 
 def calibrate(
     model: PreTrainedModel,
     evaluation: ClipEvaluation,
-    min_precision: float | None = None,
     use_keyword_evidence: bool = False,
 ) -> dict[str, LabelCalibration]:
     """Fits the labelled clips of a finished evaluation of the model, and applies it; returns what [`fit`] does."""
     logits, evidence, targets = evaluation.labelled_parts()
     evidence = evidence if use_keyword_evidence else None
-    calibrations = fit(logits, targets, model.config.thresholds, min_precision, evidence)
+    calibrations = fit(logits, targets, model.config.thresholds, evidence)
     apply(model, calibrations)
     return calibrations
 
@@ -268,9 +258,9 @@ def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     dataset = load_split(processor, model.config, args.dataset, args.dataset_name, args.split, args.max_samples)
     evaluation = evaluate_batches(dataset, predict_batches(model, dataset, args.batch_size))
-    if args.max_fpr is not None or args.min_recall is not None:
+    if args.goals:
         return _promise(model, evaluation, args)
-    calibrations = calibrate(model, evaluation, args.min_precision, args.use_keyword_evidence)
+    calibrations = calibrate(model, evaluation, args.use_keyword_evidence)
     model.save_pretrained(args.model)
     Path(args.model, PROMISE_FILE).unlink(missing_ok=True)  # it was of the scores and thresholds before
     print(markdown(calibrations))
@@ -280,7 +270,7 @@ def main(args: CalibrationArguments) -> dict[str, dict[str, float]]:
 def _promise(model, evaluation, args):
     """Chooses thresholds with a promise, and states it in the model's folder."""
     logits, targets = evaluation.labelled()
-    kind, rate = ("max_fpr", args.max_fpr) if args.min_recall is None else ("min_recall", args.min_recall)
+    ((kind, rate),) = args.goals.items()
     names = list(model.config.label2id)
     promises = choose_promised(
         scores_from_logits(logits), targets, names, Goal(kind, rate, args.confidence, args.windows), args.scope

@@ -1,8 +1,8 @@
 """Model cards, rendered from what was measured.
 
 A card has no number of its own: everything comes from files in the folder (`results.json`, `config.json`,
-`processor_config.json`, `train_results.json`), so that rendering again must give the same card. What no measurement
-tells, such as the voices that a model heard, is in `NOTES.md` of the folder.
+`processor_config.json`, `train_results.json`, `export.json`), so that rendering again must give the same card. What no
+measurement tells, such as the voices that a model heard, is in `NOTES.md` of the folder.
 """
 
 import json
@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForAudioClassification, PreTrained
 
 from ..hub import PIPELINE_TASK
 from ..processing_toxmtl import ToxicityMTLProcessor
+from ..runtime import EXPORT_FILE
 from .evaluation import TABLE_COLUMNS, system_name
 
 
@@ -36,6 +37,7 @@ def write_model_card(folder: str | Path, **metadata: Any) -> str:
         ToxicityMTLProcessor.from_pretrained(folder),
         _read_json(folder / "results.json"),
         _read_json(folder / "train_results.json"),
+        _read_json(folder / EXPORT_FILE),
         notes=_read_text(folder / NOTES),
         **{"name": folder.resolve().name, **metadata},
     )
@@ -48,6 +50,7 @@ def render_model_card(
     processor: ToxicityMTLProcessor,
     results: dict,
     train_results: dict,
+    export: dict,
     name: str,
     notes: str = "",
     **metadata: Any,
@@ -100,6 +103,7 @@ def render_model_card(
         worst_label=min(precisions, key=lambda row: row["value"], default=None),
         missed=headline.get("keyword_false_reject_rate"),
         runtime=train_results.get("train_runtime"),
+        export=export,
     )
 
 

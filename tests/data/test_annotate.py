@@ -1,4 +1,8 @@
-from modeling_toxmtl.data.annotate import AnnotateArguments, AnnotateStage, find_keywords
+import json
+
+import pytest
+
+from modeling_toxmtl.data.annotate import AnnotateArguments, AnnotateStage, find_keywords, read_corrections
 from modeling_toxmtl.data.label import KeywordArguments
 from modeling_toxmtl.keywords import KeywordList
 
@@ -31,3 +35,25 @@ def test_keywords_of_chunks_without_violation_become_the_filler_unless_asked():
     assert (row["transcript"], row["keywords"], row["asr_transcript"]) == ("that good game", [], "that crap game")
     (row,) = AnnotateStage(AnnotateArguments(keywords_everywhere=True), KeywordArguments())(rows)
     assert row["transcript"] == "that crap game" and [item["keyword"] for item in row["keywords"]] == ["crap"]
+
+
+def test_what_people_said_replaces_labels(tmp_path):
+    corrections = tmp_path / "corrections.jsonl"
+    corrections.write_text('{"id": "a", "labels": ["NoViolation"], "keywords": []}\n', encoding="utf-8-sig")
+    stage = AnnotateStage(AnnotateArguments(corrections=str(corrections)), KeywordArguments())
+    rows = [
+        {"id": id, "labels": ["Profanity"], "transcript": "oh damn it", "words": said("oh damn it")} for id in "ab"
+    ]
+    corrected, other = stage(rows)
+    assert (corrected["labels"], corrected["transcript"]) == (["NoViolation"], "oh good it")
+    givers = {score["label"]: score["given_by"] for score in corrected["label_scores"]}
+    assert givers["NoViolation"] == ["human"] and givers["Profanity"] == []
+    assert other["labels"] == ["Profanity"]
+
+
+@pytest.mark.parametrize("labels", [[], ["Rude"], ["NoViolation", "Other"]])
+def test_corrections_with_faults_are_named(tmp_path, labels):
+    path = tmp_path / "corrections.jsonl"
+    path.write_text(json.dumps({"id": "a", "labels": labels}) + "\n")
+    with pytest.raises(ValueError, match="corrections.jsonl, line 1: (`labels`|the labels NoViolation, Other)"):
+        read_corrections(str(path))

@@ -13,11 +13,11 @@ from pipeline_helpers import SPANS, dtx_file, speech_with_pauses
 from benchmarks.pipeline import repeated
 from modeling_toxmtl.audio import load_audio, resample
 from modeling_toxmtl.data.chunk import ChunkStage, cut_chunks, cut_packets, encode_flac, find_chunks, run
-from modeling_toxmtl.data.opus import OpusTrack, encode_dtx, ogg_file
 from modeling_toxmtl.data.recordings import RecordingsArguments
 from modeling_toxmtl.data.shards import Rejected, read_rows
 from modeling_toxmtl.data.speech_spans import Span
 from modeling_toxmtl.data.stages import WorkArguments
+from modeling_toxmtl.io.opus import OpusTrack, encode_dtx, ogg_file
 
 
 def webm_of_some(recording, path, is_kept):

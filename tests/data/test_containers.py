@@ -1,5 +1,6 @@
 """Files whose container says less than all, or too much: what is whole is used, and at its time."""
 
+import re
 import struct
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from pipeline_helpers import dtx_file, speech_with_pauses
 
 from modeling_toxmtl.audio import load_audio, resample
 from modeling_toxmtl.data.chunk import ChunkStage
-from modeling_toxmtl.data.opus import OpusTrack, encode_dtx, ogg_crc, ogg_file
+from modeling_toxmtl.io.opus import OpusTrack, encode_dtx, ogg_crc, ogg_file
 
 
 RATE = 16_000
@@ -102,6 +103,25 @@ def test_ogg_files_that_were_joined_are_one_recording(tmp_path, change):
     assert is_at(spans_of(tmp_path / "a.ogg"), [*SPANS, *((start + 5, end + 5) for start, end in SPANS)])
 
 
+def restamped(content, seconds):
+    """An Ogg file whose clock shows so many seconds more, as a stream's that runs when its recording begins."""
+    pages = [bytearray(b"OggS" + page) for page in content.split(b"OggS")[1:]]
+    for page in pages[2:]:  # after the headers
+        page[6:14] = struct.pack("<q", struct.unpack("<q", page[6:14])[0] + round(seconds * 48_000))
+        page[22:26] = bytes(4)
+        page[22:26] = struct.pack("<I", ogg_crc(bytes(page)))
+    return b"".join(map(bytes, pages))
+
+
+def test_an_ogg_stream_that_starts_late_is_whole(tmp_path):
+    """Its time is that of a player, which begins with the sound (RFC 7845, section 4.3)."""
+    (tmp_path / "a.ogg").write_bytes(restamped(dtx_file(SPANS, 5.0), 1000))
+    assert is_at(spans_of(tmp_path / "a.ogg"), SPANS)
+    for name, codec in (("a.oga", "flac"), ("a.opus", "libopus")):
+        path = write(tmp_path / name, "ogg", codec, SPEECH, later=lambda time: 1000.0)
+        assert is_at(spans_of(path), SPANS), codec
+
+
 # WAV
 
 
@@ -136,6 +156,22 @@ LATER = [SPANS[0], (33.0, 34.0)]
 def test_a_gap_in_the_time_stamps_is_silence(tmp_path, name, format, codec):
     path = write(tmp_path / name, format, codec, SPEECH, later=pause_of(30.0))
     assert is_at(spans_of(path), LATER)
+
+
+@pytest.mark.parametrize(("name", "format", "codec"), [("a.mkv", "matroska", "flac"), ("a.webm", "webm", "libopus")])
+def test_nobody_speaks_for_more_than_an_hour(tmp_path, name, format, codec):
+    path = write(tmp_path / name, format, codec, SPEECH, later=pause_of(4000.0))
+    assert is_at(spans_of(path), [SPANS[0], (4003.0, 4004.0)])
+
+
+def test_pauses_that_a_format_does_not_date_are_named(tmp_path):
+    (rejected,) = rows_of(write(tmp_path / "a.avi", "avi", "libmp3lame", SPEECH, later=pause_of(30.0)))
+    assert re.fullmatch("truncated: .*; pauses are lost in AVI: save it as Matroska", rejected.reason)
+
+
+def test_a_clock_that_jumps_is_no_truncation(tmp_path):
+    path = write(tmp_path / "a.mka", "matroska", "flac", SPEECH, later=pause_of(1e6))
+    assert is_at(spans_of(path), SPANS)
 
 
 @pytest.mark.parametrize(("name", "format", "codec"), [("a.mkv", "matroska", "flac"), ("a.webm", "webm", "libopus")])

@@ -13,6 +13,7 @@ from hub_server import HubServer
 from pipeline_helpers import write_recordings
 from pipeline_runs import load, run_all
 
+from modeling_toxmtl.data.label import LabelArguments
 from modeling_toxmtl.data.schema import TRACED_FEATURES
 from modeling_toxmtl.data.shards import read_rows
 from modeling_toxmtl.data.stages import read_manifest
@@ -100,7 +101,7 @@ runpy.run_module("modeling_toxmtl.cli", run_name="__main__")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["chunk", "transcribe", "label", "annotate", "data"])
+@pytest.mark.parametrize("stage", ["chunk", "label", "data"])
 def test_a_run_that_is_killed_in_any_stage_ends_as_an_undisturbed_one(made, tmp_path, stage):
     shutil.copytree(made / "raw", tmp_path / "raw")
     shutil.copy(made / "transcripts.jsonl", tmp_path)
@@ -127,15 +128,16 @@ def test_the_data_set_is_pushed_whole(made, tmp_path):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HOME": str(tmp_path)}
         environment |= {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_alice", "HF_HUB_DISABLE_XET": "1"}
         environment.pop("HF_HUB_OFFLINE", None)
-        code = "import sys; from modeling_toxmtl.data.build import push; push(sys.argv[1], 'alice/clips')"
-        command = [sys.executable, "-c", code, str(made / "data")]
+        command = [sys.executable, "-m", "modeling_toxmtl.cli", "data", "build", "--push-to-hub", "alice/clips"]
+        command += ["--work-dir", str(made / "work"), "--output-dir", str(tmp_path / "data")]
         pushed = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert pushed.returncode == 0, pushed.stderr
         assert list(hub.repositories) == [("datasets", "alice/clips")]
         assert hub.repositories["datasets", "alice/clips"].private
         arrived = hub.files("alice/clips", "datasets")
-    files = [path for path in (made / "data").rglob("*") if path.is_file()]
-    assert {path.relative_to(made / "data").as_posix(): path.read_bytes() for path in files}.items() <= arrived.items()
+    made_here = tmp_path / "data"
+    files = {path.relative_to(made_here).as_posix(): path for path in made_here.rglob("*") if path.is_file()}
+    assert {name: path.read_bytes() for name, path in files.items()}.items() <= arrived.items()
 
 
 @pytest.mark.slow
@@ -176,9 +178,34 @@ def test_the_data_set_trains_a_model(made, tmp_path):
 def test_data_of_others_are_refused_before_the_stages_run(tmp_path):
     (tmp_path / "data" / "data").mkdir(parents=True)
     (tmp_path / "data" / "data" / "train-00000-of-00001.parquet").touch()
+    raw = write_recordings(tmp_path / "raw", 1)
     with pytest.raises(FileExistsError, match="choose another --output_dir"):
-        run_all(tmp_path, tmp_path / "raw")
+        run_all(tmp_path, raw)
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"asr_model": "faster-whisper:tiny"}, r"pip install 'modeling-toxmtl\[faster-whisper\]'"),
+        ({"asr_model": "nobody/nothing"}, "--asr-model nobody/nothing: no such folder"),
+        ({"asr_model": "raw"}, "--asr-model raw: "),
+        ({"asr_model": "tiny"}, "--asr-model tiny: none of model.safetensors, .* is there"),
+        ({"transcripts": "none.jsonl"}, "none.jsonl"),
+        ({"labelling": LabelArguments(text_classifier="nobody/nothing")}, "--text-classifier nobody/nothing: no such"),
+        ({"labelling": LabelArguments(text_classifier="tiny")}, "--text-classifier tiny: none of"),
+        ({"labelling": LabelArguments(rules="none.json")}, "none.json"),
+    ],
+)
+def test_what_a_stage_lacks_is_said_in_one_line_before_the_first_one(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)  # whether it is installed or not
+    monkeypatch.chdir(tmp_path)
+    write_recordings(Path("raw"), 1)
+    (tiny_checkpoint(Path("tiny")) / "model.safetensors").unlink()
+    with pytest.raises((ValueError, OSError, ImportError), match=message) as error:
+        run_all(Path(), Path("raw"), **arguments)
+    assert "\n" not in str(error.value)
+    assert not Path("work").exists()
 
 
 def test_quarantine_of_the_stages_reaches_the_data_set(tmp_path):

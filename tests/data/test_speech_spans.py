@@ -8,7 +8,6 @@ from modeling_toxmtl.data.speech_spans import (
     energy_frames,
     find_speech,
     plan_chunks,
-    rebatched,
 )
 
 
@@ -127,10 +126,3 @@ def test_energy_finds_the_spans(noise):
     starts, ends = min(span.start for span in found), max(span.end for span in found)
     assert starts == pytest.approx(1.0, abs=0.06) and ends == pytest.approx(5.0, abs=0.06)
     assert not any(span.start < 3.9 and span.end > 2.6 for span in found)
-
-
-def test_blocks_are_rebatched_without_loss():
-    blocks = [np.arange(3), np.arange(3, 10), np.arange(10, 11)]
-    batches = list(rebatched(blocks, 4))
-    assert [len(batch) for batch in batches] == [4, 4, 3]
-    np.testing.assert_array_equal(np.concatenate(batches), np.arange(11))

@@ -95,6 +95,9 @@ def test_whisper_is_told_the_language(whisper):
     stage = TranscribeStage(whisper, language="es")
     assert [heard.language for heard in stage._recognizer(CLIPS)] == ["es"] * 3
     assert stage.asr.startswith("whisper")
+    stage.check()
+    with pytest.raises(ValueError, match="--language spanisch: Whisper knows af, am, .* es, "):
+        TranscribeStage(whisper, language="spanisch").check()
 
 
 def test_whisper_of_one_language_says_english(whisper):
@@ -103,7 +106,7 @@ def test_whisper_of_one_language_says_english(whisper):
     assert recognizer._languages(CLIPS) == ["en"] * 3
 
 
-def test_faster_whisper(monkeypatch):
+def test_faster_whisper(monkeypatch, tmp_path):
     stage = TranscribeStage("faster-whisper:tiny", language="de")
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(ImportError, match="pip install .*faster-whisper"):
@@ -111,9 +114,7 @@ def test_faster_whisper(monkeypatch):
 
     class WhisperModel:
         def __init__(self, name, compute_type, cpu_threads):
-            if name == "nowhere":  # as huggingface_hub without a network
-                raise FileNotFoundError("no cached snapshot, outgoing traffic is disabled,\nin many lines")
-            assert (name, compute_type, cpu_threads) == ("tiny", "default", 0)
+            assert (name, compute_type, cpu_threads) == (str(tmp_path), "default", 0)
 
         def transcribe(self, clip, language, word_timestamps):
             assert language == "de" and word_timestamps and clip.dtype == np.float32
@@ -121,9 +122,17 @@ def test_faster_whisper(monkeypatch):
             words.append(SimpleNamespace(word=" du", start=0.5, end=0.6, probability=1.0))
             return iter([SimpleNamespace(words=words)]), SimpleNamespace(language="de")
 
+    def download_model(name):
+        if name == "nowhere":  # as huggingface_hub without a network
+            raise FileNotFoundError("no cached snapshot, outgoing traffic is disabled,\nin many lines")
+        return str(tmp_path)
+
     module = ModuleType("faster_whisper")
-    module.WhisperModel = WhisperModel
+    module.WhisperModel, module.download_model = WhisperModel, download_model
     monkeypatch.setitem(sys.modules, "faster_whisper", module)
+    with pytest.raises(FileNotFoundError, match="faster-whisper:tiny: .* has no model.bin"):
+        stage.check()
+    (tmp_path / "model.bin").touch()
     (heard,) = stage._recognizer([tone(RATE)])
     assert heard.words == [Word("hallo", 0.1, 0.4, 0.5), Word("du", 0.5, 0.6, 1.0)]
     assert (heard.language, heard.confidence) == ("de", 0.75)

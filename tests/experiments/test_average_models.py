@@ -1,7 +1,8 @@
 import pytest
 import torch
-from helpers import tiny_processor
+from helpers import tiny_checkpoint, tiny_processor, tiny_speech_model
 from tiny_models import tiny_model
+from transformers import WavLMForCTC
 
 from experiments.average_models import AverageArguments, main
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL
@@ -27,6 +28,23 @@ def test_parameters_are_means_and_what_was_fitted_to_scores_goes(tmp_path):
 
 def test_models_with_other_parameters_are_refused(tmp_path):
     save(tmp_path / "one"), save(tmp_path / "two", tasks=["classification"])
-    with pytest.raises(ValueError, match="two have not the same parameters"):
+    with pytest.raises(ValueError, match="one has not the parameters of the last model"):
         main(AverageArguments([str(tmp_path / "one"), str(tmp_path / "two")], str(tmp_path / "both")))
     assert not (tmp_path / "both").exists()
+
+
+def test_shares_weigh_the_models_and_a_plain_encoder_counts_in_the_encoder_alone(tmp_path):
+    tiny_checkpoint(tmp_path / "encoder")
+    encoder = WavLMForCTC.from_pretrained(tmp_path / "encoder").state_dict()
+    tuned = tiny_speech_model(seed=1)
+    tuned.save_pretrained(tmp_path / "tuned"), tiny_processor().save_pretrained(tmp_path / "tuned")
+    folders = [str(tmp_path / name) for name in ("encoder", "tuned")]
+    main(AverageArguments(folders, str(tmp_path / "both"), weights=[1.0, 3.0]))
+    both = WavLMForToxicityMTL.from_pretrained(tmp_path / "both").state_dict()
+    for name, tensor in tuned.state_dict().items():
+        is_shared = name.startswith("wavlm.")
+        expected = 0.25 * encoder[name] + 0.75 * tensor if is_shared else tensor
+        if not name.startswith("lm_head"):  # the CTC checkpoint has one, too
+            torch.testing.assert_close(both[name], expected)
+    with pytest.raises(ValueError, match="--weights: give a share above 0 for each of the 2 models"):
+        AverageArguments(folders, "both", weights=[1.0])

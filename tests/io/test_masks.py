@@ -44,6 +44,25 @@ KEYWORDS = KeywordList.default()
         ("sale [bip]", "[bip]"),
         ("[inintelligible]", "[inintelligible]"),
         ("иди ты [нрзб]", "[нрзб]"),
+        ("お前は（ピー）だ", "（ピー）"),
+        ("what a [beeeep]", "[beeeep]"),
+        ("f…k you", "f…k"),
+        ("oh f..k", "f..k"),
+        ("f‐‐k", "f‐‐k"),
+        ("oh sh—t", "sh—t"),
+        ("a b-tch", "b-tch"),
+        ("f#ck and f_ck", "f#ck"),
+        ("you f@#k", "f@#k"),
+        ("what the fu...k", "fu...k"),
+        ("you f...ing idiot", "f...ing"),
+        ("f★☆k", "f★☆k"),
+        ("иди на х…й", "х…й"),
+        ("с...ка", "с...ка"),
+        ("γ…ς", "γ…ς"),
+        ("你个傻×", "×"),
+        ("バ○だ", "○"),
+        ("〇ね", "〇"),
+        ("○ね", "○"),
     ],
 )
 def test_hidden_words_are_found(text, mask):
@@ -65,9 +84,47 @@ def test_hidden_words_are_found(text, mask):
         "a rose, a cursor",
         "three × four &amp; five",
         "[laughs unkindly] (pipe music) [cursor]",
+        "w...what? n...no, th...the, s--so",
+        "mm-hmm, hm...ok, tsk-tsk, no...mm, Mr...Smith, vs...them, k...fine",
+        "well…okay, he said...go, a...b, à…moi",
+        "the n-th x-ray, a t-shirt, R&B, c#, user_name, __really__",
+        "в...вот, я-- я думаю",
+        "二〇二四年 第三〇回 鬼滅×コラボ 3×4",
+        "○議長 ●これは",
     ],
 )
 def test_words_that_are_written_hide_nothing(text):
+    assert find_mask(text, KEYWORDS) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "you bleeping idiot",
+        "holy bleep",
+        "bleep you",
+        "a piece of bleep",
+        "shut the bleep up",
+        "you stupid bleep",
+        "bleep bleep bleep",
+        "this is BLEEP man",
+    ],
+)
+def test_a_bleep_where_one_curses_is_a_hidden_word(text):
+    assert "bleep" in find_mask(text, KEYWORDS).lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bleep",
+        "they bleep out the names, and it keeps bleeping",
+        "the bleeping sound of the bleep test",
+        "you bleep it out, and stop bleeping at me",
+        "I HEARD A BLEEP",
+    ],
+)
+def test_a_bleep_may_be_a_word(text):
     assert find_mask(text, KEYWORDS) is None
 
 

@@ -6,6 +6,10 @@ from modeling_toxmtl.io.tables import read_labels, read_table
 TABLES = {
     "another encoding": ("a.csv", b"a,b\nol\xe9,2\n", "a.csv is not in UTF-8"),
     "no JSON": ("a.jsonl", b'{"a": 1}\n\n{"a": \n', r"a.jsonl, line 3: this is not JSON"),
+    "a key twice": ("a.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n', r"a.jsonl, line 2: .*'a' occurs twice"),
+    "a label twice": ("a.jsonl", b'{"a": {"b": 0, "b": 1}}\n', r"a.jsonl, line 1: .*'b' occurs twice"),
+    "half a character": ("a.jsonl", b'{"a": "\\ud83d"}\n', r"a.jsonl, line 1: .*surrogates not allowed"),
+    "too deep": ("a.jsonl", b"[" * 100_000 + b"\n", r"a.jsonl, line 1: this is not JSON"),
     "no object": ("a.jsonl", b"[1]\n", r"a.jsonl, line 1: a line must be a JSON object"),
     "a tab in a text": ("a.tsv", b"a\tb\n1\t2\t3\n", r"a.tsv, line 2: more cells than columns; a text holds tabs"),
     "an open quote": ("a.csv", b'a,b\n1,"2\n3,4\n', r"a.csv, line 2: unexpected end of data; is a quote not closed"),

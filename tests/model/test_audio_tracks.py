@@ -47,6 +47,15 @@ def test_a_clock_that_jumps_is_no_gap(caplog):
     sound = sine(440, 2.0, 48_000)
     forth = load_audio(tracks(sound, delay=lambda seconds: 86_400.0 if seconds >= 1.0 else 0.0))
     assert len(forth) == pytest.approx(2 * SAMPLING_RATE, abs=400)
+    assert "its clock jumps from 1.0 to 86401.0 s" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [10.0, 1e6])
+def test_an_ogg_flac_stream_that_starts_late_starts_with_its_sound(seconds):
+    """FFmpeg counts the packets of its first page from 0, and those of the second by the stream's clock."""
+    sound = np.concatenate([sine(440, 2.0, 48_000), sine(880, 2.0, 48_000)])
+    late = load_audio(tracks(sound, container="ogg", codec="flac", delay=lambda _: seconds))
+    assert np.array_equal(late, load_audio(tracks(sound, container="ogg", codec="flac")))
 
 
 def test_rate_that_changes_on_the_way():

@@ -91,6 +91,15 @@ def test_missing_fields_are_refused(tmp_path, field):
         KeywordList.from_file(tmp_path / "list.json")
 
 
+def test_a_field_twice_is_refused(tmp_path):
+    """JSON would keep the last one, without a word."""
+    entry = '{"keyword": "damn", "keyword": "crap", "labels": ["Other"]}'
+    text = f'{{"filler": "good", "language": "en", "keywords": [{entry}]}}'
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(ValueError, match="list.json: the key 'keyword' occurs twice"):
+        KeywordList.from_file(tmp_path / "list.json")
+
+
 @pytest.mark.parametrize("content", [b"", b'{"filler": "good",}', b"[]", b'{"filler": "\xff"}'])
 def test_files_that_are_no_json_object_are_refused(tmp_path, content):
     (tmp_path / "list.json").write_bytes(content)

@@ -206,6 +206,9 @@ def test_what_an_apostrophe_joins_is_no_part_of_the_word(default, text, target):
         ("it", "idiota", "Quell'IDIOTA! dell'idiozia", "idiota _"),
         ("ca", "idiota", "l'idiota d'aquí", "idiota _"),
         ("es", "idiota", "l'idiota", "_"),  # no elision that the language knows
+        ("de", "idiot", "Idiot's Mikro", "idiot _"),
+        ("nl", "idioot", "die idioot’s", "_ idioot"),
+        ("el", "βλάκας", "ΒΛΆΚΑΣ, ο βλάκας", "βλάκας _ βλάκας"),
         ("zh", "笨蛋", "你是笨蛋吗？", "_ _ 笨蛋 _"),
         ("zh", "笨蛋", "你 是 笨 蛋 吗", "_ _ 笨蛋 _"),
         ("zh", "笨蛋", "你是 笨蛋 吗", "_ _ 笨蛋 _"),

@@ -5,7 +5,13 @@ import pytest
 from helpers import RATE, tone
 
 from modeling_toxmtl import listening
-from modeling_toxmtl.listening import one_report_per_word, plan_windows, sounding_frames, split_windows
+from modeling_toxmtl.listening import (
+    WindowPlanner,
+    one_report_per_word,
+    plan_windows,
+    sounding_frames,
+    split_windows,
+)
 
 
 def plan(*tracks: np.ndarray, window: float = 15.0, stride: float = 10.0) -> list:
@@ -143,18 +149,79 @@ def test_windows_do_not_depend_on_the_blocks(seed):
 
 
 @pytest.mark.parametrize("clip", [tone(120 * RATE), silence(120)], ids=["sound", "silence"])
-def test_no_more_is_held_than_an_open_window_needs(clip, monkeypatch):
-    """Of two minutes in blocks of a second: the window that is open, and what decides where sounds end."""
-    held = []
+def test_no_more_is_held_or_measured_than_an_open_window_needs(clip, monkeypatch):
+    """Of two minutes in blocks of a second: the window that is open, and what decides where sounds end. Each frame is
+    measured once, and its neighbours again."""
+    measured, held = [], []
     monkeypatch.setattr(
-        listening, "sounding_frames", lambda samples: held.append(samples.shape[1] / RATE) or sounding_frames(samples)
+        listening, "sounding_frames", lambda samples: measured.append(samples.shape[1]) or sounding_frames(samples)
     )
-    blocks = ([clip[None, start : start + RATE].astype(np.float32)] for start in range(0, len(clip), RATE))
-    windows = plan_windows(blocks, 5 * RATE, 4 * RATE, 400)
-    assert next(windows)[0].start == 0
-    assert len(held) == (6 if clip.any() else 121)  # a sound is heard as it comes; silence ends with the recording
-    list(windows)
-    assert max(held) < 5 + 3
+    planner = WindowPlanner(5 * RATE, 4 * RATE, 400)
+    for start in range(0, len(clip), RATE):
+        planner.append([clip[None, start : start + RATE].astype(np.float32)])
+        planned = list(planner.windows(is_complete=False))
+        held.append(planner.end - planner.held_from)
+        if clip.any() and start // RATE in (5, 9):  # a second after its end
+            assert [window.end for window, _ in planned] == [start]
+    assert max(held) < (5 + 3) * RATE and max(measured) < 1.2 * RATE
+
+
+def fed(planner: WindowPlanner, clip: np.ndarray, size: int = 1600) -> list:
+    """The windows of a clip in blocks of this size."""
+    planned = []
+    for start in range(0, len(clip), size):
+        planner.append([clip[None, start : start + size].astype(np.float32)])
+        planned += planner.windows(is_complete=False)
+    return planned
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_silence_of_any_length_is_as_zeros(seed):
+    """Windows and samples are those of the same clip with zeros in it."""
+    rng = np.random.default_rng(seed)
+    clips = [sounds_and_pauses(rng, round(rng.uniform(0.5, 4) * RATE)) for _ in range(3)]
+    pauses = rng.integers(0, 9 * RATE, 3).tolist()
+    planned, expected = [], []
+    with_silence, with_zeros = (WindowPlanner(2 * RATE, RATE, 400) for _ in range(2))
+    for clip, pause in zip(clips, pauses, strict=True):
+        planned += [*fed(with_silence, clip), *with_silence.silence(pause)]
+        expected += fed(with_zeros, np.append(clip, np.zeros(pause)))
+    planned += with_silence.windows(is_complete=True)
+    expected += with_zeros.windows(is_complete=True)
+    assert [window for window, _ in planned] == [window for window, _ in expected]
+    for (_, samples), (_, same) in zip(planned, expected, strict=True):
+        np.testing.assert_array_equal(samples, same)
+
+
+def test_hours_of_silence_cost_nothing():
+    planner = WindowPlanner(2 * RATE, RATE, 400)
+    fed(planner, tone(RATE))
+    assert spans(planner.silence(100 * 3600 * RATE)) == [(0, 1.5, True)]
+    planned = fed(planner, tone(RATE))
+    assert spans([*planned, *planner.windows(is_complete=True)]) == [
+        (1.5, 360_000.5, False),
+        (360_000.5, 360_002, True),
+    ]
+
+
+def test_the_latest_of_an_open_part():
+    """At most what is asked for; its words are those that no edge cuts, unless the part begins there."""
+    planner = WindowPlanner(15 * RATE, 10 * RATE, 400)
+    assert planner.latest(3 * RATE, 1600) == []
+    fed(planner, np.append(silence(2), tone(RATE)))
+    ((window, samples),) = planner.latest(3 * RATE, 1600)
+    assert (window.start, window.end, window.first, window.last) == (1.5 * RATE, 3 * RATE, 1.5 * RATE, 2.9 * RATE)
+    np.testing.assert_array_equal(samples, np.append(silence(0.5), tone(RATE)).astype(np.float32))
+    fed(planner, tone(4 * RATE))
+    ((window, _),) = planner.latest(3 * RATE, 1600)
+    assert (window.start, window.end, window.first, window.last) == (4 * RATE, 7 * RATE, 4.1 * RATE, 6.9 * RATE)
+    fed(planner, silence(1))
+    assert planner.latest(3 * RATE, 1600)[0][0].end == 7.5 * RATE  # no more than the part's window will have
+    sideways = WindowPlanner(2 * RATE, 2 * RATE, 400)
+    fed(sideways, tone(3 * RATE))
+    assert sideways.latest(3 * RATE, 1600)[0][0].start == sideways.held_from  # nor than is held
+    fed(planner, silence(1))
+    assert planner.part is None and planner.num_closed == 1 and planner.latest(3 * RATE, 1600) == []
 
 
 def test_channels_that_appear_on_the_way():

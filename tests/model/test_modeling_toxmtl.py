@@ -3,6 +3,7 @@ import torch
 from tiny_models import (
     alone,
     clips_of,
+    fresh_model,
     gradient_size,
     gradients,
     inputs_of,
@@ -156,12 +157,6 @@ def test_batch_is_the_mean_of_its_clips(system, encoder):
     assert not expected
 
 
-def test_too_short_clip_is_named(system):
-    model = tiny_model(**system)
-    with pytest.raises(ValueError, match="clip 2 of the batch has 29 samples"):
-        model(**pad(clips_of(100, 50, 29)))
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_finite(system, encoder, dtype):
     """Also on frames of padding, and where a whole tail of the batch is padding."""
@@ -181,13 +176,14 @@ def test_half_precision_is_finite(system, encoder, dtype):
 
 
 def test_mixed_precision_training(encoder):
-    model = tiny_model(use_task_adapter=True, **encoder).train()
+    """As it begins: weights that are noise multiply the rounding of bfloat16, by processor."""
+    model = fresh_model(use_task_adapter=True, **encoder).train()
     batch = training_batch(300, 95, 31, model=model)
     expected = model(**batch).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(**batch).loss
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(loss, expected, atol=0.02, rtol=0)
     loss.backward()
     assert all(gradient.isfinite().all() for gradient in gradients(model).values())
 
@@ -195,20 +191,20 @@ def test_mixed_precision_training(encoder):
 # --- task adapters
 
 
-def test_fresh_adapters_change_nothing(norm):
-    plain = tiny_model(**norm)
-    adapted = WavLMForToxicityMTL(tiny_config(use_task_adapter=True, **norm)).eval()
+def test_fresh_adapters_change_nothing(encoder):
+    plain = tiny_model(**encoder)
+    adapted = fresh_model(use_task_adapter=True, **encoder).eval()
     missing, unexpected = adapted.load_state_dict(plain.state_dict(), strict=False)
     assert missing and all(".task_adapters." in name for name in missing)
     assert not unexpected
-    batch = training_batch(300, 95)
+    batch = training_batch(300, 95, model=plain)
     expected, output = plain(**batch), adapted(**batch)
     assert torch.equal(output.logits, expected.logits)
     assert torch.equal(output.keyword_logits, expected.keyword_logits)
 
     adapted.train()
     adapted(**batch).loss.backward()
-    torch.optim.SGD(adapted.wavlm.encoder.task_adapters.parameters(), lr=1.0).step()
+    torch.optim.SGD(adapted.base_model.encoder.task_adapters.parameters(), lr=1.0).step()
     adapted.eval()
     trained = adapted(**batch)
     assert not torch.allclose(trained.logits, expected.logits, atol=1e-4)

@@ -23,8 +23,7 @@ def assert_same_outputs(ours, model, batch):
 
 @whole_graph
 @pytest.mark.slow
-@pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("fields", [{}, EVERYTHING], ids=["mtl", "everything"])
+@pytest.mark.parametrize(("fields", "train"), [({}, False), (EVERYTHING, True)], ids=["mtl", "everything, training"])
 def test_compiles_once_without_graph_breaks(encoder, fields, train):
     """The compiler traces the whole model once, and the graph holds for other lengths and sizes of batch."""
     model = tiny_model(**encoder, **fields).train(train)

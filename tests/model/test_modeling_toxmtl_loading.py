@@ -4,7 +4,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from safetensors.torch import load_file, save_file
-from tiny_models import clips_of, fresh_model, pad, tiny_config, tiny_model, training_batch
+from tiny_models import clips_of, fresh_model, inputs_of, pad, tiny_config, tiny_model, training_batch
 from transformers import AutoModelForAudioClassification
 
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig  # noqa: F401 (a message names it)
@@ -36,15 +36,15 @@ def test_every_parameter_is_initialized(system, encoder, poisoned_memory):
         assert fixed or not torch.equal(value, other[name]), name
 
 
-def test_parameters_that_a_checkpoint_lacks_are_initialized(tmp_path, poisoned_memory):
-    plain = tiny_model(tasks=["keyword"])
+def test_parameters_that_a_checkpoint_lacks_are_initialized(encoder, tmp_path, poisoned_memory):
+    plain = tiny_model(**encoder, tasks=["keyword"])
     plain.save_pretrained(tmp_path)
-    config = tiny_config(use_task_adapter=True)
-    model, info = WavLMForToxicityMTL.from_pretrained(tmp_path, config=config, output_loading_info=True)
+    config = tiny_config(use_task_adapter=True, **encoder)
+    model, info = type(plain).from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert info["missing_keys"] and not info["unexpected_keys"]
     for name, parameter in model.named_parameters():
         assert parameter.isfinite().all(), name
-    batch = pad(clips_of(300, 95))
+    batch = inputs_of(plain, clips_of(300, 95))
     assert torch.equal(model(**batch).keyword_logits, plain(**batch).keyword_logits)  # adapters start as the identity
 
 
@@ -62,8 +62,8 @@ def test_save_and_load(system, encoder, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_save_and_load_half_precision(system, encoder, dtype, tmp_path):
-    model = tiny_model(**system, **encoder).to(dtype)
+def test_save_and_load_half_precision(encoder, dtype, tmp_path):
+    model = tiny_model(use_task_adapter=True, use_info_sharing=True, **encoder).to(dtype)
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path, dtype="auto")
     for name, value in model.state_dict().items():

@@ -25,9 +25,6 @@ def test_mask_embedding_trains_with_spec_augment():
     model = tiny_model(apply_spec_augment=True, mask_time_prob=0.5, mask_time_length=2).train()
     model(**training_batch(420, 237, 31)).loss.backward()
     assert model.wavlm.masked_spec_embed.grad.abs().max() > 0
-    model.eval()
-    expected = model(**training_batch(420, 237, 31)).loss
-    assert torch.equal(model(**training_batch(420, 237, 31)).loss, expected)
 
 
 def test_training_lowers_the_loss(system, encoder):
@@ -43,14 +40,15 @@ def test_training_lowers_the_loss(system, encoder):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_freeze_feature_encoder(system):
-    model = tiny_model(**system).train()
+def test_freeze_feature_encoder(encoder):
+    model = tiny_model(**encoder).train()
     model.freeze_feature_encoder()
+    convolutions = "wavlm.feature_extractor.", "model.encoder.conv", "model.encoder.embed_positions"  # or sinusoids
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    assert frozen == {name for name, _ in model.named_parameters() if name.startswith("wavlm.feature_extractor.")}
-    model(**training_batch(300, 95)).loss.backward()
-    assert gradient_size(model.wavlm.feature_extractor) == 0
-    assert gradient_size(model.wavlm.feature_projection) > 0
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith(convolutions)}
+    model(**training_batch(300, 95, model=model)).loss.backward()
+    assert gradient_size(model.base_model.encoder.layers[0]) > 0
+    assert not frozen & set(gradients(model))
 
 
 def test_freeze_base_model(system, encoder):

@@ -6,6 +6,7 @@ import torch
 from helpers import RATE, Decoder, assert_same, by_label, spell, tiny_processor, tiny_speech_model, tone, tracks, wav
 
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline, ToxicityMTLOutput
+from modeling_toxmtl.listening import WindowPlanner
 
 
 def test_silence_accuses_nobody(pipe):
@@ -121,3 +122,34 @@ def test_channels_that_are_alike_change_nothing(pipe):
     expected = pipe(left, return_keywords=True)
     for clip in (Decoder(left, left), Decoder(left, -left), Decoder(left, left, left)):
         assert_same(pipe(clip, return_keywords=True)["labels"], expected["labels"], tolerance=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_of_a_window_only_scores_and_words_are_kept(pipe, monkeypatch, batch_size):
+    """However long a recording is: what the keyword head makes of each frame is read batch by batch."""
+    kept = []
+    postprocess = pipe.postprocess
+    monkeypatch.setattr(pipe, "postprocess", lambda outputs, **kw: kept.extend(outputs) or postprocess(outputs, **kw))
+    options = {"window_seconds": 1.0, "stride_seconds": 1.0, "return_keywords": True}
+    (verdict,) = pipe([tone(7 * RATE)], batch_size=batch_size, **options)
+    assert len(verdict["keywords"]) == 14 and len(kept) == 7
+    tensors = [value for output in kept for value in output.values() if isinstance(value, torch.Tensor)]
+    assert max(tensor.untyped_storage().nbytes() for tensor in tensors) <= 200 * batch_size  # a window has 49 frames
+
+
+def test_a_recording_that_comes_block_by_block(pipe, processor):
+    """For a live session: windows as soon as they are known, each judged by itself, and all together as the whole."""
+    samples, heard = np.concatenate([tone(3 * RATE), np.zeros(2 * RATE), tone(2 * RATE)]).astype(np.float32), []
+    planner = WindowPlanner(RATE, RATE, pipe.model.config.receptive_field, None)
+    for start in range(0, len(samples), 1000):
+        planner.append([samples[None, start : start + 1000]])
+        heard += [pipe.forward(pipe.prepare(*window), return_keywords=True) for window in planner.windows(False)]
+    num_early = len(heard)
+    heard += [pipe.forward(pipe.prepare(*window), return_keywords=True) for window in planner.windows(True)]
+    wanted = {"return_keywords": True, "return_windows": True}
+    whole = pipe(samples, window_seconds=1.0, stride_seconds=1.0, **wanted)
+    assert pipe.postprocess(heard, **wanted) == whole
+    assert num_early == len(heard) - 1  # the last part may have gone on
+    alone = [pipe.postprocess([window], **wanted) for window in heard]
+    assert [word for verdict in alone for word in verdict["keywords"]] == whole["keywords"]
+    assert [verdict["labels"] for verdict in alone] == [window["labels"] for window in whole["windows"]]

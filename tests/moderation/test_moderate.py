@@ -9,6 +9,7 @@ import sys
 import jsonschema
 import pyarrow as pa
 import pytest
+import torch
 from helpers import RATE, tone, wav
 from moderation_helpers import SECONDS, heard, listener, run
 from pyarrow import parquet
@@ -43,7 +44,7 @@ def test_parquet_inputs(clips, tmp_path):
     """Audio as `datasets` stores it, plain bytes, or paths; a row without any is a clip that cannot be heard."""
     content = (clips / "0.wav").read_bytes()
     rows = [{"bytes": content, "path": "a.wav"}, {"bytes": None, "path": "b.wav"}, {"bytes": content, "path": None}]
-    parquet.write_table(pa.table({"id": ["x", None, None], "audio": rows}), tmp_path / "t.parquet")
+    parquet.write_table(pa.table({"id": ["x", None, None], "audio": rows}), tmp_path / "t.parquet", row_group_size=2)
     inputs = Inputs([str(tmp_path / "t.parquet")])
     assert len(inputs) == 3 and list(inputs) == [
         Clip("x", content),
@@ -51,6 +52,8 @@ def test_parquet_inputs(clips, tmp_path):
         Clip(f"{tmp_path}/t.parquet:3", content),
     ]
     parquet.write_table(pa.table({"file": ["c.wav", None]}), tmp_path / "u.parquet")
+    both = Inputs([str(clips / "1.wav"), str(tmp_path / "t.parquet"), str(clips / "0.wav")])
+    assert all(list(both.clips(i, j)) == list(both)[i:j] for i in range(6) for j in range(i, 6)) and len(both) == 5
     inputs = Inputs([str(tmp_path / "u.parquet")])
     assert list(inputs) == [Clip("c.wav", str(tmp_path / "c.wav")), Clip(f"{tmp_path}/u.parquet:2", b"")]
     assert [item.error for group in listener().hear(list(inputs)[1:]) for item in group] != [None]
@@ -101,7 +104,7 @@ def test_verdicts_are_those_of_the_pipeline(clips):
 
 def test_a_long_recording_never_waits_for_its_end(clips, monkeypatch):
     """No more windows are held than a round has."""
-    own, most = listener(window_seconds=0.1, batch_size=2), []
+    own, most, positions = listener(window_seconds=0.1, batch_size=2), [], []
     run_round = Listener._run
 
     def spy(self):
@@ -110,8 +113,30 @@ def test_a_long_recording_never_waits_for_its_end(clips, monkeypatch):
 
     monkeypatch.setattr(Listener, "_run", spy)
     path = str(clips / "6.wav")
+    own.on_part = lambda clip, seconds: positions.append((clip.name, seconds))
     assert len(heard(own, [Clip(path, path)])[path]["windows"]) == 31
     assert max(most) == 8 and len(most) == 4
+    assert positions == [(path, 0.8), (path, 1.6), (path, 2.4)]
+
+
+def test_of_a_long_recording_only_scores_and_words_are_kept(clips):
+    """What the keyword head makes of each frame is read round by round."""
+    own, kept = listener(window_seconds=0.5, batch_size=8), []
+    postprocess = own.pipe.postprocess
+    own.pipe.postprocess = lambda outputs, **options: kept.extend(outputs) or postprocess(outputs, **options)
+    heard(own, [Clip(path, path) for path in map(str, clips.glob("*.wav"))])
+    assert len(kept) >= 20
+    tensors = [value for output in kept for value in output.values() if isinstance(value, torch.Tensor)]
+    assert max(tensor.untyped_storage().nbytes() for tensor in tensors) <= 500  # rows of a batch of 8 windows
+
+
+def test_batches_have_few_shapes(clips):
+    """Whole seconds: what a library keeps for each shape does not grow with a recording."""
+    own, shapes = listener(window_seconds=2.0, batch_size=1), set()
+    infer = own.pipe.infer
+    own.pipe.infer = lambda batch: shapes.add(batch["attention_mask"].shape) or infer(batch)
+    heard(own, [Clip(path, path) for path in map(str, clips.glob("*.wav"))])
+    assert shapes == {(1, RATE), (1, 2 * RATE)}
 
 
 def test_windows_are_batched_by_length(clips):
@@ -119,9 +144,9 @@ def test_windows_are_batched_by_length(clips):
     own, widths = listener(window_seconds=10.0, batch_size=4), []
     forward = own.pipe.forward
 
-    def spy(batch):
+    def spy(batch, **options):
         widths.append(batch["attention_mask"].sum(1).tolist())
-        return forward(batch)
+        return forward(batch, **options)
 
     own.pipe.forward = spy
     heard(own, [Clip(path, path) for path in sorted(map(str, clips.glob("*.wav")))])
@@ -194,6 +219,7 @@ def test_options_that_do_not_fit(folder, clips, tmp_path, capsys):
     assert error.count("\n") == 1 and str(tmp_path / "none") in error
     for options, message in (
         (["--resume"], "--resume needs --output FILE"),
+        (["--engine", "ray"], "--engine ray needs --output FILE"),
         (["--format", "parquet"], "--format parquet needs --output FILE"),
         (["--window", "0"], "--window is 0.0: give seconds above 0"),
         (["--stride", "20"], "--stride is 20.0: give more than 0, and no more than --window, 15.0"),

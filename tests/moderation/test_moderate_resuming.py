@@ -1,15 +1,16 @@
 """Runs of `toxmtl moderate` that are interrupted, and go on."""
 
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
+from helpers import RATE, tone, wav
 from moderation_helpers import run
 
-from modeling_toxmtl.moderation import moderate
+from modeling_toxmtl.moderation import moderate, parts
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.moderate import ModerateArguments, main
 
@@ -37,8 +38,8 @@ def test_interrupted_at_any_moment_and_resumed(folder, clips, tmp_path, monkeypa
         return call
 
     monkeypatch.setattr(pipe, "forward", interrupted(pipe.forward))
-    for name in ("write_json", "write_json_lines", "write_verdicts"):
-        monkeypatch.setattr(moderate, name, interrupted(getattr(moderate, name)))
+    for module, name in ((parts, "write_json"), (parts, "write_json_lines"), (moderate, "write_verdicts")):
+        monkeypatch.setattr(module, name, interrupted(getattr(module, name)))
     interruptions = 0
     while True:
         left[0] = choose.randint(1, 12) if interruptions < 20 else 10**9
@@ -53,20 +54,42 @@ def test_interrupted_at_any_moment_and_resumed(folder, clips, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(folder, clips, tmp_path):
-    """By the system, which asks nobody."""
-    output = tmp_path / "verdicts.jsonl"
-    command = [sys.executable, "-m", "modeling_toxmtl.cli", "moderate", str(folder), *[str(clips)] * 30]
-    command += ["--format", "jsonl", "--window", "0.5", "--batch-size", "2", "--resume", "--output"]
-    process = subprocess.Popen([*command, str(output)], stderr=subprocess.DEVNULL)
-    parts = output.with_name("verdicts.jsonl.parts")
-    while process.poll() is None and len(list(parts.glob("0*.jsonl"))) < 3:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not output.exists()
-    subprocess.run([*command, str(output)], check=True)
-    subprocess.run([*command, str(tmp_path / "whole.jsonl")], check=True)
-    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+def test_a_thousand_clips_killed_twenty_times(folder, tmp_path):
+    """By the system, which asks nobody: as the run starts, or in the midst of any clip."""
+    rng, clips = random.Random(0), tmp_path / "clips"
+    clips.mkdir()
+    for number in range(1000):
+        samples = tone(round(rng.uniform(0.03, 0.3) * RATE), rng.uniform(100, 1000), number)
+        (clips / f"{number:04}.wav").write_bytes(wav(samples))
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "verdicts.jsonl"
+    processes = multiprocessing.get_context("forkserver")  # each is a process of its own, but torch is imported once
+    processes.set_forkserver_preload(["modeling_toxmtl.moderation.moderate"])
+
+    def started(path):
+        arguments = ModerateArguments(str(folder), [str(clips)], output=str(path), format="jsonl", resume=True)
+        process = processes.Process(target=main, args=(arguments,))
+        process.start()
+        return process
+
+    for target in sorted(rng.sample(range(900), 20)):
+        process = started(output)
+        while process.is_alive() and num_kept(output) < target:
+            time.sleep(0.002)
+        process.join(rng.uniform(0.0, 0.05))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and not output.exists()
+    for path in (output, whole):
+        process = started(path)
+        process.join()
+        assert process.exitcode == 0
+    assert output.read_bytes() == whole.read_bytes() and output.read_bytes().count(b"\n") == 1000
+
+
+def num_kept(output: Path) -> int:
+    """Clips that an unfinished run has judged at least."""
+    numbers = [int(path.stem) for path in output.with_name(f"{output.name}.parts").glob("0*.jsonl")]
+    return max(numbers, default=0)
 
 
 def test_a_run_goes_on_only_with_what_it_began_with(folder, clips, tmp_path, monkeypatch):
@@ -109,7 +132,7 @@ def test_killed_when_all_is_written(folder, clips, tmp_path, monkeypatch, step):
     """Before the run is stated, or before its parts are gone."""
     output = tmp_path / "v.jsonl"
     arguments = ModerateArguments(str(folder), [str(clips / "0.wav")], output=str(output), format="jsonl", resume=True)
-    monkeypatch.setattr(moderate.Parts, step, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(parts.Parts, step, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         main(arguments)
     monkeypatch.undo()

@@ -17,9 +17,9 @@ from modeling_toxmtl.moderation.record import (
     differences,
     keywords_hash,
     make_record,
-    weights_hash,
 )
 from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
+from modeling_toxmtl.pipeline_toxmtl import weights_hash
 
 
 SHA = "0" * 64

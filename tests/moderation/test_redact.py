@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from helpers import RATE, tone, wav
 from transformers import pipeline
 
@@ -37,8 +38,10 @@ def decode(path) -> np.ndarray:
     return np.concatenate([_planes(frame) for frame in frames], axis=1)
 
 
-def write(path, codec: str, form: str, samples: np.ndarray, rate: int, layout: str, video: bool = False):
-    """An audio file of integer `(channels, samples)`, with a video stream or without."""
+def write(
+    path, codec: str, form: str, samples: np.ndarray, rate: int, layout: str, video: bool = False, start: float = 0.0
+):
+    """An audio file of integer `(channels, samples)`, with a video stream or without; the sound starts late."""
     with av.open(str(path), "w") as output:
         pictures = (
             output.add_stream("mpeg4", rate=Fraction(10), width=32, height=32, pix_fmt="yuv420p") if video else None
@@ -54,7 +57,7 @@ def write(path, codec: str, form: str, samples: np.ndarray, rate: int, layout: s
             output.mux(pictures.encode(None))
         packed = np.ascontiguousarray(samples.T.reshape(1, -1))
         frame = av.AudioFrame.from_ndarray(packed, format=form, layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        frame.sample_rate, frame.pts, frame.time_base = rate, round(start * rate), Fraction(1, rate)
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
@@ -112,6 +115,8 @@ def test_gains_fade_within_the_span():
         ("flac", "flac", "s16", np.int16),
         ("flac", "flac", "s32", np.int32),
         ("mka", "pcm_s16le", "s16", np.int16),
+        ("wav", "pcm_s24le", "s32", np.int32),
+        ("aiff", "pcm_s16be", "s16", np.int16),
     ],
 )
 def test_lossless_formats_keep_every_sample_outside(tmp_path, how, suffix, codec, form, kind):
@@ -153,11 +158,13 @@ def test_lossless_formats_keep_every_sample_outside(tmp_path, how, suffix, codec
         ("wav", "ogg", "opus"),
         ("ogg", "wav", "pcm_s16le"),
         ("m4a", "mka", "aac"),
+        ("mulaw.wav", "wav", "pcm_mulaw"),
+        ("adpcm.wav", "wav", "adpcm_ima_wav"),
     ],
 )
 def test_containers_and_codecs(tmp_path, source, target, codec):
-    encoder = {"ogg": "libopus", "webm": "libopus", "mp3": "libmp3lame", "m4a": "aac", "wav": "pcm_s16le"}[source]
-    rate = 44_100 if source == "wav" else 48_000  # which Opus has not
+    encoder = {"ogg": "libopus", "webm": "libopus", "mp3": "libmp3lame", "m4a": "aac", "wav": "pcm_s16le"}.get(source)
+    encoder, rate = encoder or codec, {"wav": 44_100, "mulaw.wav": 8000, "adpcm.wav": 22_050}.get(source, 48_000)
     samples = np.round(tone(2 * rate, rate=rate) * 32767).astype(np.int16)[None]
     write(tmp_path / f"in.{source}", encoder, "s16", samples, rate, "mono")
     redact(str(tmp_path / f"in.{source}"), str(tmp_path / f"out.{target}"), [span(0.5, 1.0)])
@@ -175,6 +182,52 @@ def test_containers_and_codecs(tmp_path, source, target, codec):
 def packets(path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+def test_six_channels_at_once(tmp_path):
+    """Surround sound in Opus: every channel is muted, and stays where it is."""
+    rate = 48_000
+    floats = np.stack([tone(2 * rate, 200 + 100 * channel, channel, rate) for channel in range(6)])
+    source = write(tmp_path / "in.ogg", "libopus", "s16", np.round(floats * 32767).astype(np.int16), rate, "5.1")
+    redact(str(source), str(tmp_path / "out.ogg"), [span(0.5, 1.0)])
+    before, after = decode(source), decode(tmp_path / "out.ogg")
+    assert before.shape == after.shape and np.abs(after[:, round(0.58 * rate) : round(0.92 * rate)]).max() < 0.02
+    for one, other in zip(before[:, -rate // 2 :], after[:, -rate // 2 :], strict=True):
+        assert np.corrcoef(one, other)[0, 1] > 0.9
+
+
+def test_a_cover_picture_is_no_video(tmp_path):
+    """It is left out, and does not keep the sound from being cut."""
+    source = tmp_path / "in.mp3"
+    with av.open(str(source), "w") as output:
+        sound = output.add_stream("libmp3lame", rate=RATE, layout="mono")
+        cover = output.add_stream("png", width=32, height=32, pix_fmt="rgb24")
+        cover.disposition = Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(tone(2 * RATE)[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        for packets in (cover.encode(picture), cover.encode(None), sound.encode(frame), sound.encode(None)):
+            output.mux(packets)
+    with av.open(str(source)) as container:
+        assert container.streams.video[0].disposition & Disposition.attached_pic
+    redact(str(source), str(tmp_path / "out.mp3"), [span(0.5, 1.0)], "cut")
+    assert len(load_audio(tmp_path / "out.mp3")) == pytest.approx(1.5 * RATE, abs=0.05 * RATE)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_sound_that_starts_late_stays_with_the_video(tmp_path, suffix):
+    """A beep of the sound is where it was, by the file's clock, and spans are where they were heard."""
+    rate = 48_000
+    beep = np.zeros(2 * rate)
+    beep[rate : rate + rate // 10] = 0.5 * np.sin(np.arange(rate // 10) / 10)
+    samples = np.round(beep * 32767).astype(np.int16)[None]
+    source = write(tmp_path / f"in.{suffix}", "aac", "s16", samples, rate, "mono", video=True, start=0.5)
+    redact(str(source), str(tmp_path / f"out.{suffix}"), [span(0.6, 0.8)])
+    before, after = (np.abs(load_audio(tmp_path / f"{name}.{suffix}")) > 0.1 for name in ("in", "out"))
+    assert before.argmax() == pytest.approx(1.5 * RATE, abs=0.03 * RATE)
+    assert after.argmax() == pytest.approx(before.argmax(), abs=0.002 * RATE)
+    redact(str(source), str(tmp_path / f"out.{suffix}"), [span(1.4, 1.7)])
+    assert np.abs(load_audio(tmp_path / f"out.{suffix}")).max() < 0.1
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])

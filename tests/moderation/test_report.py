@@ -6,37 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from helpers import RATE, tone, wav
+from moderation_helpers import record
 
-from modeling_toxmtl.moderation.records import SCHEMA, audio_hash
 from modeling_toxmtl.moderation.report import ReportArguments, encode_mp3, main, read_truth, truth_of, waveform
 
 
-LABELS = ("Profanity", "Bullying", "NoViolation")
 EVIL = "<img src=x onerror=alert(1)></script><b>.wav"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def record(folder, name: str, scores: tuple, words: tuple = ()) -> dict:
-    """Of a clip of two seconds, which is written."""
-    path = folder / name.replace("/", "_")
-    path.write_bytes(wav(tone(2 * RATE, seed=len(name))))
-    labels = [
-        {"label": label, "score": score, "threshold": 0.5, "fires": score >= 0.5, "evidence": None}
-        for label, score in zip(LABELS, scores, strict=True)
-    ]
-    keywords = [
-        {"keyword": word, "labels": ["Profanity"], "start": start, "end": start + 0.2, "score": 0.9, "benign": False}
-        for word, start in words
-    ]
-    return {
-        "schema": SCHEMA,
-        "clip": str(path),
-        "audio": {"sha256": audio_hash(str(path)), "seconds": 2.0},
-        "violations": [item["label"] for item in labels[:2] if item["fires"]],
-        "labels": labels,
-        "keywords": keywords,
-        "windows": [{"start": 0.0, "end": 2.0, "scores": dict(zip(LABELS, scores, strict=True))}],
-    }
 
 
 @pytest.fixture

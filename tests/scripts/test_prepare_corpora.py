@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
+import numpy as np
 import pytest
 from helpers import tone, wav
 
@@ -16,6 +17,7 @@ from datasets_scripts.prepare_corpora import (
     read_clip_table,
     read_mapping,
     read_mutox,
+    time_unit,
 )
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.data.stages import WorkArguments
@@ -133,28 +135,65 @@ def test_mutox_becomes_a_data_set(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "transcript", "span"),
+    ("start", "end", "transcript", "units"),
     [
-        (1_548_288, 1_590_272, "you little idiot. give it back", (96.768, 99.392)),  # samples
-        (96_768, 99_392, "you little idiot. give it back", (96.768, 99.392)),  # milliseconds
-        (32_000, 40_000, "give it back", (2.0, 2.5)),  # that milliseconds are in the file, too, does not count
-        (32_000, 80_000, "这是一个测试句子今天天气很好", (2.0, 5.0)),
-        (2_000, 5_000, "これはテストです", (2.0, 5.0)),
-        (2_000, 5_000, "यह एक परीक्षण वाक्य है", (2.0, 5.0)),
-        (2_000, 5_000, "you **** **** ****", (2.0, 5.0)),
+        (1_548_288, 1_590_272, "you little idiot. give it back", [16_000, 44_100, 48_000]),
+        (1_548_288, 1_590_272, "you little idiot. give it back, you fool", [16_000]),  # nobody says so in a second
+        (96_768, 99_392, "you little idiot. give it back", [1000]),
+        (32_000, 40_000, "give it back", [16_000]),  # that milliseconds are in the file, too, does not count
+        (32_000, 80_000, "这是一个测试句子今天天气很好", [16_000]),
+        (2_000, 5_000, "これはテストです", [1000]),
+        (2_000, 5_000, "यह एक परीक्षण वाक्य है", [1000]),
+        (2_000, 5_000, "you **** **** ****", [1000]),
+        (441_000, 661_500, "you little idiot. give it back", [44_100, 48_000]),
         (0, 1_000, "far too much text for so short a span, and far too little for sixteen of them" * 9, None),
         (5_000, 5_000, "nothing", None),
         (5_000, 2_000, "backwards", None),
         (2_000, 5_000, "", None),
     ],
 )
-def test_times_of_mutox_are_read_as_the_transcript_says(tmp_path, start, end, transcript, span):
+def test_times_of_mutox_are_read_as_the_transcript_says(tmp_path, start, end, transcript, units):
     write_mutox(tmp_path / "mutox.tsv", [("a", "eng", "train", f"http://x/a.mp3 {start} {end}", transcript, "No")])
     (clip,) = read_mutox(tmp_path / "mutox.tsv", None, {})
-    if span is None:
+    if units is None:
         assert "neither as milliseconds nor as samples" in clip["problem"]
     else:
-        assert (clip["start"], clip["end"]) == span and not clip["problem"]
+        assert (clip["start"], clip["end"], clip["units"], clip["problem"]) == (start, end, units, "")
+
+
+@pytest.mark.parametrize(
+    ("start", "units", "rate", "seconds", "unit"),
+    [
+        (512_000, [16_000, 44_100], 16_000, 60, 16_000),  # a file of 16 kHz has no other samples
+        (512_000, [16_000, 44_100], 44_100, 60, 16_000),  # where a detector of 16 kHz cuts
+        (500_000, [16_000, 44_100], 44_100, 60, "16000 Hz and 44100 Hz: give milliseconds"),
+        (500_000, [16_000, 44_100], 44_100, 20, 44_100),  # 16 kHz is not in the file
+        (500_000, [16_000, 44_100, 48_000], 48_000, 20, 48_000),
+        (500_000, [44_100], 44_100, 20, 44_100),
+        (500_000, [16_000], 44_100, 20, "its span 31.25 to 34.375 s is not in the file of 20.00 s"),
+        (500_000, [1000], 44_100, 20, "its span 500 to 550 s is not in the file"),
+    ],
+)
+def test_times_of_mutox_are_read_as_the_file_says(start, units, rate, seconds, unit):
+    clip = {"start": start, "end": start + 50_000, "units": units}
+    if isinstance(unit, str):
+        with pytest.raises(ValueError, match=unit):
+            time_unit(clip, rate, seconds)
+    else:
+        assert time_unit(clip, rate, seconds) == unit
+
+
+def test_samples_of_the_file_are_cut_as_such(tmp_path):
+    """MuTox' times in samples of a file of 44.1 kHz that is too short for those of 16 kHz."""
+    (tmp_path / "talk.wav").write_bytes(wav(tone(5 * 44_100, rate=44_100), rate=44_100))
+    segment = f"{(tmp_path / 'talk.wav').as_uri()} 88200 176400"
+    write_mutox(tmp_path / "mutox.tsv", [("a", "eng", "train", segment, "you little idiot give it", "No")])
+    args = PrepareArguments(str(tmp_path / "mutox.tsv"), "mutox", str(tmp_path / "data"))
+    main(args, WorkArguments(str(tmp_path / "work"), num_proc=1))
+    data = datasets.load_dataset(str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))
+    (row,) = [row for split in data.values() for row in split]
+    expected = load_audio(tmp_path / "talk.wav")[32_000:64_000]
+    np.testing.assert_allclose(load_audio(row["audio"]["bytes"]), expected, atol=1 / 32768)
 
 
 def test_hidden_words_and_missing_transcripts_are_no_transcripts(tmp_path):

@@ -103,16 +103,6 @@ def test_threshold_of_the_best_f1_by_hand():
     assert choose_threshold(SCORES, TARGETS[::-1]) == pytest.approx(0.1)  # even the last clip has it
 
 
-@pytest.mark.parametrize(("precision", "threshold"), [(1.0, 0.85), (0.75, 0.4), (0.6, 0.1), (0.0, 0.1)])
-def test_lowest_threshold_with_a_precision_by_hand(precision, threshold):
-    # precision at 0.9: 1; 0.8: 1/2; 0.6: 3/4, both clips at once; 0.2: 3/5
-    assert choose_threshold(SCORES, TARGETS, precision) == pytest.approx(threshold)
-
-
-def test_a_precision_that_is_never_reached():
-    assert choose_threshold(np.array([0.9, 0.1]), np.array([0, 1]), 0.9) == 1.0
-
-
 # --- labels and models
 
 
@@ -188,7 +178,7 @@ def test_command(arguments, tmp_path, capsys):
 
 
 def test_what_cannot_be_calibrated(arguments, tmp_path):
-    with pytest.raises(ValueError, match="--min_precision must lie between 0 and 1, but is 90"):
+    with pytest.raises(ValueError, match="--min-precision must lie between 0 and 1, but is 90"):
         calibration.main(replace(arguments, min_precision=90))
     with pytest.raises(ValueError, match="someone/model is no model folder"):
         calibration.main(CalibrationArguments("someone/model"))

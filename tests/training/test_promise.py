@@ -19,6 +19,7 @@ from modeling_toxmtl.training.promise import (
     allowed_errors,
     choose_promised,
     clips_needed,
+    promised_precision,
     promised_threshold,
 )
 
@@ -61,25 +62,57 @@ def test_thresholds_by_hand():
     assert ties.threshold == pytest.approx(0.300001) and ties.errors == 0
 
 
+@pytest.mark.parametrize("digits", [6, 2])
 @pytest.mark.parametrize("scope", ["decision", "label"])
-@pytest.mark.parametrize(("kind", "rate"), [("max_fpr", 0.05), ("min_recall", 0.9)])
-def test_promises_fail_no_more_often_than_their_confidence_says(kind, rate, scope):
-    """On 400 calibration sets, whose true rates are known: a promise at 90 % fails in a tenth of them, or less."""
+@pytest.mark.parametrize(("kind", "rate"), [("max_fpr", 0.05), ("min_recall", 0.9), ("min_precision", 0.6)])
+def test_promises_fail_no_more_often_than_their_confidence_says(kind, rate, scope, digits):
+    """On 400 sets drawn from 50,000 clips, whose true rates are known: a promise at 90 % fails in a tenth of them or
+    less, whether scores are all different or many are equal."""
     rng, goal, failures, names = np.random.default_rng(0), Goal(kind, rate, confidence=0.9), 0, list(LABELS)
-    population = rng.random((50_000, len(VIOLATIONS)))
-    judged = np.sort(population.max(1) if scope == "decision" else population[:, VIOLATIONS.index("Racist")])
+    size = (50_000, len(LABELS) if scope == "decision" else 1)
+    population = np.broadcast_to(rng.random(size).round(digits), (50_000, len(LABELS)))
+    judged = population[:, : len(VIOLATIONS)].max(1)
+    is_right = rng.random(50_000) < judged ** (len(VIOLATIONS) if scope == "decision" else 1)  # half of all
+    truth = np.repeat(is_right[:, None], len(LABELS), axis=1)
+    concerned = {"max_fpr": ~is_right, "min_recall": is_right, "min_precision": np.ones(50_000, bool)}[kind]
     for _ in range(400):
-        scores = np.column_stack([population[rng.integers(0, len(population), 300)], np.zeros(300)])
-        targets = np.zeros((300, len(LABELS)))
-        if kind == "min_recall":
-            targets[:] = 1
-        promises = choose_promised(scores, targets, names, goal, scope)
-        threshold = promises["Racist"].threshold
-        missed = np.searchsorted(judged, threshold) / len(judged)
-        wrong = 1 - missed if kind == "max_fpr" else missed
-        failures += wrong > goal.max_errors
+        drawn = rng.choice(np.flatnonzero(concerned), 300)
+        threshold = choose_promised(population[drawn], truth[drawn], names, goal, scope)["Racist"].threshold
+        reported = judged >= threshold
+        rates = {
+            "max_fpr": reported[~is_right].mean(),
+            "min_recall": 1 - reported[is_right].mean(),
+            "min_precision": 1 - is_right[reported].mean(),
+        }
+        failures += rates[kind] > goal.max_errors
     assert failures <= stats.binom.ppf(0.999, 400, 0.1)
-    assert failures >= 10  # and it is no more careful than it must be
+    assert failures >= 10 or kind == "min_precision" or digits < 6  # and it is no more careful than it must be
+
+
+def test_thresholds_hold_for_scores_as_they_are_and_as_they_are_recorded():
+    """Records round to six digits, which may lift a score to the threshold, and floats are no decimal numbers."""
+    for score in (0.056, 0.0560004, 0.0560006, 0.0559996, 0.1 + 0.2, *(np.arange(1, 1000) / 1000 - 2.4e-6)):
+        scores = np.full(300, score)
+        above = promised_threshold(scores, Goal("max_fpr", 0.01), "clips").threshold
+        assert max(score, round(score, 6)) < above <= score + 2.1e-6
+        below = promised_threshold(scores, Goal("min_recall", 0.99), "clips").threshold
+        assert min(score, round(score, 6)) >= below >= score - 1.1e-6
+
+
+def test_precision_by_hand():
+    """Of 101 clips, the 100 with the highest scores are tried, then 66, 44, 29: at 95 %, each at a quarter of 5 %."""
+    goal, scores = Goal("min_precision", 0.9), np.arange(101) / 1000
+    is_right = scores >= 0.046  # the highest 55
+    promise = promised_precision(scores, is_right, goal, "clips")
+    assert (promise.threshold, promise.clips, promise.errors) == (0.056001, 44, 0)
+    assert promise.bound == pytest.approx(1 - 0.0125 ** (1 / 44)) and promise.bound < 0.1
+    wrong = is_right & (scores != 0.1)
+    with pytest.raises(ValueError, match=r"min_precision 0.9 .* at best, 43 of 44 clips are right; about \d+ clips"):
+        promised_precision(scores, wrong, goal, "clips")
+    with pytest.raises(ValueError, match="needs 29 clips, and there are 28"):
+        promised_precision(scores[:29], is_right[:29], goal, "clips")
+    with pytest.raises(ValueError, match="at best, 0 of 100 clips are right; more would not do"):
+        promised_precision(scores, np.zeros(101, bool), goal, "clips")
 
 
 def test_longer_recordings_have_more_chances():
@@ -124,5 +157,7 @@ def test_command(tmp_path):
         calibration.main(CalibrationArguments(str(folder), **{**options, "max_fpr": 0.01}))
     calibration.main(CalibrationArguments(str(folder), dataset=options["dataset"]))
     assert not Path(folder, "calibration.json").exists()
-    with pytest.raises(ValueError, match="--min-precision and --max-fpr exclude each other"):
+    with pytest.raises(ValueError, match="--max-fpr and --min-precision exclude each other"):
         CalibrationArguments("m", min_precision=0.5, max_fpr=0.5)
+    with pytest.raises(ValueError, match="--windows is for --max-fpr alone"):
+        CalibrationArguments("m", min_precision=0.5, windows=2)

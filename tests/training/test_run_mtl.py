@@ -120,14 +120,12 @@ def test_training_starts_from_the_checkpoint_and_changes_it(trained, workbench):
     assert (after["lm_head.weight"] - before["lm_head.weight"]).abs().max() < 0.02  # the head is taken over
 
 
-def test_validation_results_are_those_of_the_saved_model(workbench, tmp_path):
+def test_validation_results_are_those_of_the_saved_model(trained, workbench, tmp_path):
     """Measured after calibration."""
-    trained = run(workbench, tmp_path / "trained", "--do_train", num_train_epochs=3)
-    again = run(
-        workbench, tmp_path / "again", "--do_eval", model_name_or_path=tmp_path / "trained", test_split="validation"
-    )
-    assert trained["validation"].keys() == again["test"].keys()
-    assert trained["validation"] == pytest.approx(again["test"], abs=1e-4)
+    folder, results = trained
+    again = run(workbench, tmp_path, "--do_eval", model_name_or_path=folder, test_split="validation")
+    assert results["validation"].keys() == again["test"].keys()
+    assert results["validation"] == pytest.approx(again["test"], abs=1e-4)
 
 
 # --- what is asked of a run

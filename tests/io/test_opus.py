@@ -7,7 +7,7 @@ import pytest
 from pipeline_helpers import speech_with_pauses
 
 from modeling_toxmtl.audio import load_audio
-from modeling_toxmtl.data.opus import (
+from modeling_toxmtl.io.opus import (
     OPUS_CLOCK,
     OpusTrack,
     encode_dtx,

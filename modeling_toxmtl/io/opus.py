@@ -29,7 +29,7 @@ FRAME_SECONDS = 0.02  # what voice chat sends
 # libopus sends 10 frames more after the last one with activity, then nothing but an update every 20 frames
 # (NB_SPEECH_FRAMES_BEFORE_DTX and MAX_CONSECUTIVE_DTX in its silk/define.h)
 DTX_HANGOVER = 0.2  # seconds
-DTX_UPDATE_SECONDS = 0.02
+GAP = 0.2  # seconds between packets; shorter gaps are lost packets, in the middle of speech perhaps
 
 _PACKETS_PER_PAGE = 50
 _SEGMENTS_PER_PAGE = 255  # of at most 255 bytes (RFC 3533, section 6)

@@ -1,0 +1,77 @@
+"""What rounding costs: a model of this package in PyTorch, and its exports, on the same clips.
+
+    python -m benchmarks.exported --dataset voice_data
+
+Rows: PyTorch in float32, ONNX in float32 and int8. The quality is that of `baselines.py`: average precision of the
+labels, and the keywords that are reported, in their order.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+from transformers import HfArgumentParser, pipeline
+
+from benchmarks import write_results
+from benchmarks.baselines import quality
+from benchmarks.inference import RELEASED
+from modeling_toxmtl.runtime import ToxicityRuntime
+from modeling_toxmtl.training.export import export
+from modeling_toxmtl.training.folders import load_clips
+
+
+PYTORCH = "PyTorch, float32"
+COLUMNS = {  # of a result: the table's title
+    "mAP": "mAP",
+    "f1": "Keyword F1",
+    "false_accept_rate": "FAR",
+    "false_reject_rate": "FRR",
+    "megabytes": "Weights (MB)",
+}
+
+
+@dataclass
+class ExportedArguments:
+    """What to compare, and on what."""
+
+    model: str = field(default=RELEASED, metadata={"help": "Of this package: a folder."})
+    dtypes: list[str] = field(
+        default_factory=lambda: ["float32", "int8"], metadata={"help": "Of the exports: float32, float16, int8."}
+    )
+    dataset: str = field(default="voice_data", metadata={"help": "Folder or Hub id, as for run_mtl.py."})
+    split: str = field(default="test", metadata={"help": "Split to judge."})
+    max_samples: int | None = field(default=None, metadata={"help": "Use only the first so many rows."})
+    results_file: str = field(
+        default="benchmarks/results/exported.json", metadata={"help": "JSON; the table goes beside it as .md."}
+    )
+
+
+def markdown(results: dict[str, dict]) -> str:
+    """A row per system."""
+    lines = ["| System | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    for name, row in results.items():
+        lines.append("| " + " | ".join([name, *(f"{row[column]:.2f}" for column in COLUMNS)]) + " |")
+    return "\n".join(lines)
+
+
+def main(args: ExportedArguments) -> dict[str, dict]:
+    """Judges, prints the table and writes the results."""
+    rows = load_clips(args.dataset, splits=[args.split], max_samples=args.max_samples)[args.split]
+    pipe = pipeline("audio-classification", model=args.model, device="cpu")
+    judges, sizes = {PYTORCH: pipe}, {PYTORCH: 4 * sum(weight.numel() for weight in pipe.model.parameters())}
+    with TemporaryDirectory() as folder:
+        for dtype in args.dtypes:
+            name = f"ONNX, {dtype}"
+            path = export(args.model, Path(folder, dtype), to="onnx", dtype=dtype)
+            judges[name], sizes[name] = ToxicityRuntime.from_pretrained(path), (path / "model.onnx").stat().st_size
+        results = {}
+        for name, judge in judges.items():
+            verdicts = [judge(row["audio"]["bytes"], return_keywords=True) for row in tqdm(rows, desc=name)]
+            results[name] = quality(rows, verdicts, pipe.processor.keywords) | {"megabytes": sizes[name] / 1e6}
+    write_results(args, results, markdown(results), clips=len(rows))
+    return results
+
+
+if __name__ == "__main__":
+    main(HfArgumentParser(ExportedArguments, description=__doc__).parse_args_into_dataclasses()[0])

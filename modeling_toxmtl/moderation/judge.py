@@ -1,0 +1,81 @@
+"""The judge of live sessions: the part that costs, apart from them, so that windows of many sessions share a batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..audio import track_blocks
+from ..judging import STRIDE, Judging, row_of
+from ..keywords import KeywordList
+from ..listening import Window, WindowPlanner, plan_windows
+from .record import describe_judge, describe_keywords
+
+
+class Judge:
+    """Hears windows with a pipeline.
+
+    Args:
+        pipe: the pipeline, or the runtime of an exported model.
+        window: seconds that are heard at once.
+        stride: from one window to the next; two thirds of the window by default.
+        batch_size: windows of a forward pass.
+
+    Attributes:
+        description: of [`describe_judge`], which all records share.
+    """
+
+    def __init__(self, pipe: Judging, window: float = 15.0, stride: float | None = None, batch_size: int = 8):
+        self.pipe, self.batch_size = pipe, batch_size
+        self.window, self.stride = window, window * STRIDE if stride is None else stride
+        self.description = describe_judge(pipe, window_seconds=self.window, stride_seconds=self.stride)
+
+    def planner(self) -> WindowPlanner:
+        """Of a recording's windows. Raises ValueError for windows that the model cannot hear."""
+        return WindowPlanner(*self._plan)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Of what is heard, in Hz."""
+        return self.pipe.sampling_rate
+
+    def windows(self, audio: bytes) -> Iterator[tuple[Window, np.ndarray]]:
+        """The windows of a file, by its content. Errors are those of [`track_blocks`] and [`plan_windows`]."""
+        return plan_windows(track_blocks(audio, self.sampling_rate), *self._plan)
+
+    @property
+    def _plan(self):
+        window, stride = (round(seconds * self.sampling_rate) for seconds in (self.window, self.stride))
+        return window, stride, self.pipe.config.receptive_field, self.pipe.config.max_samples
+
+    def hear(self, windows: Sequence[tuple[Window, np.ndarray]]) -> list[dict[str, Any]]:
+        """What the model makes of each window, in their order: rows for [`verdict`]."""
+        order = sorted(range(len(windows)), key=lambda number: len(windows[number][1]))  # batches of like length
+        rows: dict[int, dict] = {}
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            prepared = [{**self.pipe.prepare(*windows[number]), "is_last": True} for number in batch]
+            heard = self.pipe.forward(self.pipe.collate(prepared), return_keywords=True)
+            rows |= {number: row_of(heard, row) for row, number in enumerate(batch)}
+        return [rows[number] for number in range(len(windows))]
+
+    def verdict(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The pipeline's verdict on windows together, with keywords and windows. The model is not asked again."""
+        return self.pipe.postprocess(rows, return_keywords=True, return_windows=True)
+
+    def change_keywords(self, keywords: KeywordList) -> None:
+        """Listens for other keywords from now on. Raises ValueError, and keeps the old ones, if the model cannot write
+        the new ones."""
+        processor, before = self.pipe.processor, self.pipe.processor.keywords
+        processor.keywords = keywords
+        try:
+            processor.decoder()
+        except ValueError:
+            processor.keywords = before
+            raise
+        self.description = self.description | {"keyword_list": describe_keywords(keywords)}
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Score from which on each label counts; none without a classifier."""
+        return self.description["thresholds"] or {}

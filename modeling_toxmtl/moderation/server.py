@@ -1,0 +1,271 @@
+"""Judges clips and live sessions over HTTP and WebSocket.
+
+    toxmtl serve me/my-model --port 8000 --tokens tokens.txt
+    curl --data-binary @clip.ogg -H "Authorization: Bearer TOKEN" localhost:8000/v1/moderate
+
+`/docs` describes all routes. Sessions of all clients and clips share the model's batches. On SIGTERM and SIGINT,
+nothing new is taken, what was taken is finished, and each session gets its verdict. Logs are a JSON object a line,
+without sound, and without words unless --log-words.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import Body, FastAPI, Header, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+
+from .batching import Overloaded
+from .hearing import load_judge
+from .judge import Judge
+from .limits import Limits
+from .service import RETRY_SECONDS, Refused, Service
+from .session import SessionSettings
+from .streaming import FAULT, Closed, Stream
+
+
+logger = logging.getLogger("toxmtl.serve")
+
+MAX_MESSAGE = 1 << 20  # bytes of a packet
+OCTETS = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+
+
+@dataclass
+class ServeArguments:
+    """What to serve, and where."""
+
+    model: str = field(metadata={"help": "Folder or Hub id of a model of this package."})
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen at; 0.0.0.0 for all."})
+    port: int = field(default=8000, metadata={"help": "Port to listen at; 0 for any that is free."})
+    tokens: str | None = field(
+        default=None,
+        metadata={"help": "File of tokens, a line each; default: those of TOXMTL_TOKENS, or none needed."},
+    )
+    hop: float = field(default=SessionSettings.hop, metadata={"help": "Seconds between looks at the latest seconds."})
+    context: float = field(default=SessionSettings.context, metadata={"help": "Seconds that a look hears."})
+    batch_size: int = field(default=8, metadata={"help": "Windows per forward pass."})
+    drain_seconds: float = field(default=30.0, metadata={"help": "Seconds to finish what was taken."})
+    log_words: bool = field(default=False, metadata={"help": "Let logs name the keywords that were heard."})
+
+
+def read_tokens(path: str | None) -> list[str]:
+    """The tokens of a file, or of the environment. Raises ValueError for a file without any."""
+    text = os.environ.get("TOXMTL_TOKENS", "") if path is None else Path(path).read_text(encoding="utf-8")
+    tokens = text.split()
+    if path is not None and not tokens:
+        raise ValueError(f"--tokens {path} has no token: write one a line.")
+    return tokens
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application, with the service as `app.state.service`."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.queue.start()
+        yield
+        await service.queue.close()
+
+    app = FastAPI(title="toxmtl", description="Hears toxicity in voice chat.", lifespan=lifespan)
+    app.state.service = service
+    app.exception_handler(Refused)(_refuse)
+    app.exception_handler(Overloaded)(lambda request, error: _refuse(request, Refused(503, str(error), RETRY_SECONDS)))
+    app.middleware("http")(_count_and_log)
+    _add_health(app, service)
+    _add_clips(app, service)
+    _add_keywords(app, service)
+    _add_stream(app, service)
+    return app
+
+
+async def _refuse(request: Request, error: Refused) -> JSONResponse:
+    headers = {} if error.retry_after is None else {"Retry-After": f"{max(error.retry_after, 1):.0f}"}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"error": str(error)}, error.status, headers)
+
+
+async def _count_and_log(request: Request, proceed: Any) -> Response:
+    start = time.monotonic()
+    response = await proceed(request)
+    route = request.scope.get("route")
+    path = route.path if route else "unknown"  # what clients make up is no label
+    request.app.state.service.metrics.requests.labels(path, response.status_code).inc()
+    if path.startswith("/v1/"):
+        seconds = round(time.monotonic() - start, 4)
+        logger.info("request", extra={"path": path, "status": response.status_code, "seconds": seconds})
+    return response
+
+
+def _admit(service: Service, connection: Request | WebSocket) -> None:
+    client = connection.client.host if connection.client else ""
+    service.admit(connection.headers.get("authorization"), client)
+
+
+def _add_health(app, service):
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """That the process runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        """That it takes requests: 503 while it shuts down."""
+        if service.is_draining.is_set():
+            raise Refused(503, "The service is shutting down.", RETRY_SECONDS)
+        return {"status": "ok"}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_clips(app, service):
+    @app.post("/v1/moderate", openapi_extra=OCTETS)
+    async def moderate(request: Request, name: str = "clip") -> dict[str, Any]:
+        """The record (toxmtl.verdict/1) of a clip, whose file is the body, in any format that FFmpeg reads."""
+        _admit(service, request)
+        return await service.moderate(await _body(request, service.limits.max_megabytes), name)
+
+
+async def _body(request, max_megabytes) -> bytes:
+    """Of a request, no more than is allowed of it."""
+    refused = Refused(413, f"The clip has more than {max_megabytes:g} MB: cut or compress it.")
+    most, parts, size = max_megabytes * 1e6, [], 0
+    if int(request.headers.get("content-length") or 0) > most:
+        raise refused
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise refused
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _add_keywords(app, service):
+    @app.get("/v1/keywords")
+    async def keywords(request: Request) -> dict[str, Any]:
+        """The keyword list, and its SHA-256, which records name."""
+        _admit(service, request)
+        return service.keywords
+
+    @app.put("/v1/keywords")
+    async def replace(
+        request: Request, keywords: Annotated[dict[str, Any], Body()], if_match: Annotated[str | None, Header()] = None
+    ) -> dict[str, Any]:
+        """Another list, as `list` of what was read; with its SHA-256 as `If-Match`, if nobody changed it since."""
+        _admit(service, request)
+        return await service.change_keywords(keywords, if_match and if_match.strip('"'))
+
+
+def _add_stream(app, service):
+    @app.websocket("/v1/stream")
+    async def stream(
+        websocket: WebSocket,
+        name: str = "session",
+        format: Literal["pcm16", "opus"] = "pcm16",
+        rate: int = 16_000,
+        stamped: bool = False,
+    ) -> None:
+        try:
+            _admit(service, websocket)
+            if not 8000 <= rate <= 192_000:
+                raise Refused(422, f"`rate` is {rate}: give Hz from 8000 to 192000.")
+            service.begin_session()
+        except Refused as error:
+            await websocket.send_denial_response(await _refuse(websocket, error))
+            return
+        start, code, session = time.monotonic(), FAULT, None
+        try:
+            await websocket.accept()
+            session = Stream(service, _Socket(websocket), name, format, rate, stamped)
+            code, reason = await session.run(), ""
+            await websocket.close(code)
+        except Closed as error:
+            code, reason = error.code, str(error)
+            await _Socket(websocket).close(code, reason)
+        except (WebSocketDisconnect, ConnectionError):
+            code, reason = 1006, "the client is gone"
+        finally:
+            service.end_session()
+            service.metrics.session_ends.labels(code).inc()
+            told = {"session": name, "code": code, "reason": reason, "seconds": round(time.monotonic() - start, 1)}
+            if session is not None:
+                told |= {"segments": session.num_segments, "with_violations": session.num_violations}
+            logger.info("session", extra=told)
+
+
+class _Socket:
+    """A WebSocket as a [`Connection`]."""
+
+    def __init__(self, websocket: WebSocket):
+        self.websocket = websocket
+
+    async def receive(self) -> bytes | str | None:
+        message = await self.websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        return message["text"] if message.get("text") is not None else message["bytes"]
+
+    async def send(self, text: str) -> None:
+        try:
+            await self.websocket.send_text(text)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise ConnectionError(str(error)) from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Closes it, if it is open."""
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self.websocket.close(code, reason[:120])  # a control frame has no more room
+
+
+class Server(uvicorn.Server):
+    """Serves, and finishes what was taken before connections are closed."""
+
+    def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 30.0):
+        options = {"log_config": None, "access_log": False, "ws_max_size": MAX_MESSAGE}
+        super().__init__(uvicorn.Config(create_app(service), host, port, **options))
+        self.service, self.drain_seconds = service, drain_seconds
+
+    async def shutdown(self, sockets: list | None = None) -> None:
+        """Drains, then shuts down."""
+        await self.service.drain(self.drain_seconds)
+        await super().shutdown(sockets)
+
+
+class JsonLines(logging.Formatter):
+    """A JSON object a line: time, level, message, and what a record has beside."""
+
+    _known = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        content = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": record.getMessage()}
+        content |= {name: value for name, value in vars(record).items() if name not in self._known}
+        if record.exc_info:
+            content["error"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False, default=str)
+
+
+def make_server(args: ServeArguments, limits: Limits) -> Server:
+    """The server of a command, ready to `run`."""
+    settings = SessionSettings(hop=args.hop, context=args.context)
+    judge = Judge(load_judge(args.model), batch_size=args.batch_size)
+    service = Service(judge, limits, settings, read_tokens(args.tokens), args.log_words)
+    return Server(service, args.host, args.port, args.drain_seconds)
+
+
+def main(args: ServeArguments, limits: Limits) -> None:
+    """Serves until it is told to stop."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    make_server(args, limits).run()
