@@ -30,7 +30,7 @@ from typing import Any
 
 from experiments.study_page import write_page
 from experiments.study_results import clip_table, write_clips
-from modeling_toxmtl.io.files import read_json, write_json
+from modeling_toxmtl.io.files import file_hash, read_json, write_json
 
 
 PLAN = Path("experiments/study.json")
@@ -205,6 +205,7 @@ def write_results(plan: Plan, run: Run, lines: list[str], seconds: int | None) -
         "seed": run.seed,
         "commands": lines,
         **{name: trained[name] for name in ("commit", "versions", "parameters")},
+        "start_sha256": file_hash(Path(run.arguments["model_name_or_path"]) / "model.safetensors"),
         "processor": processor_name(),
         "seconds": {
             "training": read_json(folder / "train_results.json").get("train_runtime"),  # without, it was resumed

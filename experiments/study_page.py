@@ -210,13 +210,18 @@ def facts(results: Results) -> dict[str, Any]:
     """What the runs have in common.
 
     Raises:
-        ValueError: if two were made with different data: they cannot be compared.
+        ValueError: if two were made with different data, or start from different weights in one folder: they cannot be
+            compared.
     """
     runs = [run for seeds in results.values() for run in seeds.values()]
-    for run in runs[1:]:
-        if run["data_sha256"] != runs[0]["data_sha256"]:
-            names = [f"{one['run']}-seed{one['seed']}" for one in (runs[0], run)]
-            raise ValueError(f"{' and '.join(names)} were made with different data: remove the results of one.")
+    known: dict[str, tuple[dict, str]] = {}
+    for run in runs:
+        hashes = {**run["data_sha256"], run["arguments"]["model_name_or_path"]: run["start_sha256"]}
+        for name, value in hashes.items():
+            first, before = known.setdefault(name, (run, value))
+            if value != before:
+                names = [f"{one['run']}-seed{one['seed']}" for one in (first, run)]
+                raise ValueError(f"{' and '.join(names)} were made with different {name}: remove the results of one.")
     minutes = [run["seconds"]["all"] / 60 for run in runs if run["seconds"]["all"] is not None]
     return {
         "minutes": float(np.mean(minutes)) if minutes else None,

@@ -261,6 +261,7 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/report.md",
             "docs/promises.md",
             "docs/drift.md",
+            "docs/paper_scale.md",
             "docs/study.md",
             "docs/corrections.md",
             "docs/runtime.md",

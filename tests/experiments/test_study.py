@@ -1,5 +1,6 @@
 """The study's runner: what is left is run in order, each run once, and what finished is what the plan asks for."""
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -30,7 +31,7 @@ results = {"commit": "abc", "versions": {}, "parameters": 7, "data": {"sha256": 
 """
 SHARED = {
     **{"dataset": "clips", "per_device_eval_batch_size": 4, "disable_tqdm": True, "report_to": "none"},
-    **{"learning_rate": 1.0, "config_overrides": {"mask_time_prob": 0.1}},
+    **{"model_name_or_path": "start", "learning_rate": 1.0, "config_overrides": {"mask_time_prob": 0.1}},
 }
 PLAN = {
     **{"settings": "shared.json", "real_dataset": "real_clips", "results": "results", "minutes": 6},
@@ -53,6 +54,8 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "clip_table", lambda *_: None)
     monkeypatch.setattr(study, "write_clips", lambda path, _: path.parent.mkdir(exist_ok=True))
     Path("run_mtl.py").write_text(STUB)
+    Path("start").mkdir()
+    Path("start/model.safetensors").write_text("weights")
     Path("shared.json").write_text(json.dumps(SHARED))
     Path("plan.json").write_text(json.dumps(PLAN))
     return Path("plan.json")
@@ -77,6 +80,7 @@ def test_all_runs_of_the_plan_are_made_once_and_in_order(bench, capsys):
     assert [run["data_sha256"][name] for name in ("balanced", "real")] == ["t-own-seed0", "t-real"]
     assert run["seconds"]["training"] == 5.0 and run["seconds"]["all"] >= 0
     assert run["commands"][0].startswith("python run_mtl.py shared.json --learning_rate 5.0 --config_overrides ")
+    assert run["start_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert all(command.endswith("--bf16") for command in run["commands"])
 
 

@@ -58,10 +58,12 @@ def test_what_has_not_run_is_said_to_be_so():
     assert len(missing_runs(plan.content, {})) == len({run.variant for run in plan.runs()})
 
 
-def test_runs_on_different_data_are_not_compared():
-    runs = {seed: {"run": "mtl", "seed": seed, "data_sha256": {"train": str(seed)}} for seed in (0, 1)}
-    with pytest.raises(ValueError, match="mtl-seed0 and mtl-seed1 were made with different data"):
-        facts({"mtl": runs})
+def test_runs_on_different_data_or_from_different_weights_are_not_compared():
+    arguments = {"model_name_or_path": "start"}
+    one = {"run": "mtl", "seed": 0, "arguments": arguments, "data_sha256": {"train": "a"}, "start_sha256": "b"}
+    for change, name in (({"data_sha256": {"train": "c"}}, "train"), ({"start_sha256": "c"}, "start")):
+        with pytest.raises(ValueError, match=f"mtl-seed0 and mtl-seed1 were made with different {name}"):
+            facts({"mtl": {0: one, 1: {**one, "seed": 1, **change}}})
 
 
 def test_means_deviations_and_verdicts():
