@@ -122,7 +122,7 @@ def noise(config: Any) -> list[np.ndarray]:
 def batch_of(processor: ToxicityMTLProcessor, clips: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """The model's main input, and its mask."""
     batch = processor(clips, sampling_rate=processor.sampling_rate, return_tensors="pt")
-    return batch[processor.input_name], batch["attention_mask"]
+    return batch[processor.input_name], batch["attention_mask"].long()
 
 
 @torch.no_grad()

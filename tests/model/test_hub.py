@@ -235,4 +235,6 @@ def test_push_and_pull(hub, bare, expected, tmp_path):
     ]
     assert_verdict(verdict, expected)
     assert_verdict(again, expected)  # what came from the Hub can be saved, and loaded again
-    assert {path.name for path in (tmp_path / "resaved").glob("*.py")} == {file.name for file in code_files()}
+    of_graphs = {"runtime.py", "features.py"}  # which no model of PyTorch imports
+    resaved = {path.name for path in (tmp_path / "resaved").glob("*.py")}
+    assert resaved == {file.name for file in code_files()} - of_graphs

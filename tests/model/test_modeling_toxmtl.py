@@ -221,5 +221,5 @@ def test_adapters_learn_from_their_own_task_alone():
         model.zero_grad()
         getattr(model(**training_batch(300, 95)), loss).backward()
         assert gradient_size(adapters[other]) == 0
-        assert all(gradient_size(adapter) > 1e-6 for adapter in adapters[own])
+        assert all(gradient_size(adapter) > 1e-6 for adapter in adapters[own].values())
         assert gradient_size(model.wavlm.encoder.layers[0]) > 1e-6

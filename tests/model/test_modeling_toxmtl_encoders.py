@@ -93,5 +93,5 @@ def test_blocks_are_found_by_fsdp(encoder, system):
     plugin = utils.FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
     policy = utils.fsdp_utils.fsdp2_prepare_auto_wrap_policy(plugin, model)
     blocks = model.base_model.encoder
-    adapters = [adapter for places in blocks.task_adapters.values() for adapter in places]
+    adapters = [adapter for places in blocks.task_adapters.values() for adapter in places.values()]
     assert {module for module in model.modules() if policy(module)} == {*blocks.layers, *adapters}

@@ -263,7 +263,7 @@ def test_adapters_have_the_places_of_the_paper():
     places = model.model.encoder.task_adapters
     assert set(places) == {"classification", "keyword"} and all(len(adapters) == 3 for adapters in places.values())
     before = copy.deepcopy(model)
-    nn.init.normal_(places["keyword"][0].up_proj.weight)
+    nn.init.normal_(places["keyword"]["0"].up_proj.weight)
     batch = pad_mel(mel_of(40, 13))
     with torch.no_grad():
         after, expected = model(**batch), before(**batch)

@@ -7,7 +7,8 @@ import run_mtl
 
 
 ROOT = Path(run_mtl.__file__).parent
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.json"))
+OTHERS = ("study.json", "study_start.json")  # the plan of the study, and the training that its runs start from
+EXPERIMENTS = [path for path in sorted((ROOT / "experiments").glob("*.json")) if path.name not in OTHERS]
 
 
 def write_json(folder: Path, **fields) -> str:
