@@ -60,7 +60,7 @@ def main(args: AverageArguments) -> None:
     """
     last = AutoModelForAudioClassification.from_pretrained(args.models[-1], dtype=torch.float32)
     config = AutoConfig.from_pretrained(args.models[-1], architectures=None)  # which would have to be whole
-    states = [load_parts(name, config) for name in args.models]
+    states = [*(load_parts(name, config) for name in args.models[:-1]), last.state_dict()]
     shares = args.weights or [1.0] * len(states)
     average = {}
     for key in last.state_dict():

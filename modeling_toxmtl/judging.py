@@ -11,6 +11,8 @@ Design choices:
   So of a recording of hours, neither the sound nor what the heads made of each frame is ever held as a whole.
 """
 
+import ctypes
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any
@@ -25,6 +27,8 @@ from .listening import Window, one_report_per_word, plan_windows
 
 
 STRIDE = 2 / 3  # of a window
+# glibc keeps what is freed between blocks in use: with sizes that ever change, 0.6 GB for each hour of a recording
+MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 CERTAIN = 100.0  # logit of what is beyond doubt: its sigmoid is 1
 PASS_PROCESSOR = (
     "pass `processor=`. (For a model folder, `ToxicityMTLProcessor.from_pretrained(folder)` says why its processor "
@@ -112,6 +116,24 @@ class Judging:
         if return_keywords or self._counts_keywords:
             outputs["keywords"] = self._keywords(outputs["window"], logits)
         return outputs
+
+    def hear(self, prepared: Sequence[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
+        """What [`forward`] gives of each window, in their order, with keywords; windows of like length share a batch.
+
+        Args:
+            prepared: what [`prepare`] or [`preprocess`] gave, each with `is_last`.
+            batch_size: windows of a forward pass.
+        """
+        rows: list[Any] = [None] * len(prepared)
+        order = sorted(range(len(prepared)), key=lambda number: _num_samples(prepared[number]))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            outputs = self.forward(self.collate([prepared[number] for number in batch]), return_keywords=True)
+            for row, number in enumerate(batch):
+                rows[number] = _row_of(outputs, row)
+        if prepared and MALLOC_TRIM is not None:
+            MALLOC_TRIM(0)
+        return rows
 
     def postprocess(
         self,
@@ -210,9 +232,14 @@ class Judging:
         )
 
 
-def row_of(outputs: dict[str, Any], row: int) -> dict[str, Any]:
+def _row_of(outputs: dict[str, Any], row: int) -> dict[str, Any]:
     """What [`Judging.forward`] gave of one window of a batch."""
     return {name: value if value is None else value[row : row + 1] for name, value in outputs.items()}
+
+
+def _num_samples(prepared):
+    start, end = prepared["window"][0, :2].tolist()
+    return end - start
 
 
 def is_stream(inputs: Any) -> bool:

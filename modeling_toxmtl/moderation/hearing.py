@@ -7,14 +7,12 @@ Design choices:
 - A long recording is a group of its own, heard in as many rounds as it needs: no more features are held than one has.
 """
 
-import ctypes
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..judging import Judging, row_of
+from ..judging import Judging
 from ..runtime import EXPORT_FILE, ToxicityRuntime
 from .inputs import Clip
 from .record import make_record
@@ -22,8 +20,6 @@ from .records import audio_hash
 
 
 BATCHES_PER_ROUND = 4  # among which windows are sorted by length
-# glibc keeps what is freed between blocks in use: with sizes that ever change, 0.6 GB for each hour of a recording
-MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 CLIP_ERRORS = (ValueError, OSError)  # which say what is wrong with a clip
 
 
@@ -109,16 +105,11 @@ class Listener:
             hearing.error = str(error)
 
     def _run(self):
-        """Hears the windows of a round, the shortest first."""
-        self._round.sort(key=lambda item: _num_samples(item[2]))
-        for start in range(0, len(self._round), self.batch_size):
-            batch = self._round[start : start + self.batch_size]
-            outputs = self.pipe.forward(self.pipe.collate([features for *_, features in batch]), return_keywords=True)
-            for row, (hearing, number, _) in enumerate(batch):
-                hearing.outputs[number] = row_of(outputs, row)
+        """Hears the windows of a round."""
+        rows = self.pipe.hear([features for *_, features in self._round], self.batch_size)
+        for (hearing, number, _), row in zip(self._round, rows, strict=True):
+            hearing.outputs[number] = row
         self._round.clear()
-        if MALLOC_TRIM is not None:
-            MALLOC_TRIM(0)
 
     def _finish(self, group):
         self._run()
@@ -130,8 +121,3 @@ class Listener:
             return Heard(name, None, hearing.error)
         verdict = self.pipe.postprocess(hearing.outputs, return_keywords=True, return_windows=True)
         return Heard(name, make_record(name, audio_hash(hearing.clip.audio), verdict, self.judge))
-
-
-def _num_samples(features):
-    start, end = features["window"][0, :2].tolist()
-    return end - start

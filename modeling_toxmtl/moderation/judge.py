@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..audio import track_blocks
-from ..judging import STRIDE, Judging, row_of
+from ..judging import STRIDE, Judging
 from ..keywords import KeywordList
 from ..listening import Window, WindowPlanner, plan_windows
 from .record import describe_judge, describe_keywords
@@ -50,14 +50,8 @@ class Judge:
 
     def hear(self, windows: Sequence[tuple[Window, np.ndarray]]) -> list[dict[str, Any]]:
         """What the model makes of each window, in their order: rows for [`verdict`]."""
-        order = sorted(range(len(windows)), key=lambda number: len(windows[number][1]))  # batches of like length
-        rows: dict[int, dict] = {}
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            prepared = [{**self.pipe.prepare(*windows[number]), "is_last": True} for number in batch]
-            heard = self.pipe.forward(self.pipe.collate(prepared), return_keywords=True)
-            rows |= {number: row_of(heard, row) for row, number in enumerate(batch)}
-        return [rows[number] for number in range(len(windows))]
+        prepared = [{**self.pipe.prepare(*window), "is_last": True} for window in windows]
+        return self.pipe.hear(prepared, self.batch_size)
 
     def verdict(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The pipeline's verdict on windows together, with keywords and windows. The model is not asked again."""
