@@ -24,10 +24,10 @@ from datasets_scripts.espeak import VOICES, synthesize_words
 from datasets_scripts.grammar_en import ENGLISH
 from modeling_toxmtl.audio import SAMPLING_RATE, resample
 from modeling_toxmtl.decoding import DetectedKeyword
-from modeling_toxmtl.moderation.events import Event, Keyword, Segment, Violation
 from modeling_toxmtl.moderation.judge import Judge
+from modeling_toxmtl.moderation.live.events import Event, Keyword, Segment, Violation
+from modeling_toxmtl.moderation.live.session import ModerationSession, SessionSettings
 from modeling_toxmtl.moderation.moderate import load_judge
-from modeling_toxmtl.moderation.session import ModerationSession, SessionSettings
 from modeling_toxmtl.text import normalize_text
 
 

@@ -26,9 +26,9 @@ from benchmarks.live import PACKET, sentences
 from modeling_toxmtl.audio import SAMPLING_RATE
 from modeling_toxmtl.decoding import DetectedKeyword
 from modeling_toxmtl.moderation.judge import Judge
-from modeling_toxmtl.moderation.limits import Limits
 from modeling_toxmtl.moderation.moderate import load_judge
-from modeling_toxmtl.moderation.server import ServeArguments, make_server
+from modeling_toxmtl.moderation.serving.limits import Limits
+from modeling_toxmtl.moderation.serving.server import ServeArguments, make_server
 
 
 PAUSE = 2.0  # seconds between two sentences, beside the silence around them

@@ -27,7 +27,7 @@ MODERATION_COMMANDS = {  # name: module, extra that it needs, what it does
     "report": ("moderation.report", "serve", "Make a page of verdicts to check by ear."),
     "redact": ("moderation.redact", "serve", "Take keywords out of a recording: mute, beep or cut."),
     "replay": ("moderation.replay", "serve", "Hear a clip again, and compare with its record."),
-    "serve": ("moderation.server", "serve", "Judge clips and live sessions over HTTP and WebSocket."),
+    "serve": ("moderation.serving.server", "serve", "Judge clips and live sessions over HTTP and WebSocket."),
     "drift": ("moderation.drift", "serve", "Compare a week's records with older ones."),
     "to-label-studio": ("moderation.to_label_studio", "serve", "Write doubtful clips as tasks for people."),
     "from-label-studio": ("moderation.from_label_studio", "serve", "Read what people decided."),

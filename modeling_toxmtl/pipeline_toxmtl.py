@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import AudioClassificationPipeline, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline, pad_collate_fn
@@ -153,18 +152,8 @@ class ToxicityDetectionPipeline(Judging, AudioClassificationPipeline, ChunkPipel
         return {**features, "window": torch.tensor([window])}
 
     def collate(self, prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """As [`Judging.collate`], of a width in whole seconds: oneDNN keeps what it made for each shape that it met,
-        a megabyte and more, and recordings have windows of every length."""
-        batch = pad_collate_fn(None, self.feature_extractor)(prepared)
-        second = self.sampling_rate // getattr(self.feature_extractor, "hop_length", 1)
-        width, longest = batch["attention_mask"].shape[1], self.model.config.max_samples
-        padded = -(-width // second) * second
-        if longest is not None:
-            padded = max(width, min(padded, longest * second // self.sampling_rate))
-        for name, value in batch.items():
-            if name in ("attention_mask", "input_values", TIME_FIRST):
-                batch[name] = F.pad(value, (0, 0) * (value.ndim - 2) + (0, padded - width))
-        return batch
+        """As [`Judging.collate`]."""
+        return pad_collate_fn(None, self.feature_extractor)(prepared)
 
     def infer(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         """As [`Judging.infer`]."""

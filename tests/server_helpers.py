@@ -5,9 +5,9 @@ import threading
 
 from websockets.sync.client import connect
 
-from modeling_toxmtl.moderation.limits import Limits
-from modeling_toxmtl.moderation.server import Server
-from modeling_toxmtl.moderation.service import Service
+from modeling_toxmtl.moderation.serving.limits import Limits
+from modeling_toxmtl.moderation.serving.server import Server
+from modeling_toxmtl.moderation.serving.service import Service
 
 
 class Running:

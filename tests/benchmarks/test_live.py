@@ -6,8 +6,8 @@ from live_helpers import HearingJudge, chatter, word
 
 from benchmarks.live import RememberingJudge, delays, markdown, measure, taken_back
 from modeling_toxmtl.decoding import DetectedKeyword
-from modeling_toxmtl.moderation.events import Keyword, Segment, Violation
-from modeling_toxmtl.moderation.session import SessionSettings
+from modeling_toxmtl.moderation.live.events import Keyword, Segment, Violation
+from modeling_toxmtl.moderation.live.session import SessionSettings
 
 
 def heard(time: float, keyword: str, start: float, state: str) -> Keyword:

@@ -130,15 +130,6 @@ def test_of_a_long_recording_only_scores_and_words_are_kept(clips):
     assert max(tensor.untyped_storage().nbytes() for tensor in tensors) <= 500  # rows of a batch of 8 windows
 
 
-def test_batches_have_few_shapes(clips):
-    """Whole seconds: what a library keeps for each shape does not grow with a recording."""
-    own, shapes = listener(window_seconds=2.0, batch_size=1), set()
-    infer = own.pipe.infer
-    own.pipe.infer = lambda batch: shapes.add(batch["attention_mask"].shape) or infer(batch)
-    heard(own, [Clip(path, path) for path in map(str, clips.glob("*.wav"))])
-    assert shapes == {(1, RATE), (1, 2 * RATE)}
-
-
 def test_windows_are_batched_by_length(clips):
     """Of clips of several lengths, the batches hold those of like length."""
     own, widths = listener(window_seconds=10.0, batch_size=4), []

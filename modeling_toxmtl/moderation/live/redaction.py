@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..audio import as_waveform
-from ..listening import QUIETEST_SOUND
+from ...audio import as_waveform
+from ...listening import QUIETEST_SOUND
+from ..redact import RedactArguments, gains, redact_samples, spans_of
 from .events import Event, Keyword
-from .redact import RedactArguments, gains, redact_samples, spans_of
 from .session import ModerationSession
 
 

@@ -11,9 +11,9 @@ from live_helpers import HearingJudge, chatter, keywords, listen, of_kind, packe
 from modeling_toxmtl import ToxicityDetectionPipeline
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.moderation.judge import Judge
+from modeling_toxmtl.moderation.live.session import ModerationSession, SessionSettings, SessionState
 from modeling_toxmtl.moderation.moderate import load_judge
 from modeling_toxmtl.moderation.records import SCHEMA_FILE
-from modeling_toxmtl.moderation.session import ModerationSession, SessionSettings, SessionState
 
 
 def times(events) -> list[tuple[str, float, float]]:

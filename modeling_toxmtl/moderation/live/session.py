@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..audio import SAMPLING_RATE
-from ..listening import FRAME, MARGIN, Window
+from ...audio import SAMPLING_RATE
+from ...listening import FRAME, MARGIN, Window
+from ..judge import Judge
+from .audio import LiveAudio
 from .events import Event, FaultHeard, SpeechStarted
-from .judge import Judge
-from .live_audio import LiveAudio
 from .segments import OpenSegment
 
 

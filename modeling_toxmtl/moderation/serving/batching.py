@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import SAMPLING_RATE
-from ..listening import Window
-from .judge import Judge
+from ...audio import SAMPLING_RATE
+from ...listening import Window
+from ..judge import Judge
 from .metrics import Metrics
 
 

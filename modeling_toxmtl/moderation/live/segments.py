@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import SAMPLING_RATE
-from ..labels import NO_VIOLATION
-from ..listening import Window
+from ...audio import SAMPLING_RATE
+from ...labels import NO_VIOLATION
+from ...listening import Window
+from ..judge import Judge
+from ..record import make_record
 from .events import Event, Keyword, Segment, Violation
-from .judge import Judge
-from .record import make_record
 
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # of a WAV file that is written before its end is known

@@ -15,10 +15,10 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
-from modeling_toxmtl.moderation.limits import Limits
 from modeling_toxmtl.moderation.records import SCHEMA_FILE
-from modeling_toxmtl.moderation.server import JsonLines, create_app, read_tokens
-from modeling_toxmtl.moderation.service import Service
+from modeling_toxmtl.moderation.serving.limits import Limits
+from modeling_toxmtl.moderation.serving.server import JsonLines, create_app, read_tokens
+from modeling_toxmtl.moderation.serving.service import Service
 
 
 INSULT = np.concatenate([chatter(1), word(seconds=0.4), chatter(1)])

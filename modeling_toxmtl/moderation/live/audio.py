@@ -19,8 +19,8 @@ import av
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..audio import LONGEST_GAP, SAMPLING_RATE, SHORTEST_GAP, as_waveform, mix_channels
-from ..io.opus import GAP, OPUS_CLOCK, is_silent, packet_samples
+from ...audio import LONGEST_GAP, SAMPLING_RATE, SHORTEST_GAP, as_waveform, mix_channels
+from ...io.opus import GAP, OPUS_CLOCK, is_silent, packet_samples
 
 
 LONGEST_DELAY = 2.0  # seconds that a packet may be late; beyond, the clock has jumped back

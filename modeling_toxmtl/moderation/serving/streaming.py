@@ -17,12 +17,12 @@ from typing import Protocol
 
 import numpy as np
 
-from ..io.opus import OPUS_CLOCK, packet_samples
+from ...io.opus import OPUS_CLOCK, packet_samples
+from ..live.events import Event, Keyword, Segment
+from ..live.session import SessionState
 from .batching import Overloaded
-from .events import Event, Keyword, Segment
 from .limits import Bucket
 from .service import Service
-from .session import SessionState
 
 
 logger = logging.getLogger("toxmtl.serve")

@@ -6,8 +6,8 @@ from helpers import RATE
 from live_helpers import chatter
 
 from modeling_toxmtl.listening import Window
-from modeling_toxmtl.moderation.batching import BatchQueue, Overloaded
-from modeling_toxmtl.moderation.metrics import Metrics
+from modeling_toxmtl.moderation.serving.batching import BatchQueue, Overloaded
+from modeling_toxmtl.moderation.serving.metrics import Metrics
 
 
 class Listener:

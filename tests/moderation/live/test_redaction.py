@@ -3,8 +3,8 @@ import pytest
 from helpers import RATE
 from live_helpers import HearingJudge, chatter, of_kind, silence, word
 
-from modeling_toxmtl.moderation.live_redaction import Delayed, DelayLine, LiveRedactor
-from modeling_toxmtl.moderation.session import ModerationSession
+from modeling_toxmtl.moderation.live.redaction import Delayed, DelayLine, LiveRedactor
+from modeling_toxmtl.moderation.live.session import ModerationSession
 
 
 PACKET = 0.02  # seconds

@@ -9,10 +9,10 @@ from live_helpers import HearingJudge, chatter, silence, word
 from pipeline_helpers import burst
 
 from modeling_toxmtl.io.opus import encode_dtx
-from modeling_toxmtl.moderation import streaming
-from modeling_toxmtl.moderation.limits import Limits
-from modeling_toxmtl.moderation.service import Refused, Service
-from modeling_toxmtl.moderation.streaming import Closed, Stream
+from modeling_toxmtl.moderation.serving import streaming
+from modeling_toxmtl.moderation.serving.limits import Limits
+from modeling_toxmtl.moderation.serving.service import Refused, Service
+from modeling_toxmtl.moderation.serving.streaming import Closed, Stream
 
 
 END = '{"end": true}'

@@ -6,7 +6,7 @@ from pipeline_helpers import burst, speech_with_pauses
 
 from modeling_toxmtl.audio import load_audio, resample
 from modeling_toxmtl.io.opus import OPUS_CLOCK, OpusTrack, encode_dtx, is_silent, ogg_file, packet_samples
-from modeling_toxmtl.moderation.live_audio import LiveAudio
+from modeling_toxmtl.moderation.live.audio import LiveAudio
 
 
 def joined(sounds) -> np.ndarray:

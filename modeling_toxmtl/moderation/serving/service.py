@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..keywords import KeywordList
-from ..listening import Window
+from ...keywords import KeywordList
+from ...listening import Window
+from ..hearing import CLIP_ERRORS
+from ..judge import Judge
+from ..live.session import SessionSettings
+from ..record import describe_keywords, make_record
+from ..records import audio_hash
 from .batching import BatchQueue
-from .hearing import CLIP_ERRORS
-from .judge import Judge
 from .limits import Limits, Rates, knows
 from .metrics import Metrics
-from .record import describe_keywords, make_record
-from .records import audio_hash
-from .session import SessionSettings
 
 
 logger = logging.getLogger("toxmtl.serve")

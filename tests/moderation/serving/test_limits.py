@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_toxmtl.moderation.limits import Bucket, Limits, Rates, knows
+from modeling_toxmtl.moderation.serving.limits import Bucket, Limits, Rates, knows
 
 
 class Clock:

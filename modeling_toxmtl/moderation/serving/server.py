@@ -23,12 +23,12 @@ import uvicorn
 from fastapi import Body, FastAPI, Header, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
+from ..hearing import load_judge
+from ..judge import Judge
+from ..live.session import SessionSettings
 from .batching import Overloaded
-from .hearing import load_judge
-from .judge import Judge
 from .limits import Limits
 from .service import RETRY_SECONDS, Refused, Service
-from .session import SessionSettings
 from .streaming import FAULT, Closed, Stream
 
 

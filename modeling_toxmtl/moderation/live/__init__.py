@@ -1,0 +1,1 @@
+"""Live sessions: sound as it comes, events out."""
