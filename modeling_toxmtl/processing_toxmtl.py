@@ -44,6 +44,7 @@ from .keywords import KeywordList
 
 
 LANGUAGE_MODEL_FOLDER = "language_model"  # in a model folder
+PROCESSOR_FILES = (PROCESSOR_NAME, "vocab.json")  # what every saved processor has
 LANGUAGE_FILES = ("language_model", "common_words")  # attributes that are paths, of files in that folder
 
 
@@ -145,10 +146,20 @@ class ToxicityMTLProcessor(KeywordReader, ProcessorMixin):
         """As [`ProcessorMixin.from_pretrained`]; fetches language model and common words too, where there are some.
 
         Raises:
-            OSError: also if a file that the processor names is missing.
+            OSError: also if a file is missing that a processor is made of, or that it names.
         """
-        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+        try:
+            processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except Exception as error:  # of a missing tokenizer, transformers says that sentencepiece is missing
+            folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder", ""))
+            missing = [name for name in PROCESSOR_FILES if not (folder / name).is_file()]
+            if not missing or not folder.is_dir():
+                raise
+            raise OSError(
+                f"{folder} has no {' and no '.join(missing)}: restore what is missing, or make a processor for an "
+                "encoder's checkpoint with `ToxicityMTLProcessor.from_checkpoint`."
+            ) from error
         for name in LANGUAGE_FILES:
             path = getattr(processor, name)
             if path is None or name in kwargs:

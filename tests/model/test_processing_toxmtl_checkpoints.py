@@ -83,6 +83,23 @@ def test_language_model_of_a_hub_repository(processor, tmp_path, monkeypatch):
     assert Path(loaded.language_model).read_text() == (tmp_path / "keywords.arpa").read_text()
 
 
+@pytest.mark.parametrize(
+    "lost, message",
+    [
+        (["vocab.json"], "has no vocab.json: restore"),
+        (["vocab.json", "tokenizer_config.json"], "has no vocab.json: restore"),
+        (["processor_config.json"], "has no processor_config.json: restore"),
+        (["processor_config.json", "vocab.json"], "has no processor_config.json and no vocab.json: .*from_checkpoint"),
+    ],
+)
+def test_an_incomplete_folder_says_what_it_lacks(processor, tmp_path, lost, message):
+    processor.save_pretrained(tmp_path)
+    for name in lost:
+        (tmp_path / name).unlink()
+    with pytest.raises(OSError, match=message):
+        ToxicityMTLProcessor.from_pretrained(tmp_path)
+
+
 def test_missing_language_model_of_a_folder(processor, tmp_path):
     processor.language_model = str(write_arpa(tmp_path / "keywords.arpa", {"good": -0.2}))
     processor.save_pretrained(tmp_path / "model")
