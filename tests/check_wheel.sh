@@ -29,8 +29,8 @@ done >transcripts.jsonl
 cp -r "$MODEL" by_pyctcdecode && cp -r "$MODEL" with_lm
 sed -i 's/"decoder": "lexicon"/"decoder": "pyctcdecode"/' by_pyctcdecode/processor_config.json
 sed -i 's#"language_model": null#"language_model": "language_model/words.arpa"#' with_lm/processor_config.json
-printf '%s\n' '\data\' 'ngram 1=4' 'ngram 2=1' '' '\1-grams:' '-1 <unk>' '-1 <s> 0' '-1 </s>' '-1 idiot 0' '' \
-    '\2-grams:' '-1 <s> idiot' '' '\end\' >with_lm/language_model/words.arpa
+printf '%b\n' '\\data\\' 'ngram 1=4' 'ngram 2=1' '' '\\1-grams:' '-1\t<unk>' '-1\t<s>\t0' '-1\t</s>' '-1\tidiot\t0' '' \
+    '\\2-grams:' '-1\t<s> idiot' '' '\\end\\' >with_lm/language_model/words.arpa
 
 refuses() { # refuses EXTRA COMMAND…: names the extra in one line
     local extra=$1 output
