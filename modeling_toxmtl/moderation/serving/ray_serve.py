@@ -63,7 +63,7 @@ def deploy(args: ServeArguments, limits: Limits) -> None:
 
 
 def serve_on_ray(args: ServeArguments, limits: Limits) -> None:
-    """Serves until it is told to stop. Clips are then answered; sessions break off if they last `drain_seconds` more."""
+    """Serves until it is told to stop; then, clips are answered, and sessions may go on for `drain_seconds`."""
     deploy(args, limits)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # not before: Ray sets its own when it starts
