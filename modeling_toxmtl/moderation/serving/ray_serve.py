@@ -31,7 +31,14 @@ SPARE_REQUESTS = 64  # beyond what the service takes, so that it is the service 
 
 
 def application(args: ServeArguments, limits: Limits) -> serve.Application:
-    """The service as Ray Serve deploys it, with limits for each replica. All find the model under the same path."""
+    """The service as Ray Serve deploys it, with limits for each replica. All find the model under the same path.
+
+    Raises:
+        ValueError: if there are fewer processors than replicas, for which Ray would wait.
+    """
+    kind = "GPU" if num_processors("GPU") else "CPU"
+    if args.replicas > num_processors(kind):
+        raise ValueError(f"--replicas is {args.replicas}, and the cluster has {num_processors(kind)} {kind}s.")
     if Path(args.model).exists():
         args = replace(args, model=str(Path(args.model).resolve()))
     tokens = read_tokens(args.tokens)
@@ -47,7 +54,7 @@ def application(args: ServeArguments, limits: Limits) -> serve.Application:
         num_replicas=args.replicas,
         max_ongoing_requests=limits.max_sessions + limits.max_requests + SPARE_REQUESTS,
         graceful_shutdown_timeout_s=args.drain_seconds,
-        ray_actor_options={"num_gpus": 1} if num_processors("GPU") else {"num_cpus": 1},
+        ray_actor_options={f"num_{kind.lower()}s": 1},
     ).bind()
 
 
@@ -55,11 +62,12 @@ def deploy(args: ServeArguments, limits: Limits) -> None:
     """Returns when all replicas take requests, at the host and port of every machine that has one.
 
     Raises:
+        ValueError: as of [`application`].
         RuntimeError: if they do not start.
     """
-    num_processors("CPU")  # starts Ray
+    service = application(args, limits)
     serve.start(proxy_location="EveryNode", http_options={"host": args.host, "port": args.port})
-    serve.run(application(args, limits), name=NAME)
+    serve.run(service, name=NAME)
 
 
 def serve_on_ray(args: ServeArguments, limits: Limits) -> None:

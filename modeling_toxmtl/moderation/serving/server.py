@@ -5,7 +5,7 @@
 
 `/docs` describes all routes. Sessions of all clients and clips share the model's batches. On SIGTERM and SIGINT,
 nothing new is taken, what was taken is finished, and each session gets its verdict. Logs are a JSON object a line,
-without sound, and without words unless --log-words.
+without sound, and without words unless --log-words. `--engine ray` deploys it in replicas on a Ray cluster.
 """
 
 import json

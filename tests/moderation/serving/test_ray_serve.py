@@ -40,6 +40,13 @@ def test_replicas_share_a_keyword_list_that_cannot_be_changed(folder):
         assert replicas_of(client.get("/metrics").text) == {"here:7"}
 
 
+def test_replicas_need_ray():
+    with pytest.raises(ValueError, match="--replicas needs --engine ray"):
+        ServeArguments("model", replicas=2)
+    with pytest.raises(ValueError, match="--replicas is 0: give at least 1"):
+        ServeArguments("model", engine="ray", replicas=0)
+
+
 def replicas_of(metrics: str) -> set[str]:
     """Names in each series, of which there is one."""
     families = text_string_to_metric_families(metrics)
@@ -54,6 +61,8 @@ def test_a_replica_is_killed(cluster, folder):
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    with pytest.raises(ValueError, match="--replicas is 3, and the cluster has 2 CPUs"):
+        ray_serve.deploy(ServeArguments(str(folder), engine="ray", replicas=3), LIMITS)
     ray_serve.deploy(ServeArguments(str(folder), port=port, engine="ray", replicas=2), LIMITS)
     try:
         expected = judged(port)["windows"]
