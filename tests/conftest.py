@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def encoder(request) -> dict:
 def system(request) -> dict:
     """Fields of `tiny_config` for each system of the paper."""
     return SYSTEMS[request.param]
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Ray on two cores, whose workers find the tests' modules; it takes long to start, and serves all tests."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent / "data"), *sys.path]))
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield ray
+        ray.shutdown()

@@ -95,7 +95,11 @@ class WorkArguments:
         default="local", metadata={"help": "local: processes of this machine; ray: Ray Data.", "choices": ENGINES}
     )
     num_proc: int | None = field(
-        default=None, metadata={"help": "Number of workers; default: one for each core, one for a GPU's model."}
+        default=None,
+        metadata={
+            "help": "Number of workers; default: one for each core, and for a model one for each GPU. Without a GPU, "
+            "a model gets all cores of this machine, or one of each worker of a cluster."
+        },
     )
 
     def __post_init__(self):
@@ -131,10 +135,8 @@ def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments) -> Man
             shards[shard.name] = finished
         else:
             tasks.append((shard.name, shard.path, str(path)))
-    workers = args.num_proc or (model_processes() if stage.uses_model else num_cores())
-    num_proc = min(workers, max(1, len(tasks)))
     with tqdm(total=len(inputs), initial=len(shards), desc=stage.name, unit="shard") as progress:
-        for shard in ENGINE_FUNCTIONS[args.engine](stage, tasks, num_proc):
+        for shard in ENGINE_FUNCTIONS[args.engine](stage, tasks, args.num_proc):
             shards[shard.name] = shard
             progress.update()
     manifest = Manifest(stage.name, settings, tuple(shards[shard.name] for shard in inputs))
@@ -217,8 +219,9 @@ def _make_shard(stage: Stage, task: tuple[str, str, str]) -> Shard:
     return write_rows(Path(output_path), name, stage(read_rows(input_path)), stage.features)
 
 
-def _run_locally(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
-    if num_proc == 1:
+def _run_locally(stage: Stage, tasks: list, num_proc: int | None) -> Iterator[Shard]:
+    num_proc = min(num_proc or (model_processes() if stage.uses_model else num_cores()), len(tasks))
+    if num_proc <= 1:
         yield from (_make_shard(stage, task) for task in tasks)
         return
     # Not forked: torch, PyAV and pyarrow have threads of their own. An executor, and not a pool, which would wait for
@@ -272,10 +275,19 @@ def _make_shard_in_worker(task: tuple[str, str, str]) -> Shard:
 _make_shard_in_this_worker: Callable  # set in each worker: a stage loads its model once, not once a shard
 
 
-def _run_on_ray(stage: Stage, tasks: list, num_proc: int) -> Iterator[Shard]:
-    from .ray_engine import run_on_ray  # it needs Ray
+def _run_on_ray(stage: Stage, tasks: list, num_proc: int | None) -> Iterator[Shard]:
+    """On machines that all see the recordings, the models and the work folder under the same paths."""
+    from ..io.ray_pool import map_on_ray, num_processors  # it needs Ray
 
-    return run_on_ray(tasks, num_proc, partial(_make_shard, stage), stage.uses_model)
+    num_gpus = num_processors("GPU") if stage.uses_model else 0
+    num_proc = num_proc or num_gpus or num_processors("CPU")
+    for name, _, output in map_on_ray(lambda: partial(_make_task, stage), tasks, num_proc, uses_gpu=num_gpus > 0):
+        yield finished_shard(Path(output), name)
+
+
+def _make_task(stage: Stage, task: list[str]) -> list[str]:
+    _make_shard(stage, tuple(task))
+    return task
 
 
 ENGINE_FUNCTIONS = {"local": _run_locally, "ray": _run_on_ray}

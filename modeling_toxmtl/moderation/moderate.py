@@ -143,6 +143,10 @@ def _write(pipe, judge, inputs, args, counts):
             for first, group in hear_groups(listener, inputs, tasks):
                 parts.add(first, group)
                 progress.add(*size_of(group))
+    if next(tasks_left(len(inputs), parts.kept()), None):
+        raise RuntimeError(
+            f"{parts.folder} lacks clips that were judged: see that all machines write to the same disk, and --resume."
+        )
     write_verdicts(parts.output, _reported(parts.read(), counts), args.format)
     parts.finish()
     print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)

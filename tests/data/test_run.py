@@ -141,16 +141,12 @@ def test_the_data_set_is_pushed_whole(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same_data_set(made, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for Ray's workers
+def test_ray_makes_the_same_data_set(cluster, made, tmp_path, monkeypatch):
+    """Of paths that are relative to the folder where the command runs."""
     shutil.copytree(made / "raw", tmp_path / "raw")
     shutil.copy(made / "transcripts.jsonl", tmp_path)
     monkeypatch.chdir(tmp_path)
-    try:
-        run_all(Path(), Path("raw"), engine="ray")
-    finally:
-        ray.shutdown()
+    run_all(Path(), Path("raw"), engine="ray")
     expected = load(made / "data", tmp_path)
     for split, rows in load(tmp_path / "data", tmp_path).items():
         assert rows.to_list() == expected[split].to_list()

@@ -137,14 +137,9 @@ def test_a_killed_worker_is_an_error_and_the_next_run_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same_rows_though_a_worker_is_killed(tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))  # for Ray's workers
+def test_ray_makes_the_same_rows_though_a_worker_is_killed(cluster, tmp_path):
     work = WorkArguments(str(tmp_path / "work"), engine="ray", num_proc=2)
-    try:
-        finished = run_stage(Square(str(tmp_path / "log"), fatal=20), inputs(tmp_path), work)
-    finally:
-        ray.shutdown()
+    finished = run_stage(Square(str(tmp_path / "log"), fatal=20), inputs(tmp_path), work)
     assert (tmp_path / "log.died").exists()
     assert [shard.sha256 for shard in finished.shards] == [shard.sha256 for shard in undisturbed(tmp_path).shards]
 

@@ -139,3 +139,14 @@ def test_killed_when_all_is_written(folder, clips, tmp_path, monkeypatch, step):
     written = output.read_bytes()
     main(arguments)
     assert output.read_bytes() == written and not list(tmp_path.glob("*.parts"))
+
+
+def test_parts_that_vanish_are_not_passed_over(folder, clips, tmp_path, monkeypatch, capsys):
+    """As on a disk that is not the same for all machines: nothing is written, and what is missing is judged again."""
+    add, command = parts.Parts.add, ["moderate", str(folder), str(clips), "--format", "jsonl", "--batch-size", "1"]
+    monkeypatch.setattr(parts.Parts, "add", lambda self, first, group: first and add(self, first, group))
+    output = tmp_path / "v.jsonl"
+    assert run(*command, "--output", str(output)) == 1
+    assert "v.jsonl.parts lacks clips that were judged" in capsys.readouterr().err and not output.exists()
+    monkeypatch.undo()
+    assert run(*command, "--output", str(output), "--resume") == 0 and output.read_bytes().count(b"\n") == 8

@@ -146,11 +146,11 @@ def test_sort_and_filter(page):
 
 def test_thresholds_and_what_follows(page):
     """Of three clips with truth, two have Profanity, and one of them a score of 0.3."""
-    assert counts(page, "Profanity") == "right 1, wrong 0, missed 1, clear 1; precision 100 %, recall 50 %"
+    assert counts(page, "Profanity") == "right 1, wrong 0, missed 1, clear 1; precision 100\u00a0%, recall 50\u00a0%"
     set_threshold(page, "Profanity", 0.25)
-    assert counts(page, "Profanity") == "right 2, wrong 0, missed 0, clear 1; precision 100 %, recall 100 %"
+    assert counts(page, "Profanity") == "right 2, wrong 0, missed 0, clear 1; precision 100\u00a0%, recall 100\u00a0%"
     set_threshold(page, "Profanity", 0.05)
-    assert counts(page, "Profanity") == "right 2, wrong 1, missed 0, clear 0; precision 67 %, recall 100 %"
+    assert counts(page, "Profanity") == "right 2, wrong 1, missed 0, clear 0; precision 67\u00a0%, recall 100\u00a0%"
     assert page.locator("#summary").text_content() == "4 of 4 clips shown; 4 with violations."
     point = page.locator('[data-curve="Profanity"]')
     assert float(point.get_attribute("cx")) == 100 and float(point.get_attribute("cy")) == pytest.approx(100 / 3)
@@ -158,26 +158,106 @@ def test_thresholds_and_what_follows(page):
     assert counts(page, "Profanity").startswith("right 1, wrong 0")
 
 
+CURSOR = "parseFloat(document.querySelector('.wave div').shadowRoot.querySelector('[part=cursor]').style.left)"
+
+
+def wait_for_play(page, place: float) -> None:
+    """Until it plays behind a place, in percent of the clip."""
+    for _ in range(300):
+        if page.evaluate(CURSOR) > place:
+            break
+        page.wait_for_timeout(100)
+    assert place < page.evaluate(CURSOR) <= 100
+
+
 def test_play_from_a_keyword(page):
     page.get_by_role("button", name="a.wav").click()
     page.wait_for_selector('.wave [part~="region"]')
     page.get_by_role("button", name="▶ damn 0.50 s").click()
-    cursor = "parseFloat(document.querySelector('.wave div').shadowRoot.querySelector('[part=cursor]').style.left)"
-    for _ in range(100):
-        if page.evaluate(cursor) > 26:  # percent: it plays on from a quarter of the clip
-            break
-        page.wait_for_timeout(100)
-    assert 26 < page.evaluate(cursor) <= 100
+    wait_for_play(page, 26)  # on from a quarter
     assert page.locator(".strip").count() == 2
+    regions = page.locator('.wave [part~="region"]')
+    assert regions.all_text_contents() == ["damn", "<i>crap</i>"]
+    regions.last.click()
+    wait_for_play(page, 61)
 
 
-def test_by_keyboard_and_on_a_phone(page):
-    page.set_viewport_size({"width": 360, "height": 700})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360  # the table scrolls by itself
-    page.locator("tr.clip button").first.focus()
-    page.keyboard.press("ArrowDown")
+def focused(page) -> str:
+    return page.evaluate("document.activeElement.id || document.activeElement.textContent")
+
+
+def tab_to(page, name: str) -> None:
+    """Presses Tab until what has this id or text is in focus, which is to be seen."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if name in focused(page):
+            break
+    assert name in focused(page)
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_by_keyboard_alone(page):
+    """A threshold, the order, a filter, a clip, a keyword; and back to the list."""
+    tab_to(page, "threshold-Profanity")
+    page.keyboard.press("Home")
+    assert counts(page, "Profanity").startswith("right 2, wrong 1, missed 0")
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator('[data-label="Profanity"] output').text_content() == "0.999"
+    tab_to(page, "reset")
+    page.keyboard.press("Space")
+    assert counts(page, "Profanity").startswith("right 1, wrong 0")
+    tab_to(page, "search")
+    page.keyboard.type(".wav")
+    tab_to(page, "show")
+    page.keyboard.type("with v")
+    assert page.locator("#summary").text_content() == "3 of 4 clips shown; 3 with violations."
+    tab_to(page, "Clip")
     page.keyboard.press("Enter")
-    assert page.locator('[aria-expanded="true"]').text_content().endswith("c.wav")
+    tab_to(page, "a.wav")
     page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    assert page.locator('[aria-expanded="true"]').text_content().endswith("a.wav")
+    page.wait_for_selector('.wave [part~="region"]')
+    tab_to(page, "▶ damn")
+    page.keyboard.press("Space")
+    wait_for_play(page, 26)
     page.keyboard.press("Escape")
     assert page.locator('[aria-expanded="true"]').count() == 0 and page.locator(".detail").count() == 0
+    assert focused(page).endswith("a.wav")  # where one was
+
+
+def test_on_a_phone(page):
+    """Nothing but the table is wider than the screen, all of an open clip is on it, and fingers meet the controls."""
+    page.set_viewport_size({"width": 375, "height": 667})
+    page.get_by_role("button", name="a.wav").click()
+    page.wait_for_selector('.wave [part~="region"]')
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    for part in (".wave", ".play", ".words", ".strip svg", "#search", "#show", "#reset", ".threshold input"):
+        for box in (element.bounding_box() for element in page.locator(part).all()):
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 375, part
+    for control in page.locator("button:visible, input, select").all():
+        assert control.bounding_box()["height"] >= 24
+    page.get_by_role("button", name="▶ <i>crap</i>").click()
+    wait_for_play(page, 61)
+
+
+def test_hundreds_of_clips(page, records):
+    """All are listed, and follow a threshold, a search and an order."""
+    clip = json.loads((records / "v.jsonl").read_text().splitlines()[0])
+    lines = []
+    for number in range(600):
+        labels = [item | {"score": number / 600} for item in clip["labels"][:1]] + clip["labels"][1:]
+        lines.append(json.dumps(clip | {"clip": f"{number:03}.wav", "labels": labels}) + "\n")
+    (records / "v.jsonl").write_text("".join(lines))
+    page.goto(write(records, max_seconds=0.0).as_uri())
+    assert len(names(page)) == 600 and names(page)[0] == "599.wav"
+    set_threshold(page, "Profanity", 0.9)
+    assert page.locator("#summary").text_content() == "600 of 600 clips shown; 60 with violations."
+    page.locator("#show").select_option("violations")
+    page.locator("#search").fill("55")
+    page.get_by_role("button", name="Clip", exact=True).click()
+    assert names(page) == [f"55{number}.wav" for number in range(10)]
+    page.get_by_role("button", name="555.wav").click()
+    assert page.get_by_text("The sound of this clip is not in the page.").is_visible()

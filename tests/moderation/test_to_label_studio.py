@@ -1,5 +1,6 @@
 """`toxmtl to-label-studio`: which clips, and tasks as Label Studio reads them."""
 
+import copy
 import json
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -78,6 +79,33 @@ def test_tasks_and_interface_fit_each_other(records):
     assert region["value"] == {"start": 0.5, "end": 0.7, "channel": 0, "labels": ["keyword"]}
     assert text["value"]["text"] == ["damn"] and text["id"] == region["id"] and region["original_length"] == 2.0
     assert tasks[3]["predictions"][0]["result"][0]["value"] == {"choices": ["NoViolation"]}
+
+
+def test_label_studio_takes_what_is_written(records):
+    """By the validators of its own SDK, which refuse what does not fit; and what people said comes back."""
+    label_interface = pytest.importorskip("label_studio_sdk.label_interface")
+    tasks = written(records)
+    interface = label_interface.LabelInterface((records / "out" / "config.xml").read_text())
+    interface.validate()
+    annotated = []
+    for number, task in enumerate(tasks):
+        (prediction,) = task["predictions"]
+        assert interface.validate_task({"data": task["data"]})
+        assert interface.validate_prediction(prediction, return_errors=True) == []
+        annotation = {"was_cancelled": False, "result": prediction["result"]}
+        assert interface.validate_annotation(annotation)
+        annotated.append(task | {"id": number, "annotations": [annotation]})
+    wrong = copy.deepcopy(tasks[2]["predictions"][0])
+    wrong["result"][0]["value"]["choices"] = ["Rude"]
+    assert "Rude" in interface.validate_prediction(wrong, return_errors=True)[0]
+    people = interface.create_regions({"labels": ["Bullying"]})[0]._dict()  # with the SDK, instead of the prediction
+    annotated[1]["annotations"][0]["result"] = [people]
+    (records / "export.json").write_text(json.dumps(annotated))
+    output = str(records / "corrections.jsonl")
+    assert run("from-label-studio", str(records / "export.json"), "--output", output) == 0
+    rows = [json.loads(line) for line in (records / "corrections.jsonl").read_text().splitlines()]
+    assert [row["labels"] for row in rows] == [["Profanity"], ["Bullying"], ["Profanity"], ["NoViolation"]]
+    assert rows[2]["keywords"] == [{"keyword": "damn", "start": 0.5, "end": 0.7}]
 
 
 def test_so_many_clips_and_those_that_are_gone(records, capsys):

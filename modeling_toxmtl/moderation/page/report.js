@@ -40,7 +40,7 @@
       known.filter(clip => isTrue(clip, label) === is && fires(clip, label) === found).length;
     return {hit: count(true, true), missed: count(true, false), wrong: count(false, true), clear: count(false, false)};
   }
-  const share = (part, whole) => whole ? `${(100 * part / whole).toFixed(0)} %` : "–";
+  const share = (part, whole) => whole ? `${(100 * part / whole).toFixed(0)}\u00a0%` : "–";
 
   function buildThresholds() {
     for (const label of labels) {
@@ -89,7 +89,7 @@
       const points = curve(label);
       if (!points.length) continue;
       const path = points.map(([recall, precision]) => `${100 * recall},${100 - 100 * precision}`).join(" ");
-      const picture = draw("svg", {viewBox: "-2 -2 104 104", role: "img", "aria-label": `Precision by recall of ${label}`},
+      const picture = draw("svg", {viewBox: "-4 -4 108 108", role: "img", "aria-label": `Precision by recall of ${label}`},
         draw("polyline", {points: path, fill: "none", stroke: "currentColor", "stroke-width": 1.5}),
         draw("circle", {r: 3, fill: "var(--accent)", "data-curve": label}));
       by("curves").append(make("figure", {}, picture, make("figcaption", {}, `${label}: precision ↑, recall →`)));
@@ -116,11 +116,13 @@
 
   function buildHead() {
     for (const [key, title] of columns) {
-      by("head").append(make("th", {scope: "col", "data-key": key}, make("button", {type: "button", onclick: () => {
+      const isNumber = labels.includes(key) || key === "keywords";
+      const button = make("button", {type: "button", onclick: () => {
         state.descending = state.column === key ? !state.descending : key !== "clip";
         state.column = key;
         showRows();
-      }}, title)));
+      }}, title);
+      by("head").append(make("th", {scope: "col", "data-key": key, class: isNumber && "score"}, button));
     }
     const options = [["all", "all clips"], ["violations", "with violations"], ["none", "without violations"],
       ...(hasTruth ? [["wrong", "decided wrongly"]] : []), ...labels.map(label => [`label:${label}`, label])];
@@ -148,7 +150,7 @@
 
   function row(clip) {
     const isOpen = state.open === clip.number;
-    const name = make("button", {type: "button", "aria-expanded": isOpen,
+    const name = make("button", {type: "button", "aria-expanded": String(isOpen),
       onclick: event => { event.stopPropagation(); toggle(clip); }}, clip.clip);
     const cells = [make("td", {}, name), make("td", {class: "decision"}, fired(clip).join(", ") || "none"),
       ...labels.map(label => make("td", {class: fires(clip, label) ? "score fires" : "score"},
@@ -191,8 +193,9 @@
   }
 
   function open(clip) {
-    const cell = make("td", {colspan: columns.length});
-    by("rows").querySelector(`[data-clip="${clip.number}"]`).after(make("tr", {class: "detail"}, cell));
+    const cell = make("div", {class: "body"});
+    const place = make("tr", {class: "detail"}, make("td", {colspan: columns.length}, cell));
+    by("rows").querySelector(`[data-clip="${clip.number}"]`).after(place);
     const player = play(clip, cell);
     const words = (clip.keywords || []).map(word => make("button", {type: "button", class: word.benign ? "benign" : "",
       disabled: player ? false : "", onclick: () => playFrom(word.start)},
@@ -256,10 +259,7 @@
     const at = rows.indexOf(document.activeElement);
     const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
     if (step && at >= 0) { event.preventDefault(); rows[at + step]?.focus(); }
-    if (event.key === "Escape" && state.open !== null) {
-      close();
-      showRows();
-    }
+    if (event.key === "Escape" && state.open !== null) toggle(clips[state.open]);
   });
   buildThresholds();
   buildCurves();

@@ -1,5 +1,8 @@
 """What a service counts, for Prometheus."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
@@ -7,9 +10,15 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 1
 
 
 class Metrics:
-    """The metrics of one service, in a registry of their own."""
+    """The metrics of one service, in a registry of their own.
 
-    def __init__(self) -> None:
+    Args:
+        replica: one of several that answer at the same address: each of its series is labelled with this name, so that
+            counts of different replicas are not taken for one that jumps.
+    """
+
+    def __init__(self, replica: str | None = None) -> None:
+        self.replica = replica
         self._registry = CollectorRegistry()
 
         def add(kind, name, text, labels=(), **options):
@@ -31,4 +40,12 @@ class Metrics:
 
     def text(self) -> bytes:
         """As Prometheus reads them."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry if self.replica is None else self)
+
+    def collect(self) -> Iterator[Any]:
+        """The metrics of a registry, labelled."""
+        for metric in self._registry.collect():
+            metric.samples = [
+                sample._replace(labels=sample.labels | {"replica": self.replica}) for sample in metric.samples
+            ]
+            yield metric

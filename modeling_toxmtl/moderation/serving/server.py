@@ -5,7 +5,7 @@
 
 `/docs` describes all routes. Sessions of all clients and clips share the model's batches. On SIGTERM and SIGINT,
 nothing new is taken, what was taken is finished, and each session gets its verdict. Logs are a JSON object a line,
-without sound, and without words unless --log-words.
+without sound, and without words unless --log-words. `--engine ray` deploys it in replicas on a Ray cluster.
 """
 
 import json
@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from .streaming import FAULT, Closed, Stream
 
 logger = logging.getLogger("toxmtl.serve")
 
+ENGINES = ("local", "ray")
 MAX_MESSAGE = 1 << 20  # bytes of a packet
 OCTETS = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
@@ -54,6 +55,16 @@ class ServeArguments:
     batch_size: int = field(default=8, metadata={"help": "Windows per forward pass."})
     drain_seconds: float = field(default=30.0, metadata={"help": "Seconds to finish what was taken."})
     log_words: bool = field(default=False, metadata={"help": "Let logs name the keywords that were heard."})
+    engine: str = field(
+        default="local", metadata={"help": "ray: replicas on the machines of a Ray cluster.", "choices": ENGINES}
+    )
+    replicas: int = field(default=1, metadata={"help": "Of the service, each with its model; needs --engine ray."})
+
+    def __post_init__(self):
+        if self.replicas < 1:
+            raise ValueError(f"--replicas is {self.replicas}: give at least 1.")
+        if self.replicas > 1 and self.engine != "ray":
+            raise ValueError("--replicas needs --engine ray.")
 
 
 def read_tokens(path: str | None) -> list[str]:
@@ -255,17 +266,31 @@ class JsonLines(logging.Formatter):
         return json.dumps(content, ensure_ascii=False, default=str)
 
 
-def make_server(args: ServeArguments, limits: Limits) -> Server:
-    """The server of a command, ready to `run`."""
+def make_service(args: ServeArguments, limits: Limits, tokens: Sequence[str], replica: str | None = None) -> Service:
+    """The service of a command; see [`Service`]."""
     settings = SessionSettings(hop=args.hop, context=args.context)
     judge = Judge(load_judge(args.model), batch_size=args.batch_size)
-    service = Service(judge, limits, settings, read_tokens(args.tokens), args.log_words)
-    return Server(service, args.host, args.port, args.drain_seconds)
+    return Service(judge, limits, settings, tokens, args.log_words, replica)
+
+
+def make_server(args: ServeArguments, limits: Limits) -> Server:
+    """The server of a command, ready to `run`."""
+    return Server(make_service(args, limits, read_tokens(args.tokens)), args.host, args.port, args.drain_seconds)
+
+
+def log_json_lines() -> None:
+    """Logs of this process go to the standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def main(args: ServeArguments, limits: Limits) -> None:
     """Serves until it is told to stop."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if args.engine == "ray":
+        from .ray_serve import serve_on_ray
+
+        serve_on_ray(args, limits)
+        return
+    log_json_lines()
     make_server(args, limits).run()

@@ -43,6 +43,7 @@ class Service:
         settings: of sessions.
         tokens: one of which a client must have; none for everybody.
         tells_words: whether logs may name keywords.
+        replica: name of one of several that answer at the same address, and so must keep the same keyword list.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class Service:
         settings: SessionSettings | None = None,
         tokens: Sequence[str] = (),
         tells_words: bool = False,
+        replica: str | None = None,
     ):
         self.judge, self.limits, self.settings = judge, limits or Limits(), settings or SessionSettings()
         self.tokens, self.tells_words = tokens, tells_words
-        self.metrics = Metrics()
+        self.metrics = Metrics(replica)
         self.queue = BatchQueue(judge, self.metrics)
         self.is_draining = asyncio.Event()
         self.num_sessions = self.num_requests = 0
@@ -139,8 +141,13 @@ class Service:
             expected: hash of the list that is to be replaced; None for any.
 
         Raises:
-            Refused: if the list is another by now (412), or the new one is none or cannot be heard (422).
+            Refused: if there are replicas, which would not know (409), the list is another by now (412), or the new
+                one is none or cannot be heard (422).
         """
+        if self.metrics.replica is not None:
+            raise Refused(
+                409, "Replicas keep the list of the model's folder: change it there, and start the service again."
+            )
 
         def replace():
             if expected not in (None, self.keywords["sha256"]):

@@ -1,0 +1,159 @@
+"""`toxmtl serve --engine ray`: replicas that answer, one of which is killed."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+
+import numpy as np
+import pytest
+from helpers import wav
+from live_helpers import chatter, silence
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from modeling_toxmtl.moderation.hearing import load_judge
+from modeling_toxmtl.moderation.judge import Judge
+from modeling_toxmtl.moderation.serving.limits import Limits
+from modeling_toxmtl.moderation.serving.server import ServeArguments, create_app
+from modeling_toxmtl.moderation.serving.service import Service
+
+
+CLIP = wav(np.concatenate([chatter(1.0), silence(0.5), chatter(0.7, seed=1)]))
+LIMITS = Limits(rate=1e6, speed=1000.0)
+
+
+def test_replicas_share_a_keyword_list_that_cannot_be_changed(folder):
+    """Or it would depend on luck which words are heard."""
+    service = Service(Judge(load_judge(str(folder))), LIMITS, replica="here:7")
+    with TestClient(create_app(service)) as client:
+        before = client.get("/v1/keywords").json()
+        answer = client.put("/v1/keywords", json=before["list"])
+        assert answer.status_code == 409 and "the list of the model's folder" in answer.json()["error"]
+        assert replicas_of(client.get("/metrics").text) == {"here:7"}
+
+
+def test_replicas_need_ray():
+    with pytest.raises(ValueError, match="--replicas needs --engine ray"):
+        ServeArguments("model", replicas=2)
+    with pytest.raises(ValueError, match="--replicas is 0: give at least 1"):
+        ServeArguments("model", engine="ray", replicas=0)
+
+
+def replicas_of(metrics: str) -> set[str]:
+    """Names in each series, of which there is one."""
+    families = text_string_to_metric_families(metrics)
+    return {sample.labels["replica"] for family in families for sample in family.samples}
+
+
+@pytest.mark.slow
+def test_a_replica_is_killed(cluster, folder):
+    """No verdict is lost or wrong: who waits for one gets a clear status, and who comes again is served."""
+    serve = pytest.importorskip("ray.serve")
+    from modeling_toxmtl.moderation.serving import ray_serve
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(ValueError, match="--replicas is 3, and the cluster has 2 CPUs"):
+        ray_serve.deploy(ServeArguments(str(folder), engine="ray", replicas=3), LIMITS)
+    ray_serve.deploy(ServeArguments(str(folder), port=port, engine="ray", replicas=2), LIMITS)
+    try:
+        expected = judged(port)["windows"]
+        answering = seen_replicas(port, 2)
+        statuses, stop = [], threading.Event()
+        clients = [threading.Thread(target=ask_on, args=(port, expected, statuses, stop)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        verdicts, victim = talk_until_killed(port, answering)
+        before = len(statuses)
+        assert segments(port) == verdicts  # connected again
+        while statuses.count(200) < before + 20:
+            time.sleep(0.1)
+        stop.set()
+        for client in clients:
+            client.join()
+        assert set(statuses) <= {200, 500, 502, 503, None}
+        assert victim not in seen_replicas(port, 2)
+    finally:
+        serve.shutdown()
+
+
+def judged(port: int) -> dict:
+    """The record of the clip."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/moderate?name=clip", CLIP, method="POST")
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def ask_on(port: int, expected: list, statuses: list, stop: threading.Event) -> None:
+    """Asks again and again, and notes each status; None where the connection broke off. An answer is the right one."""
+    while not stop.is_set():
+        try:
+            statuses.append(200 if judged(port)["windows"] == expected else -1)
+        except urllib.error.HTTPError as error:
+            statuses.append(error.code)
+        except (OSError, HTTPException):
+            statuses.append(None)
+
+
+def seen_replicas(port: int, number: int) -> set[str]:
+    """So many that answer, within two minutes."""
+    seen, end = set(), time.monotonic() + 120
+    while len(seen) < number and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+                seen |= replicas_of(answer.read().decode())
+        except OSError:
+            time.sleep(0.1)
+    assert len(seen) == number
+    return seen
+
+
+def say(connection) -> None:
+    sound = np.concatenate([chatter(0.8), silence(2.0)])
+    connection.send((sound * 32767).astype("<i2").tobytes())
+
+
+def verdict_of(connection) -> dict:
+    """Of the next segment."""
+    while (event := json.loads(connection.recv(timeout=120)))["event"] != "segment":
+        pass
+    return event["record"]
+
+
+def segments(port: int) -> list[dict]:
+    """What a session of one utterance comes to."""
+    with connect(f"ws://127.0.0.1:{port}/v1/stream?name=call", open_timeout=120) as connection:
+        say(connection)
+        return [verdict_of(connection)]
+
+
+def talk_until_killed(port: int, replicas: set[str]) -> tuple[list[dict], str]:
+    """The verdict that a session got, before its replica was killed and its connection closed; and which it was."""
+    with connect(f"ws://127.0.0.1:{port}/v1/stream?name=call", open_timeout=120) as connection:
+        say(connection)
+        verdicts = [verdict_of(connection)]
+        (victim,) = [name for name in replicas if sessions_of(port, name)]
+        say(connection)
+        os.kill(int(victim.rpartition(":")[2]), signal.SIGKILL)
+        with pytest.raises((ConnectionClosed, InvalidStatus)):
+            while True:
+                connection.recv(timeout=120)
+        return verdicts, victim
+
+
+def sessions_of(port: int, replica: str) -> float:
+    """How many sessions are open at a replica, by its own count."""
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+        (sample,) = families["toxmtl_sessions"].samples
+        if sample.labels["replica"] == replica:
+            return sample.value
