@@ -291,6 +291,10 @@ class ModerationSession:
         """What an Opus packet brings; see [`LiveAudio.opus`]."""
         return self._judged(self.state.feed_opus(packet, time))
 
+    def wait(self, seconds: float) -> list[Event]:
+        """What it brings that no packet came for so long; see [`LiveAudio.wait`]."""
+        return self._judged(self.state.wait(seconds))
+
     def finish(self) -> list[Event]:
         """What is left to say when no more sound comes."""
         return self._judged(self.state.finish())
