@@ -189,8 +189,9 @@ class Page:
         """From a keyword on; first nothing, so that the same one can be played again."""
         if heard is None or record is None:
             return
-        yield gr.Audio(value=None, visible=True)
-        yield gr.Audio(value=excerpt(heard, record["keywords"][number]["start"]), visible=True)
+        yield gr.Audio(value=None, visible=True, playback_position=0)
+        start = record["keywords"][number]["start"]
+        yield gr.Audio(value=excerpt(heard, start), visible=True, playback_position=0)  # or where the last one ended
 
     def choose(self, choices: Choices, edit):
         """The choices after an edit of the list, and its table; what is wrong with the edit is told."""
