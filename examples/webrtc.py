@@ -49,7 +49,7 @@ class Channels:
     def tell(self, events: list[Event]) -> None:
         if not self._channels:
             self._waiting = [*self._waiting, *events]
-        for channel in self._channels:
+        for channel in (each for each in self._channels if each.readyState == "open"):
             for event in events:
                 channel.send(json.dumps(event.to_dict(), ensure_ascii=False))
 

@@ -15,6 +15,7 @@ LABEL_NAMES = {"DatingAndSexting": "Dating and sexting", NO_VIOLATION: "No viola
 MOST_NAMED = 12  # keywords above a waveform; more would cover each other
 CSS = """
 .gradio-container { max-width: 76rem !important; margin: auto; --raised: #d6453d; }
+.dark audio { color-scheme: dark; }
 .gradio-container .toxmtl .faint { color: var(--body-text-color-subdued); }
 .toxmtl.verdict { padding: .6rem .9rem; border-left: .3rem solid var(--border-color-primary); }
 .toxmtl.verdict b { font-size: 1.25rem; }

@@ -6,6 +6,7 @@ import json
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,9 +104,12 @@ def test_a_word_is_muted_on_its_way_and_the_caller_is_told(webrtc):
     assert told[0]["event"] == "speech started" and any(event["event"] == "violation" for event in told)
 
 
-def test_events_wait_for_a_channel(webrtc):
+def test_events_wait_for_a_channel_and_none_is_sent_to_one_that_is_closed(webrtc):
     sent, channels, event = [], webrtc.Channels(), SpeechStarted(1.0, 0.5)
+    channel = SimpleNamespace(send=sent.append, readyState="open")
     channels.tell([event])
-    channels.add(type("Channel", (), {"send": sent.append}))
+    channels.add(channel)
     channels.tell([event])
-    assert [json.loads(text)["time"] for text in sent] == [1.0, 1.0]
+    channel.readyState = "closed"
+    channels.tell([event])
+    assert [json.loads(text)["start"] for text in sent] == [0.5, 0.5]
