@@ -38,6 +38,7 @@ PLAIN = gr.WaveformOptions(show_recording_waveform=False)  # the waveform with t
 CLIP_HINT = "Record, upload or choose a clip. Its verdict appears here."
 STATE_SECONDS = 3600  # that what a visitor gave is kept
 LIVE_SECONDS = 600.0  # that a microphone may stay on
+MAX_FILE = "50mb"  # of an upload
 CHUNK = 1.0  # seconds of a microphone that come at once
 
 
@@ -340,7 +341,7 @@ def build(judge: Judge) -> gr.Blocks:
 def main() -> None:
     """Serves the page."""
     judge = Judge(load_judge(os.environ.get("TOXMTL_MODEL", str(RELEASED))))
-    build(judge).launch(theme=THEME, css=CSS, footer_links=["gradio", "settings"])
+    build(judge).launch(theme=THEME, css=CSS, footer_links=["gradio", "settings"], max_file_size=MAX_FILE)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,13 @@ def test_an_added_word_is_found_and_a_wrong_one_is_refused(page):
     verdict(page, "0 keywords").wait_for()
 
 
+def test_a_row_of_the_list_fills_the_form(page):
+    page.get_by_role("tab", name="Keywords").click()
+    page.get_by_text("crap", exact=True).filter(visible=True).first.click()
+    wait_until(page, lambda: page.get_by_label("Word or phrase").input_value() == "crap")
+    assert "crappy" in page.get_by_label("Also written").input_value()
+
+
 def test_a_bad_file_says_why(page, tmp_path):
     bad = tmp_path / "bad.mp3"
     bad.write_bytes(b"this is no sound")
