@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train pipeline-demo release test test-floor lint format clean
+.PHONY: help install demo space train pipeline-demo release test test-floor lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,13 @@ $(VENV)/installed: $(VENV)/base
 
 demo: $(VENV)/base ## Judge example clips with the released model (2 minutes, installation included)
 	$(BIN)/toxmtl moderate $(MODEL) docs/examples/*.ogg
+
+$(VENV)/space: $(VENV)/base
+	$(PIP) --editable ".[space]"
+	@touch $@
+
+space: $(VENV)/space ## Serve a page to try the released model: clips, thresholds, keywords, a live microphone
+	TOXMTL_MODEL=$(MODEL) $(BIN)/python space/app.py
 
 train: install ## Make a corpus, fine-tune the released model on it, evaluate, judge clips (15 minutes on 2 cores)
 	$(BIN)/python -m datasets_scripts.make_demo_corpus --output_dir demo_data

@@ -111,7 +111,12 @@ class Judging:
 
         Any row, or slice of rows, is an input of [`postprocess`].
         """
-        outputs = self.infer(model_inputs)
+        return self.read(self.infer(model_inputs), return_keywords)
+
+    def read(self, outputs: dict[str, Any], return_keywords: bool = True) -> dict[str, Any]:
+        """What [`forward`] gives, of what [`infer`] gave: whoever keeps that can read the keywords of another list in
+        it, without the model."""
+        outputs = dict(outputs)
         logits = outputs.pop("keyword_logits")
         if return_keywords or self._counts_keywords:
             outputs["keywords"] = self._keywords(outputs["window"], logits)

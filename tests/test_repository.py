@@ -19,7 +19,17 @@ from helpers import RATE, save_tiny_model, tiny_classifier, tone, write_corpus
 from safetensors.torch import load_file
 from transformers import HfArgumentParser, WavLMConfig, WhisperConfig, set_seed
 
-from benchmarks import baselines, decoding, exported, inference, live, new_keywords, run_time_keywords, scores
+from benchmarks import (
+    baselines,
+    decoding,
+    exported,
+    inference,
+    live,
+    new_keywords,
+    run_time_keywords,
+    scores,
+    speech_gate,
+)
 from datasets_scripts import (
     build_language_model,
     convert_whisper,
@@ -67,6 +77,7 @@ PARSED_BY = {
     "benchmarks.new_keywords": new_keywords.NewKeywordsArguments,
     "benchmarks.run_time_keywords": run_time_keywords.RunTimeKeywordsArguments,
     "benchmarks.scores": scores.ScoresArguments,
+    "benchmarks.speech_gate": speech_gate.SpeechGateArguments,
     "datasets_scripts.build_language_model": build_language_model.LanguageModelArguments,
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
     "datasets_scripts.convert_whisper": convert_whisper.ConversionArguments,
@@ -214,6 +225,7 @@ def test_figures_of_the_keyword_page_are_those_of_the_benchmarks():
         ("timing", "markdown"),
         ("decoding", "markdown"),
         ("live", "markdown"),
+        ("speech_gate", "markdown"),
     ],
 )
 def test_tables_are_those_of_the_results(module, table):
@@ -222,9 +234,10 @@ def test_tables_are_those_of_the_results(module, table):
     assert (BENCHMARKS / f"{module}.md").read_text(encoding="utf-8") == render(results) + "\n"
 
 
-def test_figures_of_the_page_of_sessions_are_those_of_its_benchmark():
+def test_figures_of_the_page_of_sessions_are_those_of_its_benchmarks():
     page = (ROOT / "docs" / "sessions.md").read_text(encoding="utf-8")
-    assert (BENCHMARKS / "live.md").read_text(encoding="utf-8").strip() in page
+    for name in ("live", "speech_gate"):
+        assert (BENCHMARKS / f"{name}.md").read_text(encoding="utf-8").strip() in page, name
 
 
 def test_figures_of_the_backbone_page_are_those_of_its_benchmark():
@@ -267,6 +280,8 @@ def test_tables_of_configuration_fields(family, encoder, section):
             "docs/runtime.md",
             "docs/sessions.md",
             "docs/service.md",
+            "docs/space.md",
+            "space/README.md",
             "datasets_scripts/README.md",
             *DOCUMENTS,
         }

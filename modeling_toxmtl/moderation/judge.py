@@ -39,8 +39,8 @@ class Judge:
         """Of what is heard, in Hz."""
         return self.pipe.sampling_rate
 
-    def windows(self, audio: bytes) -> Iterator[tuple[Window, np.ndarray]]:
-        """The windows of a file, by its content. Errors are those of [`track_blocks`] and [`plan_windows`]."""
+    def windows(self, audio: bytes | str) -> Iterator[tuple[Window, np.ndarray]]:
+        """The windows of a file, by its content or path. Errors are those of [`track_blocks`] and [`plan_windows`]."""
         return plan_windows(track_blocks(audio, self.sampling_rate), *self._plan)
 
     @property

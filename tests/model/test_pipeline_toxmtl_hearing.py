@@ -153,3 +153,21 @@ def test_a_recording_that_comes_block_by_block(pipe, processor):
     alone = [pipe.postprocess([window], **wanted) for window in heard]
     assert [word for verdict in alone for word in verdict["keywords"]] == whole["keywords"]
     assert [verdict["labels"] for verdict in alone] == [window["labels"] for window in whole["windows"]]
+
+
+def test_what_the_model_made_of_a_clip_is_read_again_with_another_list(pipe):
+    """Keywords follow the list as it is when they are read, the model's output stays as it was."""
+    (prepared,) = pipe.preprocess(tone(RATE))
+    output = pipe.infer(pipe.collate([prepared]))
+    logits = output["keyword_logits"].clone()
+    first, again = (pipe.postprocess([pipe.read(output)], return_keywords=True) for _ in range(2))
+    assert first == again == pipe(tone(RATE), return_keywords=True)
+    assert torch.equal(output["keyword_logits"], logits)
+    keywords = pipe.processor.keywords
+    before = keywords.to_dict()
+    try:
+        keywords.set_threshold("shut up", 1.0)
+        strict = pipe.postprocess([pipe.read(output)], return_keywords=True)["keywords"]
+        assert [word for word in first["keywords"] if word["keyword"] != "shut up"] == strict != first["keywords"]
+    finally:
+        pipe.processor.keywords = type(keywords).from_dict(before)

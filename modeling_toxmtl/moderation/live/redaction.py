@@ -196,6 +196,11 @@ class LiveRedactor:
             self.line.put(Delayed(start, samples, self.sampling_rate))
         return self._take(events, state.time, state.heard_until)
 
+    def wait(self, seconds: float) -> tuple[list[Delayed], list[Event]]:
+        """What leaves when no packet came for so long; see [`LiveAudio.wait`]."""
+        events, state = self.session.wait(seconds), self.session.state
+        return self._take(events, state.time, state.heard_until)
+
     def finish(self) -> tuple[list[Delayed], list[Event]]:
         """What is left when no more sound comes."""
         return self._take(self.session.finish(), math.inf, math.inf)

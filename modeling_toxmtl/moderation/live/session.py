@@ -27,6 +27,7 @@ from ...listening import FRAME, MARGIN, Window
 from ..judge import Judge
 from .audio import LiveAudio
 from .events import Event, FaultHeard, SpeechStarted
+from .gate import SpeechGate
 from .segments import OpenSegment
 
 
@@ -92,10 +93,17 @@ class SessionState:
         judge: whose windows are asked for; it makes verdicts of them.
         settings: see [`SessionSettings`].
         name: of the session: its segments are called `NAME#0`, `NAME#1`, … in their records.
+        gate: makes silence of what is no speech, where the sender sends its noise, too; None to hear all sound.
     """
 
-    def __init__(self, judge: Judge, settings: SessionSettings | None = None, name: str = "session"):
-        self.judge, self.name = judge, name
+    def __init__(
+        self,
+        judge: Judge,
+        settings: SessionSettings | None = None,
+        name: str = "session",
+        gate: SpeechGate | None = None,
+    ):
+        self.judge, self.name, self._gate = judge, name, gate
         self.settings = settings or SessionSettings()
         self._audio, self._planner = LiveAudio(), judge.planner()
         self._waiting: list[np.ndarray] = []  # sound that is not planned yet
@@ -148,6 +156,8 @@ class SessionState:
     def finish(self) -> list[Event]:
         """No more sound comes. What is asked for then can still be answered."""
         events = self._hear(self._audio.end())
+        if self._gate is not None:
+            self._put(self._gate.end())
         self._plan()
         if self._planner.end >= self._planner.shortest:
             self._take(self._planner.windows(is_complete=True))
@@ -178,6 +188,11 @@ class SessionState:
         return segment.hear_latest(row, self.time) if window is None else segment.hear(window, row, self.time)
 
     def _hear(self, sounds) -> list[Event]:
+        self._put(sounds if self._gate is None else self._gate.feed(sounds))
+        self._look()
+        return self._said()
+
+    def _put(self, sounds):
         for sound in sounds:
             if isinstance(sound, int):
                 self._plan()
@@ -186,8 +201,6 @@ class SessionState:
             self._waiting.append(sound)
             if sum(map(len, self._waiting)) >= STEP:
                 self._plan()
-        self._look()
-        return self._said()
 
     def _said(self):
         faults = [FaultHeard(fault.time, fault.kind, fault.seconds) for fault in self._audio.faults]
@@ -280,8 +293,14 @@ class SessionState:
 class ModerationSession:
     """A [`SessionState`] with a judge of its own, which hears what is asked for at once; arguments are as there."""
 
-    def __init__(self, judge: Judge, settings: SessionSettings | None = None, name: str = "session"):
-        self.state = SessionState(judge, settings, name)
+    def __init__(
+        self,
+        judge: Judge,
+        settings: SessionSettings | None = None,
+        name: str = "session",
+        gate: SpeechGate | None = None,
+    ):
+        self.state = SessionState(judge, settings, name, gate)
 
     def feed(self, samples: ArrayLike, sampling_rate: int = SAMPLING_RATE, time: float | None = None) -> list[Event]:
         """What a packet of samples `(samples,)` brings; see [`LiveAudio.pcm`]."""
@@ -290,6 +309,10 @@ class ModerationSession:
     def feed_opus(self, packet: bytes, time: float | None = None) -> list[Event]:
         """What an Opus packet brings; see [`LiveAudio.opus`]."""
         return self._judged(self.state.feed_opus(packet, time))
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What it brings that no packet came for so long; see [`LiveAudio.wait`]."""
+        return self._judged(self.state.wait(seconds))
 
     def finish(self) -> list[Event]:
         """What is left to say when no more sound comes."""

@@ -86,6 +86,21 @@ def test_a_pause_of_the_sender_changes_no_delay():
     assert len(packets) == 100 and not events and line.delay == 2.0
 
 
+def test_what_waits_leaves_when_the_sender_falls_silent(judge):
+    """No packet follows: time that passes lets the sound go, with the word muted, and ends the segment."""
+    sound = np.concatenate([chatter(1), word(), chatter(0.5)])
+    redactor = LiveRedactor(ModerationSession(judge), RATE, DelayLine(how="mute"))
+    packets, events = redactor.feed(sound)
+    assert packets == []
+    for _ in range(4):
+        leaving, said = redactor.wait(1.0)
+        packets, events = packets + leaving, events + said
+    (packet,) = packets
+    silent = np.flatnonzero(packet.samples == 0) / RATE
+    assert (silent.min(), silent.max()) == pytest.approx((0.9, 1.5), abs=0.006)
+    assert len(of_kind(events, "segment")) == 1 and redactor.session.state.time == pytest.approx(5.8)
+
+
 def test_silence_makes_the_delay_short_again():
     """Its packets are left out."""
     line = line_of(10, sound=0.0)

@@ -75,7 +75,7 @@ def test_streamed_is_offline(seed, stride):
 @pytest.mark.parametrize("clip", ["insult", "harmless", "by_context", "sound_alikes"])
 def test_the_released_model_streamed_is_offline(clip):
     """Its examples, one after the other with pauses, in packets of random lengths."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     pipe = load_judge(str(root / "model_cards" / "whisper-tiny-en-toxmtl"))
     sound = load_audio(str(root / "docs" / "examples" / f"{clip}.ogg"))
     samples = np.concatenate([sound, silence(2), sound, sound, sound, sound])  # longer than a window
