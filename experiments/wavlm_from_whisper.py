@@ -142,7 +142,7 @@ def main(args: ImitationArguments) -> None:
     """Trains the lower parts and writes the model with the processor of the one that it imitates."""
     torch.manual_seed(args.seed)
     teacher = WhisperForToxicityMTL.from_pretrained(args.model, dtype=torch.float32).eval()
-    student = WavLMForToxicityMTL(student_config(teacher.config))
+    student = WavLMForToxicityMTL(student_config(teacher.config)).eval()  # nothing is masked: all frames are imitated
     copy_upper_parts(teacher, student)
     processor = ToxicityMTLProcessor.from_pretrained(args.model)
     listener = ToxicityMTLProcessor.from_pretrained(args.model)
@@ -164,8 +164,11 @@ def main(args: ImitationArguments) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             loss = imitation_loss(teacher, student, *inputs)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(new, 1.0)
-        optimizer.step(), schedule.step(), optimizer.zero_grad()
+        if torch.nn.utils.clip_grad_norm_(
+            new, 1.0
+        ).isfinite():  # PyTorch's attention in bfloat16: one step in 50 is not
+            optimizer.step()
+        schedule.step(), optimizer.zero_grad()
         progress.set_postfix(loss=f"{loss.item():.3f}")
     student.save_pretrained(args.output_dir)
     listener.save_pretrained(args.output_dir)

@@ -2,7 +2,9 @@
 
 Design choices:
 - Silence is found by level, in the band that speech is understood in (a telephone's): no model and no package, and no
-  speech is lost. Hum, dither and clicks of a switch stay below it; other noise is for the model to tell.
+  speech is lost. Hum, dither and clicks of a switch stay below it.
+- A window whose sound keeps its level is not heard either: a fan, static or a tone, for speech swells and fades with
+  each syllable. Other noise is for the model to tell.
 - What is silent is not heard at all: the encoder normalises a clip, so that silence beside speech would change what it
   says of the speech. A muted microphone leaves no trace, and accuses nobody.
 - A recording comes in blocks, and no more of it is held than what an open window needs. A window is given as soon as
@@ -22,6 +24,7 @@ from .audio import SAMPLING_RATE, groups_of_channels, join_blocks, mix_channels
 FRAME = 0.064  # seconds over which a level is measured; a sound in no two of them is a click
 SPEECH_BAND = (300.0, 3400.0)  # Hz
 QUIETEST_SOUND = -70.0  # dB of full scale; a quiet microphone's own noise is about as loud
+STEADY_RANGE, STEADY_SECONDS = 4.0, 2.0  # dB within which a sound of so long or longer is no speech
 MARGIN = 0.5  # seconds around a sound: speech begins and ends softly, and the model wants some silence around a word
 FRAMES_AT_ONCE = 4096  # whose levels are measured, to save memory
 UNSURE = 1 / 5  # of an overlap: a word whose middle is nearer to a cut edge is left to the other window
@@ -37,7 +40,7 @@ class Window(NamedTuple):
         last: words whose middle comes after it are left to the next.
         track: number of the track that is heard.
         channel: number of the channel in it; of several that sound alike, the first.
-        is_silent: nothing can be heard.
+        is_silent: nothing can be heard, or nothing but steady noise.
     """
 
     start: int
@@ -234,13 +237,13 @@ class _Held(NamedTuple):
 
 
 def _channels_heard(held, sounds, start, end):
-    """Source and samples of the channels that differ and in which something can be heard."""
+    """Source and samples of the channels that differ and in which something can be heard that may be speech."""
     size, samples = _frame_size(), held.samples[:, start - held.origin : end - held.origin]
     frames = [round(place / size) - held.origin // size for place in (start, end)]  # half a frame is rounded alike
     sounds = sounds[:, slice(*frames)].any(1)
     for group in groups_of_channels(samples):
-        if sounds[group].any():
-            yield held.sources[group[0]], mix_channels(samples[group])
+        if sounds[group].any() and not is_steady(mixed := mix_channels(samples[group])):
+            yield held.sources[group[0]], mixed
 
 
 def _frame_size():
@@ -280,6 +283,16 @@ def sounding_frames(samples: np.ndarray) -> np.ndarray:
     beside[:, 1:] |= is_loud[:, :-1]
     beside[:, :-1] |= is_loud[:, 1:]
     return is_loud & beside
+
+
+def is_steady(samples: np.ndarray) -> bool:
+    """Whether `(samples,)` sound at the same level as long as they sound, as speech never does."""
+    size = _frame_size()
+    levels = _levels(samples[: len(samples) // size * size].reshape(1, -1, size))
+    levels = levels[levels > QUIETEST_SOUND]
+    if len(levels) < STEADY_SECONDS / FRAME:
+        return False
+    return bool(levels.max() - np.percentile(levels, 10) < STEADY_RANGE)  # a noise's ends fill no whole frame
 
 
 def _levels(frames):

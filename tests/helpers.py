@@ -44,9 +44,14 @@ INSPECTED = Features({**FEATURES, "num_samples": Value("int64"), "sha256": Value
 
 
 def tone(num_samples: int, frequency: float = 300.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
-    """A sine with noise, float32 of shape `(num_samples,)`."""
-    noise = np.random.default_rng(seed).normal(0, 0.05, num_samples)
-    return (0.4 * np.sin(2 * np.pi * frequency * np.arange(num_samples) / rate) + noise).astype(np.float32)
+    """A sine with noise that swells and fades as speech does, float32 of shape `(num_samples,)`."""
+    time, noise = np.arange(num_samples) / rate, np.random.default_rng(seed).normal(0, 0.05, num_samples)
+    return (syllables(time) * (0.6 * np.sin(2 * np.pi * frequency * time) + noise)).astype(np.float32)
+
+
+def syllables(time: np.ndarray) -> np.ndarray:
+    """The gain of something said, at these seconds: three syllables a second, 14 dB deep."""
+    return 0.6 + 0.4 * np.cos(2 * np.pi * 3 * time)
 
 
 def wav(samples: np.ndarray, rate: int = RATE) -> bytes:

@@ -1,7 +1,7 @@
 """A judge for live sessions whose words can be seen in the sound, and sound to feed them."""
 
 import numpy as np
-from helpers import RATE, tiny_processor, tiny_speech_model
+from helpers import RATE, syllables, tiny_processor, tiny_speech_model
 
 from modeling_toxmtl import ToxicityDetectionPipeline
 from modeling_toxmtl.decoding import DetectedKeyword
@@ -19,7 +19,8 @@ def word(frequency: int = 1000, seconds: float = 0.3) -> np.ndarray:
 
 def chatter(seconds: float, seed: int = 0) -> np.ndarray:
     """Sound without a keyword."""
-    return np.random.default_rng(seed).normal(0, 0.03, round(seconds * RATE)).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(0, 0.04, round(seconds * RATE))
+    return (syllables(np.arange(len(noise)) / RATE) * noise).astype(np.float32)
 
 
 def silence(seconds: float) -> np.ndarray:

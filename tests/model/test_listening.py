@@ -2,8 +2,9 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import RATE, tone
+from helpers import RATE, syllables, tone
 
+from datasets_scripts.effects import make_noise
 from modeling_toxmtl import listening
 from modeling_toxmtl.listening import (
     WindowPlanner,
@@ -57,10 +58,34 @@ def test_nothing_to_hear(name):
     assert spans(plan(NOTHING_TO_HEAR[name])) == [(0, 3, False)]
 
 
+STEADY = {
+    "static": 0.1 * np.random.default_rng(0).standard_normal(3 * RATE),
+    "a fan": 0.1 * make_noise("pink", 3 * RATE, RATE, np.random.default_rng(0)),
+    "tone": 0.2 * np.sin(2 * np.pi * 440 * TIME),
+    "chord": sum(0.1 * np.sin(2 * np.pi * pitch * TIME) for pitch in (262, 330, 392)),
+}
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_steady_noise_is_not_heard(name):
+    """However loud, in silence and where a window holds nothing else."""
+    assert spans(plan(STEADY[name])) == [(0, 3, False)]
+    assert not any(heard for *_, heard in spans(plan(np.concatenate([silence(5), STEADY[name], silence(5)]))))
+
+
+def test_speech_in_steady_noise_is_heard():
+    """As loud as the noise, and in one window of the two; a shorter sound may be a held vowel."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE)
+    noise[20 * RATE : 23 * RATE] += syllables(TIME) * band(300, 3000, level=0.12)
+    assert spans(plan(noise, stride=15)) == [(0, 15, False), (15, 30, True)]
+    vowel = 0.2 * np.sin(2 * np.pi * 440 * TIME[: round(1.9 * RATE)])
+    assert spans(plan(np.append(vowel, silence(1)))) == [(0, 2.4, True), (2.4, 2.9, False)]
+
+
 @pytest.mark.parametrize("gain", [1.0, 1e-1, 1e-2, 3e-3])
 def test_soft_speech_is_heard(gain):
     """At 50 dB below a loud voice, too."""
-    assert spans(plan(gain * band(200, 4000, level=0.3))) == [(0, 3, True)]
+    assert spans(plan(gain * syllables(TIME) * band(200, 4000, level=0.3))) == [(0, 3, True)]
 
 
 def test_half_a_second_around_a_sound_is_heard():

@@ -66,8 +66,8 @@ def listener():
 
 
 def words_at(*starts: float, seconds: float = 40.0, seed: int = 0) -> np.ndarray:
-    """Noise with the oracle's word at these times."""
-    samples = 0.02 * np.random.default_rng(seed).standard_normal(round(seconds * RATE)).astype(np.float32)
+    """Sound with the oracle's word at these times."""
+    samples = 0.05 * tone(round(seconds * RATE), seed=seed)
     for start in starts:
         first = round(start * RATE)
         span = np.arange(round(WORD * RATE))
