@@ -18,7 +18,7 @@ def sound(insult) -> np.ndarray:
     return np.concatenate([np.rint(insult.samples * 32767).astype(np.int16), QUIET])
 
 
-def listen(listening, own, sound, seconds=1.0, is_late=False):
+def listen(listening, own, sound, seconds=1.0):
     """Feeds sound by a clock that goes with it."""
     size = round(seconds * RATE)
     for start in range(0, len(sound), size):
