@@ -290,7 +290,7 @@ def is_steady(samples: np.ndarray) -> bool:
     size = _frame_size()
     levels = _levels(samples[: len(samples) // size * size].reshape(1, -1, size))
     levels = levels[levels > QUIETEST_SOUND]
-    if len(levels) < STEADY_SECONDS / FRAME:
+    if len(levels) < int(STEADY_SECONDS / FRAME):
         return False
     return bool(levels.max() - np.percentile(levels, 10) < STEADY_RANGE)  # a noise's ends fill no whole frame
 
