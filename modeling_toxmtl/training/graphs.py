@@ -5,6 +5,7 @@ Design choices:
   `logits` and `keyword_logits` out, for any number and length of clips. The mask's arithmetic is inside, so that a
   clip's scores do not depend on the batch here either.
 - float16 is the precision of the file: half the download, and arithmetic in float32, for a CPU is slow in half.
+- bfloat16 is that of the arithmetic, where a processor has it, as OpenVINO alone has it; the file is in float16.
 - int8 is dynamic: weights are rounded once, and the inputs of each product as they come, so that no clips are needed
   to make it. Only the blocks' matrix products are rounded: they are nearly all of the work, and the heads decide. The
   first block's values and their projection stay as they are: a twentieth of the work, a third of all rounding error.
@@ -25,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from ..processing_toxmtl import ToxicityMTLProcessor
-from ..runtime import ENGINES, MODEL_FILES, Engine
+from ..runtime import ENGINES, MODEL_FILES, PRECISION, Engine
 
 
 OPSET = 20  # the first with `Gelu`
@@ -36,7 +37,7 @@ PACKAGES = {
     "onnx": ("modeling-toxmtl", "torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("modeling-toxmtl", "torch", "transformers", "onnx", "onnxscript", "openvino"),
 }
-GRAPH_DTYPES = {"onnx": ("float32", "float16", "int8"), "openvino": ("float32", "float16")}
+GRAPH_DTYPES = {"onnx": ("float32", "float16", "int8"), "openvino": ("float32", "float16", "bfloat16")}
 
 
 class _Heads(nn.Module):
@@ -61,7 +62,7 @@ def export_graph(
         processor: its processor.
         folder: must be there.
         to: "onnx" or "openvino".
-        dtype: "float32", "float16", or for ONNX "int8".
+        dtype: "float32", "float16", for ONNX "int8", or for OpenVINO "bfloat16".
 
     Returns:
         what `export.json` says: format, dtype, opset, the differences to PyTorch, and versions.
@@ -185,4 +186,7 @@ def _products_not_rounded(nodes):
 def _write_openvino(graph: Path, path: Path, dtype: str) -> None:
     import openvino
 
-    openvino.save_model(openvino.convert_model(graph), path, compress_to_fp16=dtype == "float16")
+    model = openvino.convert_model(graph)
+    if dtype == "bfloat16":
+        model.set_rt_info("bf16", PRECISION)
+    openvino.save_model(model, path, compress_to_fp16=dtype != "float32")

@@ -148,6 +148,23 @@ def test_moderate_takes_an_exported_folder(folders, tmp_path):
     assert differences(pytorch, exported) == []
 
 
+def test_openvino_hears_windows_in_few_lengths(folders, pipe, tmp_path):
+    """Padded to half seconds, of which the verdict knows nothing."""
+    pytest.importorskip("openvino")
+    runtime = ToxicityRuntime.from_pretrained(export(folders[0], tmp_path, to="openvino"))
+    run, lengths = runtime.engine.run, []
+
+    def counted(inputs):
+        lengths.append(inputs["attention_mask"].shape[1] * runtime.processor.samples_per_input)
+        return run(inputs)
+
+    runtime.engine.run = counted
+    clips = [tone(samples) for samples in (7_777, 8_000, 11_111, 15_999)]
+    for clip in clips:
+        assert_same_verdict(runtime(clip, return_keywords=True), pipe(clip, return_keywords=True))
+    assert lengths == [8_000, 8_000, 16_000, 16_000]
+
+
 def test_errors_name_the_cure(folders, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="lacks export.json: export the model again, with `toxmtl export`"):
         ToxicityRuntime.from_pretrained(folders[0])

@@ -10,7 +10,7 @@ from helpers import MEL_FRAMES, SPEECH_FRAMES, save_tiny_model, tiny_processor, 
 from onnx import numpy_helper
 from tiny_models import NORMS, SYSTEMS, fresh_model
 
-from modeling_toxmtl.runtime import OnnxEngine, OpenVinoEngine
+from modeling_toxmtl.runtime import OnnxEngine
 from modeling_toxmtl.training.export import ExportArguments, main
 from modeling_toxmtl.training.graphs import batch_of, export_graph, noise
 
@@ -101,10 +101,12 @@ WIDE = {  # where the weights are more than the graph around them
 }
 
 
-def test_openvino(family, tmp_path):
-    *_, export = written(tmp_path, to="openvino", family=family)
-    assert all(difference < 1e-4 for difference in export["differences"].values())
-    assert OpenVinoEngine(tmp_path / "model.xml")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_openvino(dtype, tolerance, family, tmp_path):
+    *_, export = written(tmp_path, to="openvino", dtype=dtype, family=family)
+    assert all(difference < tolerance for difference in export["differences"].values())
+    graph = (tmp_path / "model.xml").read_text(encoding="utf-8")
+    assert ('<inference_precision value="bf16"' in graph) == (dtype == "bfloat16")
 
 
 def test_refusals(tmp_path):
