@@ -133,6 +133,24 @@ print(json.dumps(moderate(sys.argv[2], **{OPTIONS})))
     assert_same_verdict(verdict, pipe(CLIPS["file"], **OPTIONS))
 
 
+def test_arrays_are_heard_without_pyav(folders, pipe, tmp_path):
+    """Files need it, and say so."""
+    np.save(tmp_path / "clip.npy", CLIPS["array"])
+    code = BLOCKED.format(blocked=["torch", "transformers", "av"], path=str(ROOT))
+    code += f"""
+import numpy
+from modeling_toxmtl import ToxicityRuntime
+moderate = ToxicityRuntime.from_pretrained(sys.argv[1])
+try:
+    moderate("clip.ogg")
+except ImportError as error:
+    assert "pip install av" in str(error)
+print(json.dumps(moderate(numpy.load(sys.argv[2]), **{OPTIONS})))
+"""
+    verdict = json.loads(python(code, str(folders[1]), str(tmp_path / "clip.npy")))
+    assert_same_verdict(verdict, pipe(CLIPS["array"], **OPTIONS))
+
+
 def test_moderate_takes_an_exported_folder(folders, tmp_path):
     """Without PyTorch too; the records say what computed them, and nothing else differs."""
     (tmp_path / "clip.wav").write_bytes(CLIPS["file"])
