@@ -13,6 +13,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import transformers
@@ -39,6 +40,7 @@ from modeling_toxmtl.training.card import write_model_card
 from modeling_toxmtl.training.checkpoints import find_damage, last_whole_checkpoint
 from modeling_toxmtl.training.collator import ToxicityDataCollator
 from modeling_toxmtl.training.dataset import ToxicityDataset, rank_words, usable_dataset
+from modeling_toxmtl.training.distillation import DistillingTrainer, load_teacher
 from modeling_toxmtl.training.evaluation import system_name
 from modeling_toxmtl.training.folders import audio_root, load_clips
 from modeling_toxmtl.training.metrics import calibration_metrics
@@ -208,7 +210,10 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         processor.common_words = str(output_dir / LANGUAGE_MODEL_FOLDER / "common_words.txt")
         write_text(processor.common_words, "\n".join(rank_words(datasets[data_args.train_split])) + "\n")
     patience = data_args.early_stopping_patience
-    trainer = ToxicityTrainer(
+    make_trainer = ToxicityTrainer
+    if model_args.teacher:
+        make_trainer = partial(DistillingTrainer, teacher=load_teacher(model_args.teacher, model, processor))
+    trainer = make_trainer(
         model=model,
         args=training_args,
         train_dataset=datasets.get(data_args.train_split),

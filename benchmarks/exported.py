@@ -2,11 +2,14 @@
 
     python -m benchmarks.exported --dataset voice_data
 
-Rows: PyTorch in float32, ONNX in float32 and int8. The quality is that of `baselines.py`: average precision of the
+Rows: PyTorch in float32, ONNX in float32 and int8, OpenVINO in bfloat16 (which a processor without it computes in
+float32). The quality is that of `baselines.py`: average precision of the
 labels, and the keywords that are reported, in their order.
 """
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,14 +17,16 @@ from tqdm import tqdm
 from transformers import HfArgumentParser, pipeline
 
 from benchmarks import write_results
+from benchmarks.backbone import processor_name
 from benchmarks.baselines import quality
 from benchmarks.inference import RELEASED
-from modeling_toxmtl.runtime import ToxicityRuntime
+from modeling_toxmtl.runtime import MODEL_FILES, ToxicityRuntime
 from modeling_toxmtl.training.export import export
 from modeling_toxmtl.training.folders import load_clips
 
 
 PYTORCH = "PyTorch, float32"
+WEIGHT_FILES = {"onnx": ".onnx", "openvino": ".bin"}
 COLUMNS = {  # of a result: the table's title
     "mAP": "mAP",
     "f1": "Keyword F1",
@@ -36,8 +41,9 @@ class ExportedArguments:
     """What to compare, and on what."""
 
     model: str = field(default=RELEASED, metadata={"help": "Of this package: a folder."})
-    dtypes: list[str] = field(
-        default_factory=lambda: ["float32", "int8"], metadata={"help": "Of the exports: float32, float16, int8."}
+    exports: list[str] = field(
+        default_factory=lambda: ["onnx-float32", "onnx-int8", "openvino-bfloat16"],
+        metadata={"help": "What to compare: --to and --dtype of toxmtl export."},
     )
     dataset: str = field(default="voice_data", metadata={"help": "Folder or Hub id, as for run_mtl.py."})
     split: str = field(default="test", metadata={"help": "Split to judge."})
@@ -61,15 +67,18 @@ def main(args: ExportedArguments) -> dict[str, dict]:
     pipe = pipeline("audio-classification", model=args.model, device="cpu")
     judges, sizes = {PYTORCH: pipe}, {PYTORCH: 4 * sum(weight.numel() for weight in pipe.model.parameters())}
     with TemporaryDirectory() as folder:
-        for dtype in args.dtypes:
-            name = f"ONNX, {dtype}"
-            path = export(args.model, Path(folder, dtype), to="onnx", dtype=dtype)
-            judges[name], sizes[name] = ToxicityRuntime.from_pretrained(path), (path / "model.onnx").stat().st_size
+        for name in args.exports:
+            to, dtype = name.split("-")
+            path = export(args.model, Path(folder, name), to=to, dtype=dtype)
+            judges[name] = ToxicityRuntime.from_pretrained(path)
+            sizes[name] = (path / MODEL_FILES[to]).with_suffix(WEIGHT_FILES[to]).stat().st_size
         results = {}
         for name, judge in judges.items():
             verdicts = [judge(row["audio"]["bytes"], return_keywords=True) for row in tqdm(rows, desc=name)]
             results[name] = quality(rows, verdicts, pipe.processor.keywords) | {"megabytes": sizes[name] / 1e6}
-    write_results(args, results, markdown(results), clips=len(rows))
+    packages = ("torch", "transformers", "onnxruntime", "openvino")
+    about = {"machine": processor_name(), "versions": {name: version(name) for name in packages if find_spec(name)}}
+    write_results(args, results, markdown(results), clips=len(rows), **about)
     return results
 
 

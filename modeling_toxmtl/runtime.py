@@ -6,14 +6,15 @@
     moderate("clip.ogg", return_keywords=True)
 
 Verdicts are those of `pipeline("audio-classification")`: reading, windows, keywords and decisions are the same code
-(`judging.py`). The windows of a batch go through the graph one by one, without padding: on a CPU a batch costs what
-its clips do, and in int8, where inputs are rounded by the largest, no clip's scores depend on another's.
+(`judging.py`). The windows of a batch go through the graph one by one: on a CPU a batch costs what its clips do, and
+in int8, where inputs are rounded by the largest, no clip's scores depend on another's.
 
 A folder that was exported carries this file and its companions, so that where the package is not installed
 `from exported.runtime import ToxicityRuntime` works too.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from os import PathLike
@@ -26,7 +27,7 @@ import numpy as np
 from .alphabet import Alphabet
 from .decoding import DecodingSettings
 from .features import log_mel, normalize
-from .frames import ConvolutionFrames, MelFrames
+from .frames import MEL_HOP, ConvolutionFrames, MelFrames
 from .judging import Judging, is_stream
 from .keyword_reader import KeywordReader
 from .keywords import KeywordList
@@ -35,6 +36,7 @@ from .listening import Window
 
 
 EXPORT_FILE = "export.json"  # what an export says of itself
+PRECISION = "inference_precision"  # the entry of an OpenVINO graph that says what it is to be computed in
 MODEL_FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
 
 
@@ -85,6 +87,11 @@ class ExportedProcessor(KeywordReader):
         """The model's main input: "input_values" or "input_features"."""
         return "input_features" if self._is_mel else "input_values"
 
+    @property
+    def samples_per_input(self) -> int:
+        """Samples from one input of the model to the next."""
+        return MEL_HOP if self._is_mel else 1
+
     def features(self, samples: np.ndarray) -> np.ndarray:
         """`(samples,)` or `(mel bins, mel frames)` of a clip's `(samples,)`."""
         if self._is_mel:
@@ -115,6 +122,7 @@ class Engine(Protocol):
     """Runs a graph: arrays in, arrays out, by name."""
 
     name: str  # of the Python package
+    step: float  # seconds, of which windows are padded to a multiple; 0 hears them as they are
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]: ...
 
@@ -128,6 +136,7 @@ class OnnxEngine:
     """
 
     name = "onnxruntime"
+    step = 0.0
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         try:
@@ -147,18 +156,23 @@ class OnnxEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on a CPU; arguments are as of [`OnnxEngine`]."""
+    """OpenVINO on a CPU; arguments are as of [`OnnxEngine`]. It compiles kernels for each length that it meets, and
+    keeps those of a hundred or so: of few lengths, short windows cost little more than half."""
 
     name = "openvino"
+    step = 0.5
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         try:
             import openvino
         except ImportError as error:
             raise ImportError(f"{path} needs OpenVINO: pip install openvino") from error
-        # the graph's own number format, and not the half precision that OpenVINO chooses where a processor has it
-        options = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-        self._model = openvino.Core().compile_model(path, "CPU", options)
+        core = openvino.Core()
+        model = core.read_model(path)
+        # what the graph says, and not the half precision that OpenVINO chooses where a processor has it
+        precision = model.get_rt_info(PRECISION).astype(str) if model.has_rt_info(PRECISION) else "f32"
+        options = {"INFERENCE_PRECISION_HINT": precision} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        self._model = core.compile_model(model, "CPU", options)
         self._outputs = [output.any_name for output in self._model.outputs]
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -260,8 +274,13 @@ class ToxicityRuntime(Judging):
         return {"window": model_inputs["window"], "is_last": model_inputs["is_last"], **logits}
 
     def _run(self, features):
-        mask = np.ones((1, features.shape[-1]), dtype=np.int64)
-        return self.engine.run({self.processor.input_name: features[None], "attention_mask": mask})
+        length, unit = features.shape[-1], self.processor.samples_per_input
+        padded, longest = length, self.config.max_samples
+        if step := round(self.engine.step * self.sampling_rate) // unit:
+            padded = min(-(-length // step) * step, longest // unit if longest else sys.maxsize)
+        features = np.pad(features, [(0, 0)] * (features.ndim - 1) + [(0, padded - length)])
+        mask = (np.arange(padded) < length).astype(np.int64)
+        return self.engine.run({self.processor.input_name: features[None], "attention_mask": mask[None]})
 
 
 def _files_hash(path):

@@ -73,6 +73,13 @@ class ModelArguments:
     freeze_feature_encoder: bool = field(default=True, metadata={"help": "Keep the convolutions as they are."})
     freeze_layers: int = field(default=0, metadata={"help": "Keep so many of the lowest blocks as they are."})
     freeze_base_model: bool = field(default=False, metadata={"help": "Train the heads and task adapters only."})
+    teacher: str | None = field(
+        default=None,
+        metadata={
+            "help": "Model of this package and of the same family, a folder or Hub id: its scores and its characters "
+            "are learnt, too."
+        },
+    )
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of a Hub model."})
 
 

@@ -52,7 +52,8 @@ class ExportArguments:
         default="auto",
         metadata={
             "help": "Precision of the weights: float32, float16 (half the file; a CPU computes in float32 as before), "
-            "bfloat16 of safetensors, int8 of ONNX; auto: as they are, and float32 in a graph."
+            "bfloat16 of safetensors, or of OpenVINO (computed in it where the processor can), int8 of ONNX; auto: as "
+            "they are, and float32 in a graph."
         },
     )
     license: str = field(default="apache-2.0", metadata={"help": "Licence that the card names."})

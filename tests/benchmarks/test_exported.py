@@ -14,10 +14,10 @@ def test_an_export_in_float32_is_as_good_as_pytorch(tmp_path):
     model = save_tiny_model(tmp_path / "tiny", family="whisper")
     write_corpus(tmp_path / "clips", train=1, validation=1, test=4)
     args = ExportedArguments(
-        str(model), ["float32"], str(tmp_path / "clips"), results_file=str(tmp_path / "results.json")
+        str(model), ["onnx-float32"], str(tmp_path / "clips"), results_file=str(tmp_path / "results.json")
     )
     results = main(args)
-    assert list(results) == [PYTORCH, "ONNX, float32"]
-    ours, expected = results["ONNX, float32"], results[PYTORCH]
+    assert list(results) == [PYTORCH, "onnx-float32"]
+    ours, expected = results["onnx-float32"], results[PYTORCH]
     assert {name: ours[name] for name in ("mAP", "f1")} == {name: expected[name] for name in ("mAP", "f1")}
     assert (tmp_path / "results.md").read_text() == markdown(results) + "\n"

@@ -133,6 +133,24 @@ print(json.dumps(moderate(sys.argv[2], **{OPTIONS})))
     assert_same_verdict(verdict, pipe(CLIPS["file"], **OPTIONS))
 
 
+def test_arrays_are_heard_without_pyav(folders, pipe, tmp_path):
+    """Files need it, and say so."""
+    np.save(tmp_path / "clip.npy", CLIPS["array"])
+    code = BLOCKED.format(blocked=["torch", "transformers", "av"], path=str(ROOT))
+    code += f"""
+import numpy
+from modeling_toxmtl import ToxicityRuntime
+moderate = ToxicityRuntime.from_pretrained(sys.argv[1])
+try:
+    moderate("clip.ogg")
+except ImportError as error:
+    assert "pip install av" in str(error)
+print(json.dumps(moderate(numpy.load(sys.argv[2]), **{OPTIONS})))
+"""
+    verdict = json.loads(python(code, str(folders[1]), str(tmp_path / "clip.npy")))
+    assert_same_verdict(verdict, pipe(CLIPS["array"], **OPTIONS))
+
+
 def test_moderate_takes_an_exported_folder(folders, tmp_path):
     """Without PyTorch too; the records say what computed them, and nothing else differs."""
     (tmp_path / "clip.wav").write_bytes(CLIPS["file"])
@@ -146,6 +164,23 @@ def test_moderate_takes_an_exported_folder(folders, tmp_path):
     for record in records:
         del record["model"]["name"], record["model"]["weights_sha256"]
     assert differences(pytorch, exported) == []
+
+
+def test_openvino_hears_windows_in_few_lengths(folders, pipe, tmp_path):
+    """Padded to half seconds, of which the verdict knows nothing."""
+    pytest.importorskip("openvino")
+    runtime = ToxicityRuntime.from_pretrained(export(folders[0], tmp_path, to="openvino"))
+    run, lengths = runtime.engine.run, []
+
+    def counted(inputs):
+        lengths.append(inputs["attention_mask"].shape[1] * runtime.processor.samples_per_input)
+        return run(inputs)
+
+    runtime.engine.run = counted
+    clips = [tone(samples) for samples in (7_777, 8_000, 11_111, 15_999)]
+    for clip in clips:
+        assert_same_verdict(runtime(clip, return_keywords=True), pipe(clip, return_keywords=True))
+    assert lengths == [8_000, 8_000, 16_000, 16_000]
 
 
 def test_errors_name_the_cure(folders, tmp_path, monkeypatch):
