@@ -75,7 +75,7 @@ def test_fields_are_arguments_and_options(command):
 
 
 def test_wrong_options_are_refused_by_name(command, capsys):
-    assert run("tune") == 2 and "source" in capsys.readouterr().err
+    assert run("tune") == 2 and "source" in capsys.readouterr().err.lower()
     assert run("tune", "here", "--engine", "spark") == 2 and "'local', 'ray'" in capsys.readouterr().err
     assert run("tune", "here", "--num-clip", "4") == 2 and "--num-clips" in capsys.readouterr().err
     assert not command

@@ -83,5 +83,7 @@ def finished_shard(path: Path, name: str) -> Shard | None:
 def read_rows(path: str | os.PathLike, columns: list[str] | None = None) -> Iterator[dict]:
     """The rows of a shard, with `ROWS_AT_ONCE` of them in memory."""
     with pq.ParquetFile(path) as file:
+        if not file.num_row_groups:  # in an empty shard, of which pyarrow 18 can make no batches
+            return
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
             yield from batch.to_pylist()

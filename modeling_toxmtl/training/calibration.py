@@ -38,6 +38,7 @@ from .tuning import check_folder, load_split
 logger = logging.get_logger(__name__)
 
 SMALLEST_SCALE = 0.05  # of a label that the logits do not tell; nought would lose the order of the clips
+LARGEST_FACTOR = 1e4  # of logits that hardly differ; the search tries ever larger ones, which would overflow
 
 
 @dataclass
@@ -132,17 +133,20 @@ def fit_scale(
     evidence = torch.tensor(evidence if has_evidence else 0.0, dtype=torch.double)
 
     def scale():
-        return log_scale.clamp(min=math.log(SMALLEST_SCALE)).exp()
+        return log_scale.clamp(math.log(SMALLEST_SCALE), math.log(LARGEST_FACTOR)).exp()
+
+    def weight():
+        return sign * log_weight.clamp(max=math.log(LARGEST_FACTOR)).exp()
 
     def closure():
         optimizer.zero_grad()
-        calibrated = scale() * logits + offset + sign * log_weight.exp() * evidence
+        calibrated = scale() * logits + offset + weight() * evidence
         loss = F.binary_cross_entropy_with_logits(calibrated, smoothed)
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    return scale().item(), offset.item(), sign * log_weight.exp().item() if has_evidence else 0.0
+    return scale().item(), offset.item(), weight().item() if has_evidence else 0.0
 
 
 def choose_threshold(scores: np.ndarray, targets: np.ndarray) -> float:

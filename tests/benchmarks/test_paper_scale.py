@@ -14,6 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "paper_scale.json"
 
 
 def test_operations_and_activations_are_counted_without_computing():
+    pytest.importorskip("torch", "2.7", reason="weight norm has no gradient on the device meta")
     one, two = (count({"num_hidden_layers": layers}) for layers in (1, 2))
     block = {name: two[name] - one[name] for name in one}
     size, inner, frames = 768, 3072, 749  # of a clip of 15 s

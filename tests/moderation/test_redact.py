@@ -202,7 +202,7 @@ def test_a_cover_picture_is_no_video(tmp_path):
     with av.open(str(source), "w") as output:
         sound = output.add_stream("libmp3lame", rate=RATE, layout="mono")
         cover = output.add_stream("png", width=32, height=32, pix_fmt="rgb24")
-        cover.disposition = Disposition.attached_pic
+        cover.disposition = Disposition.attached_pic.value
         frame = av.AudioFrame.from_ndarray(tone(2 * RATE)[None], format="fltp", layout="mono")
         frame.sample_rate = RATE
         picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")

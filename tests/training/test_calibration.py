@@ -90,6 +90,16 @@ def test_order_is_kept_even_where_it_is_wrong():
     assert (np.diff(scores) > 0).all() and scores.mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("spread", [1e-12, 1e-8, 1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("targets", [[0, 1], [0, 0, 1], [1, 0, 1, 1, 0]])
+def test_labels_that_few_clips_tell_apart_have_finite_scales(spread, targets):
+    """Told apart without error, by logits of any size: the likeliest scale may be beyond all bounds."""
+    targets = np.array(targets)
+    for logits in (spread * targets, spread * (targets - 0.5) + 1e-3, spread * (1.0 - targets)):
+        for evidence in (None, spread * targets):
+            assert np.isfinite(fit_scale(logits, targets, evidence)).all()
+
+
 # --- thresholds
 
 
