@@ -94,24 +94,12 @@ class DistillingTrainer(ToxicityTrainer):
         super().__init__(*args, **kwargs)
         self.teacher = teacher.to(self.args.device)
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """As of the base class; evaluation has the tasks' loss alone."""
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if model.training:
-            heard = {name: values for name, values in inputs.items() if not name.endswith("labels")}
-            with torch.no_grad():
-                expected = self.teacher(**heard)
-            config = self.teacher.config
-            samples = inputs["attention_mask"].sum(-1) * (MEL_HOP if "input_features" in inputs else 1)
-            distance = distillation_loss(
-                outputs, expected, config.num_frames(samples), self.model.config.classification_loss_weight
-            )
-            self._task_losses.setdefault("distillation_loss", []).append(distance.detach())
-            loss = loss + distance
-        return (loss, outputs) if return_outputs else loss
+    def added_losses(self, inputs: dict[str, Any], outputs: ToxicityMTLOutput) -> dict[str, torch.Tensor]:
+        """As of the base class: how far the student is from the teacher."""
+        heard = {name: values for name, values in inputs.items() if not name.endswith("labels")}
+        with torch.no_grad():
+            expected = self.teacher(**heard)
+        samples = inputs["attention_mask"].sum(-1) * (MEL_HOP if "input_features" in inputs else 1)
+        num_frames = self.teacher.config.num_frames(samples)
+        weight = self.model.config.classification_loss_weight
+        return {"distillation_loss": distillation_loss(outputs, expected, num_frames, weight)}

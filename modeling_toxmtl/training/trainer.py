@@ -107,14 +107,20 @@ class ToxicityTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """As of the base class; keeps each task's loss for the log."""
+        """As of the base class, with the [`added_losses`] in training; keeps each part of the loss for the log."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
-            for name in TASK_LOSSES:
-                if outputs.get(name) is not None:
-                    # `DataParallel` gives one for each GPU
-                    self._task_losses.setdefault(name, []).append(outputs[name].detach().mean())
+            added = self.added_losses(inputs, outputs)
+            tasks = {name: outputs[name] for name in TASK_LOSSES if outputs.get(name) is not None}
+            for name, part in {**tasks, **added}.items():
+                # `DataParallel` gives one for each GPU
+                self._task_losses.setdefault(name, []).append(part.detach().mean())
+            loss = loss + sum(added.values())
         return (loss, outputs) if return_outputs else loss
+
+    def added_losses(self, inputs: dict[str, Any], outputs: Any) -> dict[str, torch.Tensor]:
+        """What is learnt beside the tasks, of a batch and what the model made of it: scalars by name, here none."""
+        return {}
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As of the base class, with the mean of each task's loss since the last log."""
