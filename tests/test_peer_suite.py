@@ -144,7 +144,7 @@ def refusal(reason: str):
     return test
 
 
-def test_class(family: str, system: str) -> type:
+def suite_of(family: str, system: str) -> type:
     """Their tests, for one of the systems on one of the encoders."""
     mixin = theirs("test_modeling_common").ModelTesterMixin
     unknown = [name for name in REFUSED if not hasattr(mixin, name)]
@@ -161,4 +161,4 @@ def test_class(family: str, system: str) -> type:
 
 for _family in CLASSES:
     for _system in SYSTEMS:
-        globals()[f"Test_{_family}_{_system}"] = test_class(_family, _system)
+        globals()[f"Test_{_family}_{_system}"] = suite_of(_family, _system)
