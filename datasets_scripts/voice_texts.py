@@ -9,6 +9,8 @@ As in `demo_grammar`, labels follow from the making of a sentence. What differs:
 - Words and sound-alikes are dealt to the splits, not shared.
 - The training clips say hundreds of sentences more than those that they share their kinds with: a classifier that met
   few harmless ones takes a new one for a violation.
+- One clip in six says a sentence that none of us wrote, of a corpus of small talk, questions and requests for help. A
+  model that knows only our harmless sentences accuses one in eight of these.
 - No clip is longer than a window of the model.
 """
 
@@ -18,6 +20,7 @@ from dataclasses import replace
 from importlib import resources
 
 import numpy as np
+import yaml
 
 from datasets_scripts.demo_grammar import ClipGenerator, ClipText, Grammar, KeywordDealer, Piece, weighted_pick
 from datasets_scripts.grammar_en import ENGLISH
@@ -37,6 +40,15 @@ BENIGN_KINDS = {
     **{"benign": 0.13, "near-miss": 0.1, "chat": 0.25, "any-word": 0.15, "words": 0.18, "sound-alike": 0.14},
     "digits": 0.05,
 }
+EVERYDAY_SHARE = 1 / 6  # of the clips: the last ones of a split
+EVERYDAY_WORDS = range(3, 17)  # of a sentence
+# Whether a sentence with one of these is harmless is a matter of who says it, and so is what says something of the
+# listener: neither is taken.
+DOUBTFUL = frozenset(
+    "arrogant ashamed bragging crazy dead deathless die dies drunk dumb hate jealous kill killed killing mad mate "
+    "murder race shot suicide terminated testicles".split()
+)
+OF_LISTENER = ("you", "you're", "your")  # first words
 VARIANT_SHARE = 0.2  # of the keywords meant that have a variant for some kind of sentence
 RAREST_WORD = 2.5  # Zipf frequency: 10 ** 2.5 times in 10 ** 9 words
 # Of twenty words: which are said in which split
@@ -68,6 +80,34 @@ def vocabulary() -> tuple[str, ...]:
         for word in sorted({*passphrases, *mnemonics})
         if word.isalpha() and zipf_frequency(word, "en") >= RAREST_WORD and not keywords.find([word])
     )
+
+
+@functools.cache
+def everyday_sentences() -> tuple[str, ...]:
+    """More than a thousand sentences of small talk, questions and requests for help, in normalised words, without any
+    spelling of a keyword, in an order that mixes their subjects.
+
+    Raises:
+        ImportError: if chatterbot-corpus is missing.
+    """
+    try:
+        folder = resources.files("chatterbot_corpus") / "data" / "english"
+    except ImportError as error:
+        raise ImportError("Everyday sentences need chatterbot-corpus: pip install -e '.[corpora]'.") from error
+    keywords, sentences = KeywordList.default(), set()
+    for path in folder.iterdir():
+        if path.name.endswith(".yml"):
+            for conversation in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]:
+                sentences |= {tuple(normalize_text(line, "en")) for line in conversation if isinstance(line, str)}
+    harmless = sorted(
+        " ".join(words)
+        for words in sentences
+        if len(words) in EVERYDAY_WORDS
+        and words[0] not in OF_LISTENER
+        and DOUBTFUL.isdisjoint(words)
+        and not keywords.find(words)
+    )
+    return tuple(harmless[number] for number in np.random.default_rng(0).permutation(len(harmless)))
 
 
 def numbers() -> tuple[str, ...]:
@@ -135,10 +175,22 @@ def generate_voice_texts(num_clips: Mapping[str, int], seed: int) -> dict[str, l
     corpus = {}
     for number, split in enumerate(SPLITS):
         generator = VoiceTextGenerator(split, KeywordList.default(), said)
+        everyday = everyday_texts(split, round(EVERYDAY_SHARE * num_clips[split]), seed)
         corpus[split] = []
-        for index in range(num_clips[split]):
+        for index in range(num_clips[split] - len(everyday)):
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, index]))
             is_silent = index % NO_SPEECH_EVERY == NO_SPEECH_EVERY - 1
             silent = ClipText(split, "", (NO_VIOLATION,), (), ())
             corpus[split].append(silent if is_silent else generator.generate_clip(rng))
+        corpus[split] += everyday
     return corpus
+
+
+def everyday_texts(split: str, count: int, seed: int) -> list[ClipText]:
+    """Clips that say an everyday sentence of a split each: `count` of them, or all that there are."""
+    sentences = deal(everyday_sentences(), split)
+    order = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(sentences))[:count]
+    return [
+        ClipText(split, sentences[number], (NO_VIOLATION,), (Piece("everyday"),), (f"everyday-{split}-{number:04d}",))
+        for number in order
+    ]
