@@ -96,10 +96,10 @@ has `none:` and what is heard.
 ## Sentences
 
 No sentence occurs twice. One clip in six says a sentence of small talk, a question or a request for help from
-[chatterbot-corpus](https://github.com/gunthercox/chatterbot-corpus) (BSD-3-Clause), and is harmless; such sentences are
-dealt to the splits one by one. In the others, templates and most words are disjoint between the splits; keywords, and most phrases that
-violate without a keyword, are shared. A clip's labels follow from its making. A clip without speech has an empty
-transcript and the label `NoViolation`."""
+[chatterbot-corpus](https://github.com/gunthercox/chatterbot-corpus) (BSD-3-Clause), and is harmless; these sentences
+are dealt to the splits one by one. In the others, templates and most words are disjoint between the splits; keywords,
+and most phrases that violate without a keyword, are shared. A clip's labels follow from its making. A clip without
+speech has an empty transcript and the label `NoViolation`."""
 
 
 @dataclass

@@ -22,7 +22,15 @@ from importlib import resources
 import numpy as np
 import yaml
 
-from datasets_scripts.demo_grammar import ClipGenerator, ClipText, Grammar, KeywordDealer, Piece, weighted_pick
+from datasets_scripts.demo_grammar import (
+    ClipGenerator,
+    ClipText,
+    Grammar,
+    KeywordDealer,
+    Piece,
+    weighted_pick,
+    words_of,
+)
 from datasets_scripts.grammar_en import ENGLISH
 from datasets_scripts.grammar_voices_en import CUES, TEMPLATES
 from datasets_scripts.keyword_uses_en import SENSES, VARIANTS
@@ -45,8 +53,10 @@ EVERYDAY_WORDS = range(3, 17)  # of a sentence
 # Whether a sentence with one of these is harmless is a matter of who says it, and so is what says something of the
 # listener: neither is taken.
 DOUBTFUL = frozenset(
-    "arrogant ashamed bragging crazy dead deathless die dies drunk dumb hate jealous kill killed killing mad mate "
-    "murder race shot suicide terminated testicles".split()
+    words_of(
+        "arrogant, ashamed, bragging, crazy, dead, deathless, die, dies, drunk, dumb, hate, jealous, kill, killed, "
+        "killing, mad, mate, murder, race, shot, suicide, terminated, testicles"
+    )
 )
 OF_LISTENER = ("you", "you're", "your")  # first words
 VARIANT_SHARE = 0.2  # of the keywords meant that have a variant for some kind of sentence

@@ -6,7 +6,14 @@ import pytest
 
 from datasets_scripts.keyword_uses_en import SENSES, VARIANTS
 from datasets_scripts.train_sentences_en import CUES, TEMPLATES
-from datasets_scripts.voice_texts import deal, generate_voice_texts, vocabulary, voice_grammar
+from datasets_scripts.voice_texts import (
+    EVERYDAY_SHARE,
+    deal,
+    everyday_sentences,
+    generate_voice_texts,
+    vocabulary,
+    voice_grammar,
+)
 from datasets_scripts.words_en import SOUND_ALIKES
 from modeling_toxmtl.data.schema import SPLITS
 from modeling_toxmtl.keywords import KeywordList
@@ -55,14 +62,36 @@ def test_many_words_and_some_silence(texts):
     assert all(text.labels == (NO_VIOLATION,) for text in silent)
 
 
+def test_one_clip_in_six_says_an_everyday_sentence_of_its_split(texts):
+    for split in SPLITS:
+        everyday = [text for text in texts[split] if text.templates[:1] and text.templates[0].startswith("everyday")]
+        assert len(everyday) == round(EVERYDAY_SHARE * len(texts[split]))
+        assert {text.transcript for text in everyday} <= set(deal(everyday_sentences(), split))
+        assert all(text.labels == (NO_VIOLATION,) for text in everyday)
+
+
+def test_everyday_sentences_say_no_keyword_and_nothing_of_the_listener():
+    sentences = everyday_sentences()
+    assert 1000 < len(sentences) == len(set(sentences))
+    assert not [sentence for sentence in sentences if KEYWORDS.find(KEYWORDS.tokens(sentence))]
+    assert not [sentence for sentence in sentences if sentence.startswith("you ")]
+
+
+def test_where_everyday_sentences_run_out_other_clips_take_their_place():
+    texts = generate_voice_texts({"train": 0, "validation": 600, "test": 0}, seed=0)["validation"]
+    everyday = [text for text in texts if text.pieces and text.pieces[0].kind == "everyday"]
+    assert len(texts) == 600 and len(everyday) == len(deal(everyday_sentences(), "validation")) < 100
+
+
 def test_same_seed_same_texts(texts):
     again = generate_voice_texts({"train": 50, "validation": 100, "test": 200}, seed=0)
-    assert again["train"] == texts["train"][:50]
+    same = round((1 - EVERYDAY_SHARE) * 50)
+    assert again["train"][:same] == texts["train"][:same]
     assert generate_voice_texts({"train": 50, "validation": 1, "test": 1}, seed=1)["train"] != again["train"]
 
 
 def test_words_templates_and_sound_alikes_are_dealt_to_one_split_each():
-    for words in (vocabulary(), SOUND_ALIKES):
+    for words in (vocabulary(), SOUND_ALIKES, everyday_sentences()):
         dealt = [deal(words, split) for split in SPLITS]
         assert sorted(word for part in dealt for word in part) == sorted(words)
         assert len(dealt[0]) > len(dealt[2]) > len(dealt[1]) > 0
