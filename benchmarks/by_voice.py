@@ -2,7 +2,8 @@
 
     python -m benchmarks.by_voice --predictions runs/voices/predictions.jsonl --dataset voice_data
 
-Groups are the parts of the column `speaker` before the accent: the engine and its voice.
+Groups are the parts of the column `speaker` before the accent: the engine and its voice. Everyday sentences, which
+nobody wrote for this corpus, are a group of their own as well.
 """
 
 import json
@@ -81,7 +82,7 @@ def main(args: ByVoiceArguments) -> dict[str, dict]:
     predictions = {clip["id"]: clip for clip in map(json.loads, lines)}
     keywords = KeywordList.from_file(args.keywords) if args.keywords else KeywordList.default()
     rows = load_clips(args.dataset, splits=[args.split])[args.split].select_columns(
-        ["id", "labels", "transcript", "speaker"]
+        ["id", "labels", "transcript", "speaker", "source"]
     )
     groups = defaultdict(list)
     for row in rows:
@@ -91,6 +92,8 @@ def main(args: ByVoiceArguments) -> dict[str, dict]:
         raise ValueError(f"--predictions: {args.predictions} has no clip of the split {args.split!r}.")
     everything = [row for group in groups.values() for row in group]
     results = {group: measure(groups[group], predictions, keywords) for group in sorted(groups)}
+    if everyday := [row for row in everything if "everyday" in row["source"]]:
+        results["everyday sentences"] = measure(everyday, predictions, keywords)
     results["all"] = measure(everything, predictions, keywords)
     write_results(args, results, markdown(results))
     return results

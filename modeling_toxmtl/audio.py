@@ -149,6 +149,8 @@ def join_blocks(*blocks: np.ndarray) -> np.ndarray:
 
 
 def _widened(block, num_channels):
+    if len(block) == num_channels:
+        return block
     if len(block) == 1:
         return np.broadcast_to(block, (num_channels, block.shape[1]))
     return np.pad(block, ((0, num_channels - len(block)), (0, 0)))

@@ -13,6 +13,7 @@ Design choices:
   heard whole by one window at least, and reported once.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -105,7 +106,7 @@ class WindowPlanner:
         """Holds a block, too."""
         length = max(track.shape[1] for track in block)
         held = self._tracks or [np.zeros((1, 0), dtype=np.float32)] * len(block)
-        padded = [np.pad(track, ((0, 0), (0, length - track.shape[1]))) for track in block]
+        padded = [_lengthened(track, length) for track in block]
         self._tracks = [join_blocks(*pair) for pair in zip(held, padded, strict=True)]
 
     def silence(self, num_samples: int) -> Iterator[tuple[Window, np.ndarray]]:
@@ -275,7 +276,7 @@ def _loud_samples(samples):
 def sounding_frames(samples: np.ndarray) -> np.ndarray:
     """In which frames of `(channels, samples)` something can be heard that is no click: `(channels, frames)` bool."""
     size = _frame_size()
-    frames = np.pad(samples, ((0, 0), (0, -samples.shape[1] % size))).reshape(len(samples), -1, size)
+    frames = _lengthened(samples, -(-samples.shape[1] // size) * size).reshape(len(samples), -1, size)
     starts = range(0, max(frames.shape[1], 1), FRAMES_AT_ONCE)
     levels = [_levels(frames[:, start : start + FRAMES_AT_ONCE]) for start in starts]
     is_loud = np.concatenate(levels, axis=1) > QUIETEST_SOUND
@@ -295,10 +296,21 @@ def is_steady(samples: np.ndarray) -> bool:
     return bool(levels.max() - np.percentile(levels, 10) < STEADY_RANGE)  # a noise's ends fill no whole frame
 
 
+def _lengthened(samples, length):
+    """`(channels, samples)` with silence behind them up to a length."""
+    missing = length - samples.shape[1]
+    return np.pad(samples, ((0, 0), (0, missing))) if missing else samples
+
+
+@functools.cache
+def _taper(size):
+    return np.hanning(size + 1)[:-1].astype(np.float32)  # periodic
+
+
 def _levels(frames):
     """In dB of full scale, within the band of speech."""
     size = frames.shape[-1]
-    taper = np.hanning(size + 1)[:-1].astype(np.float32)  # periodic
+    taper = _taper(size)
     low, high = (round(edge * size / SAMPLING_RATE) for edge in SPEECH_BAND)
     heard = np.ascontiguousarray(np.fft.rfft(frames * taper)[..., low : high + 1])
     power = np.square(heard.view(heard.real.dtype)).sum(-1)

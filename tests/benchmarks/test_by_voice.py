@@ -25,12 +25,12 @@ def test_figures_by_voice(tmp_path):
     """By hand: Joe's one keyword of two is heard, and nobody is accused; the other voice is accused of silence."""
     audio = wav(tone(1600))
     clips = [
-        ("a", ("Profanity",), "damn it", "piper:joe/en-us*1.00"),
-        ("b", ("Bullying",), "you idiot", "piper:joe/en-us*1.00"),
-        ("c", ("NoViolation",), "hello", "espeak:en-us+m1"),
-        ("d", ("NoViolation",), "", "none:hum"),
+        ("a", ("Profanity",), "damn it", "piper:joe/en-us*1.00", "template:insult-001"),
+        ("b", ("Bullying",), "you idiot", "piper:joe/en-us*1.00", "template:insult-002"),
+        ("c", ("NoViolation",), "hello", "espeak:en-us+m1", "template:everyday-test-0001"),
+        ("d", ("NoViolation",), "", "none:hum", "background:hum"),
     ]
-    rows = [Row(id, audio, 0.1, labels, text, who, "s", "test") for id, labels, text, who in clips]
+    rows = [Row(id, audio, 0.1, labels, text, who, source, "test") for id, labels, text, who, source in clips]
     write_split(rows, tmp_path, "test")
     scores = dict.fromkeys(("Profanity", "Bullying", "NoViolation"), 0.1)
     predicted = [
@@ -42,9 +42,10 @@ def test_figures_by_voice(tmp_path):
     file = tmp_path / "predictions.jsonl"
     file.write_text("".join(json.dumps(clip) + "\n" for clip in predicted))
     results = main(ByVoiceArguments(str(file), str(tmp_path), results_file=str(tmp_path / "results.json")))
-    assert list(results) == ["espeak", "no speech", "piper", "all"]
+    assert list(results) == ["espeak", "no speech", "piper", "everyday sentences", "all"]
     assert (results["piper"]["keyword_recall"], results["piper"]["keyword_precision"]) == (50, 100)
     assert results["piper"]["mAP"] == 100 and results["piper"]["accused"] == 0
     assert (results["espeak"]["accused"], results["no speech"]["accused"], results["all"]["accused"]) == (100, 0, 50)
+    assert results["everyday sentences"]["accused"] == 100 and results["everyday sentences"]["clips"] == 1
     assert "| piper | 2 | 2 | 66.7 | 100.0 | 50.0 | 100.0 | 0.0 |" in (tmp_path / "results.md").read_text()
     assert by_voice.markdown(results) + "\n" == (tmp_path / "results.md").read_text()
