@@ -4,17 +4,17 @@
     python run_mtl.py experiments/voices_mtl.json --model_name_or_path runs/wavlm-start --output_dir runs/wavlm-voices
 
 A WavLM hears waveforms of any length and knows no absolute positions; a Whisper hears log-mel features of up to 30 s,
-with a position added to each. So the blocks, the heads and the last norm are copied and kept, and the new parts, the
+with a position added to each. So the blocks, the heads and the last norm are copied, and the new parts, the
 convolutions, the projection and the positional convolution, learn by regression to give what goes into Whisper's first
-block, without positions, and what comes out of its last. Fine-tuning follows, as from any checkpoint.
+block, with the mean position in place of each one's own. What the blocks miss without positions, fine-tuning must
+mend.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import trange
 from transformers import HfArgumentParser, get_cosine_schedule_with_warmup
 
@@ -24,12 +24,15 @@ from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, Whisper
 from modeling_toxmtl.inputs import speech_feature_extractor
 from modeling_toxmtl.training.dataset import read_encoded
 from modeling_toxmtl.training.folders import audio_root, load_clips
+from modeling_toxmtl.wavlm import WavLMBackbone
+from modeling_toxmtl.whisper import WhisperBackbone
 
 
 CONVOLUTIONS = {
     "conv_dim": (160, 224, 256),
     "conv_kernel": (40, 8, 8),
     "conv_stride": (20, 4, 4),
+    "conv_bias": True,  # without, the norm behind each convolution would forget how loud a frame is
 }  # 50 frames a second
 SHARED = ("tasks", "id2label", "label2id", "problem_type", "vocab_size", "pad_token_id", "classifier_proj_size",
           "classification_loss_weight", "final_dropout")  # fmt: skip
@@ -43,6 +46,7 @@ OF_A_BLOCK = {
     "fc2": "feed_forward.output_dense",
     "final_layer_norm": "final_layer_norm",
 }
+POSITIONS = 500  # whose mean is taken: 10 s
 NEIGHBOURS = 16  # batches whose clips are sorted by length: little padding
 
 
@@ -59,7 +63,6 @@ class ImitationArguments:
     steps: int = field(default=1500, metadata={"help": "Steps of the regression."})
     batch_size: int = field(default=16, metadata={"help": "Clips of a step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    bf16: bool = field(default=False, metadata={"help": "Faster where the processor multiplies bfloat16."})
     seed: int = field(default=0, metadata={"help": "The same seed gives the same order of clips."})
 
 
@@ -122,24 +125,23 @@ def batches(waveforms: list[np.ndarray], size: int, seed: int) -> Iterator[list[
 
 
 def imitation_loss(
-    teacher: WhisperForToxicityMTL, student: WavLMForToxicityMTL, mel: dict, waves: dict
+    whisper: WhisperBackbone, wavlm: WavLMBackbone, mel: Mapping[str, torch.Tensor], waves: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Squared errors of the first block's input and of the last block's output, each by the variance of what is
-    imitated; mean over the frames that both have."""
+    """Squared error of what two encoders without blocks give, by the variance of each channel of what is imitated:
+    1 is that of the channels' means. Over the frames that both have."""
     with torch.no_grad():
-        heard = teacher.model(**mel, output_hidden_states=True)
-    imitated = student.wavlm(**waves, output_hidden_states=True)
+        heard = whisper(**mel)
+    imitated = wavlm(**waves)
     length = min(heard.frame_mask.shape[1], imitated.frame_mask.shape[1])
     mask = heard.frame_mask[:, :length] & imitated.frame_mask[:, :length]
-    positions = teacher.model.encoder.embed_positions.weight[: heard.frame_mask.shape[1]]
-    without_positions = heard.hidden_states[0] - positions
-    pairs = (imitated.hidden_states[0], without_positions), (imitated.last_hidden_state, heard.last_hidden_state)
-    targets = [(ours[:, :length][mask].float(), theirs[:, :length][mask].float()) for ours, theirs in pairs]
-    return sum(F.mse_loss(ours, theirs) / theirs.var() for ours, theirs in targets)
+    positions = whisper.encoder.embed_positions.weight
+    target = (heard.last_hidden_state - positions[: heard.frame_mask.shape[1]])[:, :length][mask]
+    error = imitated.last_hidden_state[:, :length][mask] - target - positions[:POSITIONS].mean(0)
+    return error.square().mean() / (target - target.mean(0)).square().mean()
 
 
 def main(args: ImitationArguments) -> None:
-    """Trains the lower parts and writes the model with the processor of the one that it imitates."""
+    """Trains what comes before the blocks, and writes the model with the processor of the one that it imitates."""
     torch.manual_seed(args.seed)
     teacher = WhisperForToxicityMTL.from_pretrained(args.model, dtype=torch.float32).eval()
     student = WavLMForToxicityMTL(student_config(teacher.config)).eval()  # nothing is masked: all frames are imitated
@@ -148,11 +150,9 @@ def main(args: ImitationArguments) -> None:
     listener = ToxicityMTLProcessor.from_pretrained(args.model)
     listener.feature_extractor = speech_feature_extractor()
 
-    new = [*student.wavlm.feature_extractor.parameters(), *student.wavlm.feature_projection.parameters(),
-           *student.wavlm.encoder.pos_conv_embed.parameters()]  # fmt: skip
-    student.requires_grad_(False)
-    for parameter in new:
-        parameter.requires_grad_(True)
+    blocks, nothing = student.wavlm.encoder.layers, torch.nn.ModuleList()
+    teacher.model.encoder.layers = student.wavlm.encoder.layers = nothing
+    new = list(student.wavlm.parameters())
     optimizer = torch.optim.AdamW(new, lr=args.learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, args.steps // 10, args.steps)
     rows, root = load_clips(args.dataset, None, {args.split})[args.split], audio_root(args.dataset)
@@ -161,15 +161,12 @@ def main(args: ImitationArguments) -> None:
     for _ in (progress := trange(args.steps, desc="Imitating", unit="step")):
         clips = next(stream)
         inputs = [each(clips, sampling_rate=SAMPLING_RATE, return_tensors="pt") for each in (processor, listener)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            loss = imitation_loss(teacher, student, *inputs)
+        loss = imitation_loss(teacher.model, student.wavlm, *inputs)
         loss.backward()
-        if torch.nn.utils.clip_grad_norm_(
-            new, 1.0
-        ).isfinite():  # PyTorch's attention in bfloat16: one step in 50 is not
-            optimizer.step()
-        schedule.step(), optimizer.zero_grad()
+        torch.nn.utils.clip_grad_norm_(new, 1.0)
+        optimizer.step(), schedule.step(), optimizer.zero_grad()
         progress.set_postfix(loss=f"{loss.item():.3f}")
+    student.wavlm.encoder.layers = blocks
     student.save_pretrained(args.output_dir)
     listener.save_pretrained(args.output_dir)
 

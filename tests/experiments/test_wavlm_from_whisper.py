@@ -5,8 +5,9 @@ import pytest
 import torch
 from tiny_models import inputs_of, tiny_model
 
-from experiments.wavlm_from_whisper import batches, copy_upper_parts, imitation_loss, student_config
+from experiments.wavlm_from_whisper import POSITIONS, batches, copy_upper_parts, imitation_loss, student_config
 from modeling_toxmtl import WavLMForToxicityMTL
+from modeling_toxmtl.outputs import BackboneOutput
 
 
 @pytest.fixture
@@ -41,18 +42,32 @@ def test_regression_brings_the_new_parts_nearer(teacher, student):
     mask = torch.ones(2, 16_000)
     mask[1, 12_000:] = 0
     waves = {"input_values": torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), "attention_mask": mask}
-    parts = [*student.wavlm.feature_extractor.parameters(), *student.wavlm.feature_projection.parameters()]
-    optimizer = torch.optim.Adam(parts, lr=1e-2)
+    teacher.model.encoder.layers = student.wavlm.encoder.layers = torch.nn.ModuleList()
+    optimizer = torch.optim.Adam(student.wavlm.parameters(), lr=1e-2)
     losses = []
     for _ in range(20):
-        losses.append(imitation_loss(teacher, student, mel, waves))
+        losses.append(imitation_loss(teacher.model, student.wavlm, mel, waves))
         losses[-1].backward(), optimizer.step(), optimizer.zero_grad()
     assert losses[-1] < 0.8 * losses[0]
     assert all(parameter.grad is None for parameter in teacher.parameters())
     longer = {name: torch.nn.functional.pad(tensor, (0, 320)) for name, tensor in waves.items()}
     torch.testing.assert_close(
-        imitation_loss(teacher, student, mel, longer), imitation_loss(teacher, student, mel, waves)
+        imitation_loss(teacher.model, student.wavlm, mel, longer),
+        imitation_loss(teacher.model, student.wavlm, mel, waves),
     )
+
+
+def test_the_channels_means_have_an_error_of_one(teacher, student, monkeypatch):
+    """What is imitated is the input of the first block with the mean position in place of each frame's own."""
+    batch = {"input_features": torch.randn(1, 8, 60), "attention_mask": torch.ones(1, 60)}
+    heard = teacher.model(**batch, output_hidden_states=True)
+    positions = teacher.model.encoder.embed_positions.weight
+    target = heard.hidden_states[0][0] - positions[:30] + positions[:POSITIONS].mean(0)
+    teacher.model.encoder.layers = torch.nn.ModuleList()
+    for said, loss in ((target, 0.0), (target.mean(0).expand_as(target), 1.0)):
+        output = BackboneOutput(last_hidden_state=said[None], frame_mask=torch.ones(1, 30, dtype=torch.bool))
+        monkeypatch.setattr(student.wavlm, "forward", lambda output=output, **waves: output)
+        assert imitation_loss(teacher.model, student.wavlm, batch, {}).item() == pytest.approx(loss, abs=1e-5)
 
 
 def test_what_cannot_be_copied_is_refused():
