@@ -2,18 +2,25 @@
 
     python -m benchmarks.serving --model model_cards/whisper-tiny-en-toxmtl
 
-A server is started on loopback, and clients in a process of their own send it sentences of the demo's test split, in
-packets of 20 ms as time passes, over and over with pauses between them. The delay of a word is that from when its last
-sample was sent to when its first event came, the time that the model takes included. A load is held while its 95th
-percentile is under `--most_ms`, and the curve ends where it is not.
+Servers are started on loopback, as `toxmtl serve` is by hand, and clients in a process of their own send them
+sentences of the demo's test split, in packets of 20 ms as time passes, over and over with pauses between them. The
+delay of a word is that from when its last sample was sent to when its first event came, the time that the model takes
+included. A load is held while its 95th percentile is under `--most_ms`, and the curve ends where it is not.
+
+A setup is a number of processes, among which the sessions are dealt, or `ray:N`, N replicas of Ray Serve. What they
+hear in a second compares with the ceiling: the same sentences as files, one after the other, by the model alone.
 """
 
 import asyncio
 import json
-import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,13 +29,12 @@ from transformers import HfArgumentParser
 from websockets.asyncio.client import connect
 
 from benchmarks import write_results
+from benchmarks.backbone import processor_name
 from benchmarks.live import PACKET, sentences
 from modeling_toxmtl.audio import SAMPLING_RATE
 from modeling_toxmtl.decoding import DetectedKeyword
 from modeling_toxmtl.moderation.judge import Judge
 from modeling_toxmtl.moderation.moderate import load_judge
-from modeling_toxmtl.moderation.serving.limits import Limits
-from modeling_toxmtl.moderation.serving.server import ServeArguments, make_server
 
 
 PAUSE = 2.0  # seconds between two sentences, beside the silence around them
@@ -40,7 +46,10 @@ class ServingArguments:
     """What to measure, and where results go."""
 
     model: str = field(default="runs/demo", metadata={"help": "Model folder or Hub id."})
-    sessions: list[int] = field(default_factory=lambda: [1, 5, 10, 20, 50], metadata={"help": "Sessions at once."})
+    setups: list[str] = field(
+        default_factory=lambda: ["1", "2", "ray:2"], metadata={"help": "Processes, or ray: and replicas."}
+    )
+    sessions: list[int] = field(default_factory=lambda: [1, 10, 25, 50, 75, 100], metadata={"help": "At once."})
     seconds: float = field(default=60.0, metadata={"help": "For which each load is kept."})
     most_ms: float = field(default=700.0, metadata={"help": "95th percentile of the delay that is still good."})
     num_clips: int = field(default=40, metadata={"help": "Number of sentences."})
@@ -94,12 +103,15 @@ async def talk(url: str, clips: list, until: float, rng: np.random.Generator, he
         await reading
 
 
-async def load(url: str, clips: list, num_sessions: int, seconds: float, seed: int) -> Heard:
-    """What so many sessions at once measure together."""
+async def load(urls: Sequence[str], clips: list, num_sessions: int, seconds: float, seed: int) -> Heard:
+    """What so many sessions at once measure together; they are dealt to the servers."""
     until, heard = time.monotonic() + seconds, Heard()
     parts = [Heard() for _ in range(num_sessions)]
     await asyncio.gather(
-        *(talk(url, clips, until, np.random.default_rng([seed, number]), part) for number, part in enumerate(parts))
+        *(
+            talk(urls[number % len(urls)], clips, until, np.random.default_rng([seed, number]), part)
+            for number, part in enumerate(parts)
+        )
     )
     for part in parts:
         heard.delays += part.delays
@@ -107,16 +119,56 @@ async def load(url: str, clips: list, num_sessions: int, seconds: float, seed: i
     return heard
 
 
-def serve(model: str, port: int) -> None:
-    """The server, in a process of its own."""
-    make_server(ServeArguments(model, port=port), Limits(max_sessions=10_000, rate=1e6)).run()
+@contextmanager
+def servers(model: str, setup: str) -> Iterator[tuple[list[str], list[int]]]:
+    """Those of a setup while they take connections: their addresses for sessions, and their processes.
+
+    Raises:
+        ValueError: for another name of a setup.
+        TimeoutError: if one does not start.
+    """
+    engine, _, number = setup.rpartition(":")
+    if engine not in ("", "ray") or not number.isdecimal() or not int(number):
+        raise ValueError(f"`setups` has {setup!r}: give a number of processes, or ray: and a number of replicas.")
+    options = ["--engine", engine, "--replicas", number] if engine else []
+    ports = [free_port() for _ in range(1 if engine else int(number))]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(ports)))}
+    command = [sys.executable, "-m", "modeling_toxmtl.cli", "serve", model, "--rate", "1e6", "--max-sessions", "10000"]
+    started = [
+        subprocess.Popen([*command, "--port", str(port), *options], stderr=subprocess.DEVNULL, env=os.environ | threads)
+        for port in ports
+    ]
+    try:
+        for port in ports:
+            wait_for(port)
+        yield [f"ws://127.0.0.1:{port}/v1/stream" for port in ports], [server.pid for server in started]
+    finally:
+        for server in started:
+            server.terminate()
+        for server in started:
+            server.wait()
 
 
-def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and MB of memory of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def free_port() -> int:
+    """A port that nothing listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def usage(pids: Sequence[int]) -> tuple[float, float]:
+    """CPU seconds and MB of memory of processes and all that they started."""
+    fields, children = {}, defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            fields[int(path.parent.name)] = path.read_text().rpartition(") ")[2].split()
+    for pid, values in fields.items():
+        children[int(values[1])].append(pid)
+    family = list(pids)
+    for pid in family:
+        family += children[pid]
+    ticks = sum(int(value) for pid in family for value in fields[pid][11:13])
+    pages = sum(int(fields[pid][21]) for pid in family)
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def wait_for(port: int) -> None:
@@ -132,14 +184,23 @@ def wait_for(port: int) -> None:
     raise TimeoutError(f"The server does not take connections after {START_SECONDS:.0f} s.")
 
 
-def measure(args: ServingArguments, clips: list, port: int, pid: int) -> list[dict]:
+def ceiling(judge: Judge, clips: list) -> float:
+    """Seconds of sound that the model judges in a second, of sentences one after the other."""
+    sentences_alone = [samples for samples, _ in clips]
+    judge.pipe(sentences_alone[0], return_keywords=True)
+    start = time.monotonic()
+    judge.pipe(sentences_alone, return_keywords=True)
+    return sum(map(len, sentences_alone)) / SAMPLING_RATE / (time.monotonic() - start)
+
+
+def measure(args: ServingArguments, clips: list, urls: Sequence[str], pids: Sequence[int]) -> list[dict]:
     """A row per load, up to the first that is too much."""
     rows = []
     for number in args.sessions:
-        cpu, _ = usage(pid)
+        cpu, _ = usage(pids)
         start = time.monotonic()
-        heard = asyncio.run(load(f"ws://127.0.0.1:{port}/v1/stream", clips, number, args.seconds, args.seed))
-        seconds, (more_cpu, megabytes) = time.monotonic() - start, usage(pid)
+        heard = asyncio.run(load(urls, clips, number, args.seconds, args.seed))
+        seconds, (more_cpu, megabytes) = time.monotonic() - start, usage(pids)
         if not heard.delays:
             raise ValueError("No word was heard: give more --seconds.")
         quantiles = {f"p{q}_ms": float(1000 * np.quantile(heard.delays, q / 100)) for q in (50, 95, 99)}
@@ -157,30 +218,28 @@ def measure(args: ServingArguments, clips: list, port: int, pid: int) -> list[di
 
 
 def markdown(results: dict) -> str:
-    """A row per load."""
-    lines = ["| sessions | p50 | p95 | p99 | words heard | sound a second | cores | MB |", "|---:|" + "---:|" * 7]
-    for row in results["loads"]:
-        delays = " | ".join(f"{row[name]:.0f} ms" for name in ("p50_ms", "p95_ms", "p99_ms"))
-        lines.append(
-            f"| {row['sessions']} | {delays} | {row['heard']} of {row['said']} | {row['sound_per_second']:.1f} s "
-            f"| {row['cores']:.2f} | {row['megabytes']:.0f} |"
-        )
+    """A row per setup and load."""
+    lines = ["| setup | sessions | p50 | p95 | p99 | words heard | sound a second | cores | MB |"]
+    lines.append("|---|---:|" + "---:|" * 7)
+    for setup, rows in results["setups"].items():
+        for row in rows:
+            delays = " | ".join(f"{row[name]:.0f} ms" for name in ("p50_ms", "p95_ms", "p99_ms"))
+            lines.append(
+                f"| {setup} | {row['sessions']} | {delays} | {row['heard']} of {row['said']} "
+                f"| {row['sound_per_second']:.1f} s | {row['cores']:.2f} | {row['megabytes']:.0f} |"
+            )
+    lines.append(f"| ceiling: as files | | | | | | {results['ceiling']:.1f} s | | |")
     return "\n".join(lines)
 
 
 def main(args: ServingArguments) -> dict:
     """Measures, prints the table and writes the results."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(args.model, port))
-    server.start()
-    try:
-        clips = list(sentences(args.num_clips, args.seed, Judge(load_judge(args.model))))
-        wait_for(port)
-        results = {"cpus": os.cpu_count(), "loads": measure(args, clips, port, server.pid)}
-    finally:
-        server.terminate()
-        server.join()
+    judge = Judge(load_judge(args.model))
+    clips = list(sentences(args.num_clips, args.seed, judge))
+    results = {"processor": processor_name(), "cpus": os.cpu_count(), "ceiling": ceiling(judge, clips), "setups": {}}
+    for setup in args.setups:
+        with servers(args.model, setup) as (urls, pids):
+            results["setups"][setup] = measure(args, clips, urls, pids)
     write_results(args, results, markdown(results))
     return results
 
