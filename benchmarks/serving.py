@@ -135,7 +135,9 @@ def servers(model: str, setup: str) -> Iterator[tuple[list[str], list[int]]]:
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(ports)))}
     command = [sys.executable, "-m", "modeling_toxmtl.cli", "serve", model, "--rate", "1e6", "--max-sessions", "10000"]
     started = [
-        subprocess.Popen([*command, "--port", str(port), *options], stderr=subprocess.DEVNULL, env=os.environ | threads)
+        subprocess.Popen(
+            [*command, "--port", str(port), *options], stderr=subprocess.DEVNULL, env=os.environ | threads
+        )
         for port in ports
     ]
     try:
