@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, load_dataset, load_dataset_builder
 
 from ..io.tables import read_table
@@ -83,9 +84,16 @@ def _name_labels(rows):
 
 def _load_parquet_folder(folder, name):
     """What `load_dataset` does, whose cache does not see that the files of a folder with a data-set card have
-    changed."""
+    changed, and which loads nothing if one split has no rows."""
     files = load_dataset_builder(str(folder), name).config.data_files
-    return load_dataset("parquet", data_files={split: list(map(str, paths)) for split, paths in files.items()})
+    filled = {split: [str(path) for path in paths if _has_rows(path)] for split, paths in files.items()}
+    if not any(filled.values()):
+        raise ValueError(f"The files of {folder} have no rows: make the dataset again, with clips.")
+    return load_dataset("parquet", data_files={split: paths for split, paths in filled.items() if paths})
+
+
+def _has_rows(path):
+    return pq.read_metadata(path).num_rows > 0
 
 
 def _load_audio_folder(folder, metadata):

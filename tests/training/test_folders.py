@@ -160,6 +160,16 @@ def test_chosen_splits_and_samples(tmp_path):
         load_clips(str(tmp_path / "clips"), splits=["train", "validation"])
 
 
+def test_a_split_without_rows_is_one_that_is_not_there(tmp_path):
+    write_split([], tmp_path / "clips", "train")
+    with pytest.raises(ValueError, match="clips have no rows"):
+        load_clips(str(tmp_path / "clips"))
+    write_split([clip_row("a", "test", 0, 1.0)], tmp_path / "clips", "test")
+    assert load_clips(str(tmp_path / "clips"), splits=["test"])["test"]["id"] == ["a"]
+    with pytest.raises(ValueError, match=r"has the splits \['test'\], but lacks \['train'\]"):
+        load_clips(str(tmp_path / "clips"), splits=["train"])
+
+
 def test_metadata_without_file_name(tmp_path):
     write_audio_folder(tmp_path / "clips", "train", "file,labels,transcript\na.wav,Other,hi\n", ["a.wav"])
     with pytest.raises(ValueError, match=r"metadata\.csv, line 2: no 'file_name'"):
