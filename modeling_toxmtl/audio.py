@@ -237,8 +237,9 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
     elif samples.dtype.kind != "f":
         raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
     samples = samples.astype(np.float32)
-    check_finite(samples, "The waveform")
-    if len(samples) and (peak := max(samples.max(), -samples.min())) > LOUDEST:
+    peak = np.abs(samples).max(initial=0.0)
+    if not peak <= LOUDEST:  # NaN is not, either
+        check_finite(samples, "The waveform")
         raise ValueError(
             f"A waveform's floats must be from -1 to 1, but reach {peak:g}: divide samples of 16 bits by 32768."
         )

@@ -230,6 +230,8 @@ class _Held(NamedTuple):
     def of_tracks(cls, tracks: Sequence[np.ndarray], origin: int) -> "_Held":
         """Puts tracks `(channels, samples)` side by side."""
         sources = [(number, channel) for number, track in enumerate(tracks) for channel in range(len(track))]
+        if len(tracks) == 1:  # nearly always, and not worth a copy of all that is held
+            return cls(tracks[0], sources, origin)
         return cls(np.concatenate(tracks) if tracks else np.zeros((1, 0), dtype=np.float32), sources, origin)
 
     @property

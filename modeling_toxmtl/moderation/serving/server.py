@@ -243,7 +243,9 @@ class Server(uvicorn.Server):
     """Serves, and finishes what was taken before connections are closed."""
 
     def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 30.0):
-        options = {"log_config": None, "access_log": False, "ws_max_size": MAX_MESSAGE}
+        # to compress sound costs as much as to plan its windows, and gains little
+        websockets = {"ws_max_size": MAX_MESSAGE, "ws_per_message_deflate": False}
+        options = {"log_config": None, "access_log": False, **websockets}
         super().__init__(uvicorn.Config(create_app(service), host, port, **options))
         self.service, self.drain_seconds = service, drain_seconds
 
