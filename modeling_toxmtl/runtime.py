@@ -137,6 +137,7 @@ class OnnxEngine:
 
     name = "onnxruntime"
     step = 0.0
+    spins = False  # a thread that waits for one on a busy core must not keep its own: the machine has other work
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         try:
@@ -145,8 +146,7 @@ class OnnxEngine:
             raise ImportError(f"{path} needs ONNX Runtime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # a thread that waits for another on a busy core must not spin: the machine may have other work
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spins)))
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
 
