@@ -218,9 +218,9 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
 def counted(function: Callable[[], object]) -> int:
     """Floating-point operations of what PyTorch multiplies meanwhile."""
     # of the plain kernel of attention and of MKL, for not all others are counted
-    with sdpa_kernel(SDPBackend.MATH), patch.object(kernels, "MKL_MAY_BE_SLOW", False):
-        with FlopCounterMode(display=False) as counter:
-            function()
+    plain = (sdpa_kernel(SDPBackend.MATH), patch.object(kernels, "MKL_MAY_BE_SLOW", False))
+    with plain[0], plain[1], FlopCounterMode(display=False) as counter:
+        function()
     return counter.get_total_flops()
 
 

@@ -6,9 +6,9 @@
 Rows: the released model and one of WavLM Base+ size with random weights, in PyTorch (float32, and bfloat16 where the
 processor multiplies it), ONNX Runtime (float32, int8) and OpenVINO (where it is installed); two single-task models in
 place of the one with two heads; the published recipe, `WavLMForSequenceClassification` at Base+ size in float32, by
-transformers; the cascade of faster-whisper (tiny.en, int8) and the keyword list, without a text classifier, which would
-cost more; and Whisper base and small by shape, which would be the first half of a larger cascade. On a GPU the rows are
-those that PyTorch runs, and the cascade as faster-whisper chooses.
+transformers; the cascade of faster-whisper (tiny.en, int8) and the keyword list, without a text classifier, which
+would cost more; and Whisper base and small by shape, as a better cascade would begin. On a GPU the rows are those that
+PyTorch runs, and the cascade as faster-whisper chooses.
 
 Then how the released model scales, and what it does beside a process that keeps a core busy (`scaling.py`).
 
@@ -143,7 +143,10 @@ def scaled(args: InferenceArguments) -> dict[str, System]:
     if args.device != "cpu":
         bfloat16 = System("torch", path=args.model, device=args.device, dtype="bfloat16")
         return {f"{name}, PyTorch float32": ours, f"{name}, PyTorch bfloat16": bfloat16}
-    return {f"{name}, PyTorch float32": ours, f"{name}, onnx int8": exported(args.model, args.work_dir, "onnx", "int8")}
+    return {
+        f"{name}, PyTorch float32": ours,
+        f"{name}, onnx int8": exported(args.model, args.work_dir, "onnx", "int8"),
+    }
 
 
 def beside_others(args: InferenceArguments) -> dict[str, System]:
@@ -171,7 +174,9 @@ def rows_table(rows: dict[str, dict]) -> str:
             "peak_memory": row["peak_memory"] / 1e6,
             "megabytes": row["weights"] / 1e6,
         }
-        cells = ["-" if row[column] is None else pattern.format(row[column]) for column, (_, pattern) in COLUMNS.items()]
+        cells = [
+            "-" if row[column] is None else pattern.format(row[column]) for column, (_, pattern) in COLUMNS.items()
+        ]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
 

@@ -1,5 +1,5 @@
-"""How the cost of judging goes with the batch, a clip's length, threads and processes, and what a neighbour on one core
-does to it: the second half of `inference.py`.
+"""How the cost of judging goes with the batch, a clip's length, threads and processes, and what a neighbour on one
+core does to it: the second half of `inference.py`.
 
 Times here are of the clock, and so of a machine that does nothing else.
 """
@@ -21,7 +21,12 @@ from benchmarks.systems import System, Worker
 
 BATCHES = (1, 2, 4, 8)
 LENGTHS = (1, 5, 15, 30)  # seconds; the longest is heard in windows
-AXES = {"batch": "clips of 15 s at once", "length": "seconds of a clip", "threads": "threads", "processes": "processes"}
+AXES = {
+    "batch": "clips of 15 s at once",
+    "length": "seconds of a clip",
+    "threads": "threads",
+    "processes": "processes",
+}
 BURNER = "while True: pass"
 
 
@@ -65,7 +70,9 @@ def scaling(rows: dict[str, System], clips: Path, rounds: int, seconds: float) -
             for name, row in rows.items():
                 alone = started[name, 1]
                 for batch in BATCHES:
-                    how = f"return_keywords=True, batch_size={batch}" if row.kind == "torch" else "return_keywords=True"
+                    how = (
+                        f"return_keywords=True, batch_size={batch}" if row.kind == "torch" else "return_keywords=True"
+                    )
                     work = f"judge([clips['15']] * {batch}, {how})"
                     speeds[name, "batch", batch] = _speed([alone], work, 15 * batch)
                 for length in LENGTHS:

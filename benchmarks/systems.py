@@ -191,7 +191,9 @@ def exported(model: str, work: str | Path, to: str, dtype: str, **settings: int 
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor does; others take several times as long as in float32."""
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint((cpu_entry("flags") or cpu_entry("Features") or "").split())
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(
+        (cpu_entry("flags") or cpu_entry("Features") or "").split()
+    )
 
 
 def systems(model: str, work: Path, threads: int, device: str, base_plus: bool) -> dict[str, System]:

@@ -66,7 +66,10 @@ def test_whisper_by_shape_writes_forty_tokens_for_each_15_seconds(monkeypatch):
     monkeypatch.setattr("benchmarks.judges.WHISPER_SIZES", {"nano": (64, 1)})
     judge = RandomWhisper("nano")
     assert [tokens.shape for tokens in judge(np.zeros(15 * 16_000, dtype=np.float32))] == [(1, TOKENS)]
-    assert [tokens.shape for tokens in judge(np.zeros(31 * 16_000, dtype=np.float32))] == [(1, 2 * TOKENS), (1, TOKENS)]
+    assert [tokens.shape for tokens in judge(np.zeros(31 * 16_000, dtype=np.float32))] == [
+        (1, 2 * TOKENS),
+        (1, TOKENS),
+    ]
 
 
 def test_weights_are_those_of_all_models(tmp_path):
