@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.backbone import counted, cpu_entry
+from benchmarks.backbone import Case, count_operations, counted, cpu_entry
 from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig, WhisperForToxicityMTL
 from modeling_toxmtl.alphabet import character_tokenizer
 from modeling_toxmtl.inputs import speech_feature_extractor
@@ -147,6 +147,8 @@ def operations(system: System, clips: Path) -> int | None:
         return None
     if system.kind == "exported" or system.dtype != "float32":
         return operations(System("torch", path=system.source or system.path), clips)
+    if system.kind == "published":
+        return count_operations(Case("inference", (15.0,), "float32"))
     names: dict = {}
     exec(replace(system, device="cpu", threads=torch.get_num_threads()).code, names)
     return counted(lambda: names["judge"](np.load(clips)["15 s"], return_keywords=True))

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from helpers import save_tiny_model
@@ -9,6 +10,7 @@ from helpers import save_tiny_model
 from benchmarks import inference, scaling
 from benchmarks.inference import InferenceArguments, main, markdown, rows_table, write_clips
 from benchmarks.systems import PUBLISHED, exported
+from modeling_toxmtl.listening import plan_windows
 
 
 @pytest.mark.slow
@@ -42,10 +44,6 @@ def test_speed_floor_and_price_by_hand():
 
 
 def test_all_of_the_clips_that_are_timed_is_heard(tmp_path):
-    import numpy as np
-
-    from modeling_toxmtl.listening import plan_windows
-
     clips = np.load(write_clips(tmp_path / "clips.npz"))
     assert {name: len(clips[name]) for name in ("15 s", "1", "30")} == {"15 s": 240_000, "1": 16_000, "30": 480_000}
     ((window, samples),) = plan_windows([[clips["15 s"][None]]], 240_000, 160_000, 400)
