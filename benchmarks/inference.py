@@ -77,7 +77,8 @@ class InferenceArguments:
     threads: int = field(default=1, metadata={"help": "CPU threads of every system, but for what scales."})
     rounds: int = field(default=7, metadata={"help": "Times that each system is timed, at most."})
     seconds: float = field(
-        default=150.0, metadata={"help": "After this long, each of the three parts starts no further round."}
+        default=420.0,
+        metadata={"help": "No further round after this long: half for the systems, a quarter for each further part."},
     )
     base_plus: bool = field(default=True, metadata={"help": "Time larger models of random weights too."})
     price: float = field(default=0.04, metadata={"help": "Of an hour of a core, or of the GPU, in USD."})
@@ -111,7 +112,7 @@ def time_rows(rows: dict[str, System], clips: Path, args: InferenceArguments, ra
                 for clip in ("15 s", "short")
             }
 
-        times, rounds = rounds_of(measure, args.rounds, args.seconds)
+        times, rounds = rounds_of(measure, args.rounds, args.seconds / 2)
     cores = args.threads if args.device == "cpu" else 1
     return {
         name: {
@@ -198,8 +199,8 @@ def main(args: InferenceArguments) -> dict:
     rate, on_cpu = matrix_rate("float32", args.device), args.device == "cpu"
     results = {
         "systems": time_rows(rows, clips, args, rate),
-        "scaling": scaling(scaled(args), clips, args.rounds, args.seconds),
-        "neighbours": neighbours(beside_others(args), clips, args.rounds, args.seconds) if on_cpu else {},
+        "scaling": scaling(scaled(args), clips, args.rounds, args.seconds / 4),
+        "neighbours": neighbours(beside_others(args), clips, args.rounds, args.seconds / 4) if on_cpu else {},
         "import_seconds": import_seconds(exported(args.model, args.work_dir, "onnx", "int8").path) if on_cpu else None,
     }
     packages = ("torch", "transformers", "onnxruntime", OPENVINO, "faster-whisper", "ctranslate2")
