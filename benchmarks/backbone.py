@@ -34,16 +34,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import HfArgumentParser, WavLMConfig, WavLMModel
 
+from modeling_toxmtl import kernels
 from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig
-from modeling_toxmtl.kernels import MKL_MAY_BE_SLOW, OneDNNLinear
+from modeling_toxmtl.kernels import OneDNNLinear
 from modeling_toxmtl.outputs import length_mask
 from modeling_toxmtl.wavlm import WavLMBackbone
 
@@ -59,6 +62,7 @@ CASES = {
     "cuda": [f"{mode}:{size}" for mode in ("inference", "train") for size in ("1x15", "8x2", "8x5", "8x15", "32x15")],
 }
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
+UNITS = {"amx_int8": "AMX", "avx512_vnni": "AVX-512 with VNNI", "avx512f": "AVX-512", "avx2": "AVX2"}  # best first
 CHECKPOINTING = "checkpointing"
 VARIANTS = ("sdpa", CHECKPOINTING)
 
@@ -206,18 +210,25 @@ def matrix_rate(dtype: str, device: str, size: int = 2048) -> float:
     """Floating-point operations per second of a square matrix product, the best of some."""
     size = size * 4 if device == "cuda" else size
     matrix = torch.randn(size, size, device=device).to(getattr(torch, dtype))
-    is_slow = MKL_MAY_BE_SLOW and device == "cpu" and dtype == "float32"
+    is_slow = kernels.MKL_MAY_BE_SLOW and device == "cpu" and dtype == "float32"
     products = [torch.matmul] + [OneDNNLinear.apply] * is_slow
     return 2 * size**3 / min(timed(partial(product, matrix, matrix), device) for product in products * 8)
+
+
+def counted(function: Callable[[], object]) -> int:
+    """Floating-point operations of what PyTorch multiplies meanwhile."""
+    # of the plain kernel of attention and of MKL, for not all others are counted
+    plain = (sdpa_kernel(SDPBackend.MATH), patch.object(kernels, "MKL_MAY_BE_SLOW", False))
+    with plain[0], plain[1], FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
 
 
 def count_operations(case: Case) -> int:
     """Floating-point operations of transformers' model on each clip alone, without running it."""
     model = build(REFERENCE, "meta").train(case.mode == "train")
-    with FlopCounterMode(display=False) as counter:
-        for seconds in case.seconds:
-            run(model, {"input_values": torch.empty(1, int(seconds * RATE), device="meta")}, case.mode)
-    return counter.get_total_flops()
+    inputs = [{"input_values": torch.empty(1, int(seconds * RATE), device="meta")} for seconds in case.seconds]
+    return counted(lambda: [run(model, clip, case.mode) for clip in inputs])
 
 
 def peak_memory(case: Case, variant: str, arguments: Arguments) -> int:
@@ -307,13 +318,19 @@ def measure(case: Case, models: dict[str, torch.nn.Module], arguments: Arguments
     ]
 
 
+def cpu_entry(field: str) -> str | None:
+    """An entry of the first core in /proc/cpuinfo, where there is one."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(field)), None)
+
+
 def processor_name() -> str:
-    """Of this machine."""
-    name = platform.processor() or platform.machine()
-    if not Path("/proc/cpuinfo").exists():
-        return name
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    """Of this machine, and what it multiplies by: clouds give the same name to many."""
+    name = cpu_entry("model name") or platform.processor() or platform.machine()
+    flags = (cpu_entry("flags") or "").split()
+    best = next((units for flag, units in UNITS.items() if flag in flags), None)
+    return f"{name} ({best})" if best else name
 
 
 def machine(arguments: Arguments, rates: dict[str, float]) -> dict:

@@ -44,6 +44,7 @@ from modeling_toxmtl.io.files import read_json
 from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS
+from modeling_toxmtl.listening import sounding_frames
 from modeling_toxmtl.training.folders import load_clips
 from modeling_toxmtl.training.metrics import classification_metrics, keyword_metrics
 
@@ -105,9 +106,10 @@ def load_cascade(
     return Cascade(recognize, LabelStage(labels, keywords))
 
 
-def load_base_plus() -> SequenceClassifier:
+def load_base_plus(device: str = "cpu") -> SequenceClassifier:
     """transformers' WavLM Base+ with random weights."""
-    return SequenceClassifier(WavLMForSequenceClassification(WavLMConfig(id2label=dict(enumerate(LABELS)))).eval())
+    model = WavLMForSequenceClassification(WavLMConfig(id2label=dict(enumerate(LABELS))))
+    return SequenceClassifier(model.eval().to(device))
 
 
 def systems(args: BaselineArguments, labels: LabelArguments, keywords: KeywordArguments) -> dict[str, Callable]:
@@ -152,9 +154,12 @@ def time_systems(judges: dict[str, Callable], clips: list[np.ndarray], rounds: i
 
 
 def clip_of_15s(clips: list[np.ndarray]) -> np.ndarray:
-    """The clips one after the other, as often as it takes, for 15 s."""
+    """The clips one after the other, as often as it takes, for 15 s, without their silence, which not every system
+    hears."""
     joined = np.concatenate(clips)
-    return np.resize(joined, WINDOW)
+    frames = sounding_frames(joined[None])[0]
+    is_heard = np.repeat(frames, -(-len(joined) // len(frames)))[: len(joined)]
+    return np.resize(joined[is_heard], WINDOW)
 
 
 def peak_memory(load: Callable, clips: list[np.ndarray], threads: int) -> int:

@@ -1,35 +1,37 @@
 """What judging costs: a model of this package in PyTorch and as exported, at both sizes, and what people use instead.
 
     python -m benchmarks.inference
-    python -m benchmarks.inference --threads 2 --seconds 600
+    python -m benchmarks.inference --device cuda
 
-Rows: the released model and one of WavLM Base+ size with random weights, in PyTorch (float32, bfloat16), ONNX Runtime
-(float32, int8) and OpenVINO (float32, bfloat16), where it is installed; two single-task models in place of the one
-with two heads; the published recipe, `WavLMForSequenceClassification` at Base+ size in float32, by transformers; and
-the cascade of faster-whisper (tiny.en, int8) and the keyword list. It has no text classifier, which would cost more.
+Rows: the released model and one of WavLM Base+ size with random weights, in PyTorch (float32, and bfloat16 where the
+processor multiplies it), ONNX Runtime (float32, int8) and OpenVINO (where it is installed); two single-task models in
+place of the one with two heads; the published recipe, `WavLMForSequenceClassification` at Base+ size in float32, by
+transformers; the cascade of faster-whisper (tiny.en, int8) and the keyword list, without a text classifier, which
+would cost more; and Whisper base and small by shape, as a better cascade would begin. On a GPU the rows are those that
+PyTorch runs, and the cascade as faster-whisper chooses.
+
+Then how the released model scales, and what it does beside a process that keeps a core busy (`scaling.py`).
 
 Design choices:
-- A system is a line of Python, as a user would write it. The same line is timed in a process of its own for start-up
-  and memory, and in this process for the rest.
+- A system is a line of Python, as a user would write it, in a process of its own (`systems.py`).
 - Time is from samples to verdict, keywords with times included. Systems take turns, round by round, so that a change
   in the machine's speed meets all of them; the median counts. The clips are 15 s of the example recordings one after
-  the other, and the shortest example as it is. What is measured first fills caches and does not count.
+  the other without their silence, and the shortest example as it is. What is measured first does not count.
 - A model of random weights spells noise, which no decoder reads in a time that says anything: its keyword head is
   held at the blank, and its decoding costs next to nothing.
-- With one thread, time is the processor's, which other programs do not lengthen; with more, that of the clock.
+- With one thread on a CPU, time is the processor's, which other programs do not lengthen; else that of the clock.
 - Start-up is from the start of Python to the first verdict, and memory the largest resident size of that process
   (Linux alone tells). An exported model does not import PyTorch there.
+- The floor is the time in which the machine would do the model's floating-point operations at the rate of a large
+  matrix product in float32, measured in the same run: less than one floor is what int8 or bfloat16 gain.
+- A core hour has a price, and a system uses as many cores as it has threads.
 """
 
-import json
 import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,47 +41,26 @@ import torch
 from transformers import HfArgumentParser
 
 from benchmarks import write_results
-from benchmarks.backbone import processor_name, timed
+from benchmarks.backbone import matrix_rate, processor_name
 from benchmarks.baselines import clip_of_15s
-from modeling_toxmtl import ToxicityMTLProcessor, WavLMForToxicityMTL, WavLMToxicityMTLConfig, WhisperForToxicityMTL
-from modeling_toxmtl.alphabet import character_tokenizer
+from benchmarks.scaling import LENGTHS, draw, neighbours, neighbours_table, rounds_of, scaling, scaling_table, workers
+from benchmarks.systems import OPENVINO, PUBLISHED, System, exported, operations, systems, weights_size
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
-from modeling_toxmtl.inputs import speech_feature_extractor
-from modeling_toxmtl.training.export import export
 
 
 RELEASED = "model_cards/whisper-tiny-en-toxmtl"
 EXAMPLES = sorted(Path("docs/examples").glob("*.ogg"))
-PUBLISHED = "published recipe: WavLM Base+ classifier, transformers, float32"
-CASCADE = "cascade: faster-whisper tiny.en in int8, keyword list"
-OPENVINO = "openvino"
-LOADED = {  # how a user loads each kind of system
-    "torch": "import modeling_toxmtl, torch, transformers; torch.set_num_threads({threads}); "
-    "judge = transformers.pipeline('audio-classification', model={path!r}, dtype={dtype!r}, device='cpu')",
-    "exported": "from modeling_toxmtl.runtime import ToxicityRuntime; "
-    "judge = ToxicityRuntime.from_pretrained({path!r}, threads={threads})",
-    "two models": "import modeling_toxmtl, torch, transformers; torch.set_num_threads({threads}); "
-    "pipes = [transformers.pipeline('audio-classification', model=path, device='cpu') for path in {path!r}]; "
-    "judge = lambda clip, **options: [pipe(clip, **options) for pipe in pipes]",
-    "published": "import torch; torch.set_num_threads({threads}); "
-    "from benchmarks.baselines import load_base_plus; judge = load_base_plus()",
-    "cascade": "from datasets_scripts.convert_whisper import packaged_model; "
-    "from benchmarks.baselines import load_cascade; "
-    "from modeling_toxmtl.data.label import KeywordArguments, LabelArguments; "
-    "judge = load_cascade(str(packaged_model().parent), 'int8', {threads}, LabelArguments(), KeywordArguments())",
-}
-STARTED = """
-import os, sys
-sys.path.insert(0, os.getcwd())
-{load}
-import numpy
-judge(numpy.load(sys.argv[1]), return_keywords=True)
-import time
-print(time.process_time(), next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+IMPORTED = """
+import importlib, sys, time
+start = time.perf_counter()
+importlib.import_module(sys.argv[1] + ".runtime")
+print(time.perf_counter() - start)
 """
 COLUMNS = {  # of a result: the table's title, and the format
     "real_time_factor": ("Real-time factor", "{:.4f}"),
     "speed": ("Speed", "{:.1f}×"),
+    "floors": ("Times the floor", "{:.1f}"),
+    "dollars": ("USD for 1,000 h", "{:.2f}"),
     "latency": ("Short clip (s)", "{:.3f}"),
     "start_up": ("Start-up (s)", "{:.1f}"),
     "peak_memory": ("Memory (MB)", "{:.0f}"),
@@ -92,186 +73,150 @@ class InferenceArguments:
     """What to time, and for how long."""
 
     model: str = field(default=RELEASED, metadata={"help": "Of this package: a folder."})
-    threads: int = field(default=1, metadata={"help": "CPU threads of every system."})
+    device: str = field(default="cpu", metadata={"help": "Of PyTorch: cpu or cuda."})
+    threads: int = field(default=1, metadata={"help": "CPU threads of every system, but for what scales."})
     rounds: int = field(default=7, metadata={"help": "Times that each system is timed, at most."})
-    seconds: float = field(default=420.0, metadata={"help": "After this long, no further round is started."})
-    base_plus: bool = field(default=True, metadata={"help": "Time WavLM Base+ size too."})
+    seconds: float = field(
+        default=420.0,
+        metadata={"help": "No further round after this long: half for the systems, a quarter for each further part."},
+    )
+    base_plus: bool = field(default=True, metadata={"help": "Time larger models of random weights too."})
+    price: float = field(default=0.04, metadata={"help": "Of an hour of a core, or of the GPU, in USD."})
     work_dir: str = field(
         default="runs/inference", metadata={"help": "Folder for exported models, which are kept for the next run."}
     )
     results_file: str = field(
-        default="benchmarks/results/inference.json", metadata={"help": "JSON; the table goes beside it as .md."}
+        default="benchmarks/results/inference.json",
+        metadata={"help": "JSON; the tables go beside it as .md, and the plot as .png."},
     )
 
 
-@dataclass(frozen=True)
-class System:
-    """A row of the table: how it is loaded, one of `LOADED`, and from where."""
-
-    kind: str
-    threads: int
-    path: str | list[str] = ""
-    dtype: str = "float32"
-
-    @property
-    def code(self) -> str:
-        """Python that makes `judge`."""
-        return LOADED[self.kind].format(path=self.path, dtype=self.dtype, threads=self.threads)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of its process."""
-        return os.environ | ({"TOXMTL_WITHOUT_MODELS": "1"} if self.kind == "exported" else {})
-
-    def load(self) -> Callable:
-        """`judge(samples, return_keywords=True)`."""
-        names: dict = {}
-        exec(self.code, names)
-        return names["judge"]
+def write_clips(path: Path) -> Path:
+    """The clips that are timed, by name: "15 s", "short", and one of each of the `LENGTHS`."""
+    sounds = [load_audio(file) for file in EXAMPLES]
+    long = clip_of_15s(sounds)
+    lengths = {str(seconds): np.resize(long, seconds * SAMPLING_RATE) for seconds in LENGTHS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{"15 s": long, "short": min(sounds, key=len), **lengths})
+    return path
 
 
-def base_plus_model(folder: Path) -> Path:
-    """WavLM Base+ size with random weights and a silent keyword head, unless the folder has it already."""
-    if not (folder / "model.safetensors").exists():
-        torch.manual_seed(0)
-        model = WavLMForToxicityMTL(WavLMToxicityMTLConfig())
-        torch.nn.init.constant_(model.lm_head.bias[model.config.pad_token_id : model.config.pad_token_id + 1], 1e3)
-        model.save_pretrained(folder)
-        ToxicityMTLProcessor(speech_feature_extractor(), character_tokenizer()).save_pretrained(folder)
-    return folder
+def time_rows(rows: dict[str, System], clips: Path, args: InferenceArguments, rate: float) -> dict[str, dict]:
+    """The figures of each system, by name."""
+    with workers(rows, clips) as started:
 
+        def measure():
+            return {
+                (name, clip): worker.time(f"judge(clips[{clip!r}], return_keywords=True)")
+                for name, worker in started.items()
+                for clip in ("15 s", "short")
+            }
 
-def single_task_models(model: str, folder: Path) -> list[str]:
-    """A classifier and a transcriber of a model's encoder, each in a folder of its own."""
-    for task in ("classification", "keyword"):
-        if not (folder / task / "model.safetensors").exists():
-            parts = WhisperForToxicityMTL.from_pretrained(model, tasks=[task], keyword_evidence=None)
-            parts.save_pretrained(folder / task)
-            ToxicityMTLProcessor.from_pretrained(model).save_pretrained(folder / task)
-    return [str(folder / task) for task in ("classification", "keyword")]
-
-
-def exported(model: str | Path, folder: Path, to: str, dtype: str) -> str:
-    """The folder of an export, made unless it is there."""
-    if not (folder / "export.json").exists():
-        export(model, folder, to=to, dtype=dtype)
-    return str(folder)
-
-
-def systems(args: InferenceArguments) -> dict[str, System]:
-    """Every row, by name; what must be made for it first is made."""
-    work, threads = Path(args.work_dir), args.threads
-    models = {Path(args.model).name: args.model}
-    if args.base_plus:
-        models["WavLM Base+ size"] = str(base_plus_model(work / "base_plus"))
-    rows = {}
-    for name, model in models.items():
-        for dtype in ("float32", "bfloat16"):
-            rows[f"{name}, PyTorch {dtype}"] = System("torch", threads, model, dtype)
-        graphs = [("onnx", "float32"), ("onnx", "int8")]
-        if find_spec(OPENVINO):
-            graphs += [(OPENVINO, "float32"), (OPENVINO, "bfloat16")]
-        for to, dtype in graphs:
-            path = exported(model, work / f"{Path(model).name}-{to}-{dtype}", to, dtype)
-            rows[f"{name}, {to} {dtype}"] = System("exported", threads, path, dtype)
-    rows["two single-task models, PyTorch float32"] = System(
-        "two models", threads, single_task_models(args.model, work / "single")
-    )
-    rows[PUBLISHED] = System("published", threads)
-    if find_spec("faster_whisper"):
-        rows[CASCADE] = System("cascade", threads)
-    return rows
-
-
-def time_in_turns(judges: dict[str, Callable], clips: dict[str, np.ndarray], args: InferenceArguments) -> dict:
-    """Median seconds of each system on each clip, by name."""
-    times = {name: {clip: [] for clip in clips} for name in judges}
-    start = time.perf_counter()
-    for number in range(args.rounds + 1):
-        for name, judge in judges.items():
-            for clip, samples in clips.items():
-                seconds = timed(partial(judge, samples, return_keywords=True), "cpu")
-                if number:  # the first fills caches
-                    times[name][clip].append(seconds)
-        if number and time.perf_counter() - start > args.seconds:
-            break
+        times, rounds = rounds_of(measure, args.rounds, args.seconds / 2)
+    cores = args.threads if args.device == "cpu" else 1
     return {
-        name: {"rounds": number} | {clip: statistics.median(values) for clip, values in of_clips.items()}
-        for name, of_clips in times.items()
+        name: {
+            "real_time_factor": times[name, "15 s"] / 15,
+            "operations": operations(row, clips),
+            "floor_seconds": (operations(row, clips) or 0) / rate or None,
+            "dollars": times[name, "15 s"] / 15 * 1000 * cores * args.price,
+            "latency": times[name, "short"],
+            "rounds": rounds,
+            "weights": weights_size(row),
+            "start_up": started[name].start_up,
+            "peak_memory": started[name].peak_memory,
+        }
+        for name, row in rows.items()
     }
 
 
-def start(system: System, clip: Path) -> dict[str, float]:
-    """Seconds to the first verdict in a new process, and its largest resident size in bytes."""
-    begin = time.perf_counter()
-    command = [sys.executable, "-c", STARTED.format(load=system.code), str(clip)]
-    result = subprocess.run(command, env=system.environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"{system.code}\n{result.stderr}")
-    seconds = time.perf_counter() - begin
-    *_, processor_seconds, kilobytes = result.stdout.split()
+def import_seconds(folder: str, repeats: int = 5) -> float:
+    """Of the code in an exported folder, in a new process, the median of some."""
+    path = Path(folder).resolve()
+    command = [sys.executable, "-c", IMPORTED, path.name]
+    outputs = [subprocess.run(command, cwd=path.parent, check=True, capture_output=True) for _ in range(repeats + 1)]
+    return statistics.median(float(output.stdout) for output in outputs[1:])
+
+
+def scaled(args: InferenceArguments) -> dict[str, System]:
+    """What is scaled, by name."""
+    name, ours = Path(args.model).name, System("torch", path=args.model, device=args.device)
+    if args.device != "cpu":
+        bfloat16 = System("torch", path=args.model, device=args.device, dtype="bfloat16")
+        return {f"{name}, PyTorch float32": ours, f"{name}, PyTorch bfloat16": bfloat16}
     return {
-        "start_up": float(processor_seconds) if system.threads == 1 else seconds,
-        "peak_memory": 1024 * int(kilobytes),
+        f"{name}, PyTorch float32": ours,
+        f"{name}, onnx int8": exported(args.model, args.work_dir, "onnx", "int8"),
     }
 
 
-def weights_size(system: System) -> int:
-    """Bytes of the files of weights; 0 for what has none of its own here."""
-    folders = [system.path] if isinstance(system.path, str) else system.path
-    names = ("model.safetensors", "model.onnx", "model.bin")
-    files = [Path(folder, name) for folder in folders if folder for name in names]
-    return sum(file.stat().st_size for file in files if file.exists())
+def beside_others(args: InferenceArguments) -> dict[str, System]:
+    """What runs beside a busy core, by name: each as it is, and the other way to wait for a thread."""
+    name, ours = Path(args.model).name, System("torch", path=args.model)
+    rows = {"PyTorch float32": ours, "PyTorch float32, not spinning": System("torch", path=args.model, spins=False)}
+    for dtype in ("float32", "int8"):
+        rows[f"onnx {dtype}"] = exported(args.model, args.work_dir, "onnx", dtype)
+        rows[f"onnx {dtype}, spinning"] = exported(args.model, args.work_dir, "onnx", dtype, spins=True)
+    if find_spec(OPENVINO):
+        rows[f"{OPENVINO} float32"] = exported(args.model, args.work_dir, OPENVINO, "float32")
+    return {f"{name}, {row}": system for row, system in rows.items()}
 
 
-def markdown(results: dict[str, dict]) -> str:
+def rows_table(rows: dict[str, dict]) -> str:
     """A row per system; speed is relative to the published recipe's."""
     lines = ["| System | " + " | ".join(title for title, _ in COLUMNS.values()) + " |"]
     lines.append("|---|" + "---:|" * len(COLUMNS))
-    reference = results[PUBLISHED]["real_time_factor"]
-    for name, row in results.items():
+    reference = rows[PUBLISHED]["real_time_factor"]
+    for name, row in rows.items():
+        floor = row["floor_seconds"]
         row = row | {
             "speed": reference / row["real_time_factor"],
+            "floors": floor and 15 * row["real_time_factor"] / floor,
             "peak_memory": row["peak_memory"] / 1e6,
             "megabytes": row["weights"] / 1e6,
         }
-        cells = [pattern.format(row[column]) for column, (_, pattern) in COLUMNS.items()]
+        cells = [
+            "-" if row[column] is None else pattern.format(row[column]) for column, (_, pattern) in COLUMNS.items()
+        ]
         lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
 
 
-def main(args: InferenceArguments) -> dict[str, dict]:
-    """Measures, prints the table and writes the results."""
-    rows = systems(args)
-    sounds = [load_audio(path) for path in EXAMPLES]
-    clips = {"15 s": clip_of_15s(sounds), "short": min(sounds, key=len)}
-    short = Path(args.work_dir, "short.npy")
-    np.save(short, clips["short"])
-    started = {name: start(system, short) for name, system in rows.items()}
-    judges = {name: system.load() for name, system in rows.items()}
+def markdown(results: dict) -> str:
+    """All tables."""
+    tables = [rows_table(results["systems"]), scaling_table(results["scaling"])]
+    if results["neighbours"]:
+        tables += [neighbours_table(results["neighbours"])]
+        tables += [f"Importing the code of an exported model takes {results['import_seconds']:.2f} s."]
+    return "\n\n".join(tables)
+
+
+def main(args: InferenceArguments) -> dict:
+    """Measures, prints the tables and writes the results."""
     torch.set_num_threads(args.threads)
-    times = time_in_turns(judges, clips, args)
+    clips = write_clips(Path(args.work_dir, "clips.npz"))
+    rows = systems(args.model, Path(args.work_dir), args.threads, args.device, args.base_plus)
+    rate, on_cpu = matrix_rate("float32", args.device), args.device == "cpu"
     results = {
-        name: {
-            "real_time_factor": times[name]["15 s"] / 15,
-            "latency": times[name]["short"],
-            "rounds": times[name]["rounds"],
-            "weights": weights_size(system),
-            **started[name],
-        }
-        for name, system in rows.items()
+        "systems": time_rows(rows, clips, args, rate),
+        "scaling": scaling(scaled(args), clips, args.rounds, args.seconds / 4),
+        "neighbours": neighbours(beside_others(args), clips, args.rounds, args.seconds / 4) if on_cpu else {},
+        "import_seconds": import_seconds(exported(args.model, args.work_dir, "onnx", "int8").path) if on_cpu else None,
     }
     packages = ("torch", "transformers", "onnxruntime", OPENVINO, "faster-whisper", "ctranslate2")
     write_results(
         args,
         results,
         markdown(results),
-        machine=processor_name(),
+        command=" ".join(["python -m benchmarks.inference", *sys.argv[1:]]),
+        machine=processor_name() if on_cpu else torch.cuda.get_device_name(),
         cores=os.cpu_count(),
-        short_clip_seconds=len(clips["short"]) / SAMPLING_RATE,
+        operations_per_second=rate,
+        short_clip_seconds=len(np.load(clips)["short"]) / SAMPLING_RATE,
         versions={name: version(name) for name in packages if find_spec(name.replace("-", "_"))},
-        systems={name: json.loads(json.dumps(vars(system))) for name, system in rows.items()},
+        lines={name: row.code for name, row in rows.items()},
     )
+    draw(results["scaling"], Path(args.results_file).with_suffix(".png"))
     return results
 
 

@@ -3,13 +3,20 @@ gives `violations`, `labels` with scores, and `keywords` with times.
 
 - `Cascade`: a recogniser, the text filter of the data pipeline, and the keyword list, one after the other.
 - `SequenceClassifier`: a `WavLMForSequenceClassification` of transformers, such as Roblox's published classifiers.
+- `RandomWhisper`: Whisper by shape alone, for its time.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Wav2Vec2FeatureExtractor, WavLMForSequenceClassification
+from transformers import (
+    Wav2Vec2FeatureExtractor,
+    WavLMForSequenceClassification,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
 from transformers.utils import has_file
 
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
@@ -24,6 +31,8 @@ from modeling_toxmtl.text import normalize_text
 
 
 WINDOW = 15 * SAMPLING_RATE
+WHISPER_SIZES = {"base": (512, 6), "small": (768, 12)}  # width, and layers of encoder and decoder each
+TOKENS = 40  # that speech of 15 s takes about
 
 
 def verdict(scores: dict[str, float], violations: list[str], keywords: list[dict] | None) -> dict:
@@ -118,6 +127,37 @@ class SequenceClassifier:
 
     def _logits(self, samples):
         if self.feature_extractor is None:
-            return self.model(torch.from_numpy(samples)[None]).logits.numpy()
-        inputs = self.feature_extractor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-        return self.model(inputs.input_values).logits.numpy()
+            inputs = torch.from_numpy(samples)[None]
+        else:
+            inputs = self.feature_extractor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt").input_values
+        return self.model(inputs.to(self.model.device)).logits.cpu().numpy()
+
+
+class RandomWhisper:
+    """transformers' Whisper with random weights, which writes as many tokens as speech has: what it writes says
+    nothing, and the time that it takes says all.
+
+    Args:
+        size: one of [`WHISPER_SIZES`].
+        device: of PyTorch.
+    """
+
+    def __init__(self, size: str, device: str = "cpu") -> None:
+        width, layers = WHISPER_SIZES[size]
+        shape = {"layers": layers, "attention_heads": width // 64, "ffn_dim": 4 * width}
+        sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in shape.items()}
+        self.model = WhisperForConditionalGeneration(WhisperConfig(d_model=width, **sides)).eval().to(device)
+        self.feature_extractor = WhisperFeatureExtractor()
+
+    @torch.inference_mode()
+    def __call__(self, clip: str | Path | bytes | np.ndarray, return_keywords: bool = False) -> list[torch.Tensor]:
+        """The tokens of each 30 s, which Whisper hears at once: `TOKENS` for each 15 s that are begun."""
+        samples, hears = samples_of(clip), 2 * WINDOW
+        return [self._write(samples[start : start + hears]) for start in range(0, len(samples), hears)]
+
+    def _write(self, samples):
+        inputs = self.feature_extractor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt").input_features
+        tokens = TOKENS * -(-len(samples) // WINDOW)
+        return self.model.generate(
+            inputs.to(self.model.device), max_length=None, min_new_tokens=tokens, max_new_tokens=tokens
+        )

@@ -11,6 +11,9 @@ from .frames import MEL_HOP, MEL_WINDOW
 HIGHEST = SAMPLING_RATE / 2  # Hz
 LINEAR_UP_TO, MEL_PER_HERTZ, STEPS_PER_OCTAVE = 1000.0, 3 / 200, 27 / np.log(6.4)  # of Slaney's mel scale
 DYNAMIC_RANGE = 8.0  # in powers of ten, below a clip's loudest
+# Multiplications, up to which OpenBLAS, as numpy has it, keeps to one thread. The others spin for 0.1 s after a larger
+# product: as long as a model takes for many a clip, on cores that have other work
+SMALL_PRODUCT = 2**18
 
 
 def normalize(samples: np.ndarray) -> np.ndarray:
@@ -26,9 +29,16 @@ def log_mel(samples: np.ndarray, num_mel_bins: int = 80) -> np.ndarray:
     taper = np.hanning(MEL_WINDOW + 1)[:-1].astype(np.float32)  # periodic
     spectrum = np.fft.rfft(frames * taper)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    mel = mel_filters(num_mel_bins) @ power.T.astype(np.float32)
+    mel = _products(mel_filters(num_mel_bins), power.T.astype(np.float32))
     levels = np.log10(np.maximum(mel, 1e-10))
     return (np.maximum(levels, levels.max() - DYNAMIC_RANGE) + 4) / 4
+
+
+def _products(filters, power):
+    """`filters @ power`, by few frames at a time."""
+    step = SMALL_PRODUCT // filters.size
+    parts = [filters @ power[:, start : start + step] for start in range(0, power.shape[1], step)]
+    return np.concatenate(parts, axis=1)
 
 
 @lru_cache

@@ -14,6 +14,7 @@ A folder that was exported carries this file and its companions, so that where t
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
@@ -118,6 +119,11 @@ def _read(path):
         raise ValueError(f"{path} is no JSON ({error}): export the model again, with `toxmtl export`.") from error
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Engine(Protocol):
     """Runs a graph: arrays in, arrays out, by name."""
 
@@ -132,11 +138,12 @@ class OnnxEngine:
 
     Args:
         path: of the graph.
-        threads: that a graph's operations may use; all cores if 0.
+        threads: that a graph's operations may use; as many as [`num_cores`] if 0.
     """
 
     name = "onnxruntime"
     step = 0.0
+    spins = False  # a thread that waits for one on a busy core must not keep its own: the machine has other work
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         try:
@@ -144,9 +151,8 @@ class OnnxEngine:
         except ImportError as error:
             raise ImportError(f"{path} needs ONNX Runtime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # a thread that waits for another on a busy core must not spin: the machine may have other work
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads or num_cores()  # by itself it takes those of others, too
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spins)))
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -207,7 +213,8 @@ class ToxicityRuntime(Judging):
 
         Args:
             folder: its path.
-            threads: that the graph may use; all cores if 0.
+            threads: that the graph may use; as many as [`num_cores`] if 0, for the verdict on a clip to come soon. Of
+                many clips, processes with a thread each hear more.
 
         Raises:
             ValueError: if there is no such folder, or it holds no exported model; the message says how to make one.

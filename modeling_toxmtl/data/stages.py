@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from .. import WITHOUT_MODELS
 from ..io.files import content_hash, remove_unfinished, write_json, write_json_lines
+from ..runtime import num_cores
 from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
 
@@ -142,11 +143,6 @@ def run_stage(stage: Stage, inputs: Sequence[Shard], args: WorkArguments) -> Man
     manifest = Manifest(stage.name, settings, tuple(shards[shard.name] for shard in inputs))
     write_manifest(manifest, folder)
     return manifest
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def model_processes() -> int:

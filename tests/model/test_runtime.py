@@ -1,6 +1,7 @@
 """Exported models, run without PyTorch and transformers: the pipeline's verdicts."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,21 @@ print(json.dumps(moderate(sys.argv[2], **{OPTIONS})))
     (tmp_path / "clip.wav").write_bytes(CLIPS["file"])
     verdict = json.loads(python(code, str(folders[1]), str(tmp_path / "clip.wav")))
     assert_same_verdict(verdict, pipe(CLIPS["file"], **OPTIONS))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone pins processes to cores")
+def test_no_thread_leaves_the_cores_of_its_process(folders):
+    """Of which ONNX Runtime by itself takes no notice."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+mine = {{min(os.sched_getaffinity(0))}}
+os.sched_setaffinity(0, mine)
+from modeling_toxmtl.runtime import ToxicityRuntime
+moderate = ToxicityRuntime.from_pretrained(sys.argv[1])
+assert {{core for task in os.listdir("/proc/self/task") for core in os.sched_getaffinity(int(task))}} == mine
+"""
+    python(code, str(folders[1]))
 
 
 def test_arrays_are_heard_without_pyav(folders, pipe, tmp_path):
