@@ -8,6 +8,7 @@ nothing new is taken, what was taken is finished, and each session gets its verd
 without sound, and without words unless --log-words. `--engine ray` deploys it in replicas on a Ray cluster.
 """
 
+import gc
 import json
 import logging
 import os
@@ -244,6 +245,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 30.0):
         options = {"log_config": None, "access_log": False, "ws_max_size": MAX_MESSAGE}
+        # sound gets hardly smaller, and each session would hold the buffers
+        options["ws_per_message_deflate"] = False
         super().__init__(uvicorn.Config(create_app(service), host, port, **options))
         self.service, self.drain_seconds = service, drain_seconds
 
@@ -270,6 +273,10 @@ def make_service(args: ServeArguments, limits: Limits, tokens: Sequence[str], re
     """The service of a command; see [`Service`]."""
     settings = SessionSettings(hop=args.hop, context=args.context)
     judge = Judge(load_judge(args.model), batch_size=args.batch_size)
+    # Connections leave circles behind, and Python looks for those once they are a quarter of all objects. Those of the
+    # model and of libraries are a million: they count no more.
+    gc.collect()
+    gc.freeze()
     return Service(judge, limits, settings, tokens, args.log_words, replica)
 
 
