@@ -46,7 +46,17 @@ run_pipeline() { # run_pipeline NAME OPTION…: a data set of the recordings in 
     test -s "$name/README.md" && ls "$name"/data/*.parquet >/dev/null
 }
 
-for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do for extra in $extra; do
+serves() { # serves URL COMMAND…: answers there, until it is stopped
+    local url=$1 status=0
+    shift
+    "$@" >/dev/null &
+    curl --silent --fail --retry 300 --retry-delay 2 --retry-connrefused "$url" >/dev/null || status=$?
+    kill $! || status=1 # it is over: another answered
+    wait $! || true
+    return $status
+}
+
+for extra in "${@:-base serve space gate train data lm pyctcdecode ray faster-whisper label-studio}"; do for extra in $extra; do
     cp -r base "env-$extra" && sed -i "s#$WORK/base#$WORK/env-$extra#g" "env-$extra"/bin/*
     case $extra in
     base) suffix="" ;;
@@ -71,8 +81,42 @@ for extra in "${@:-base serve train data lm pyctcdecode ray faster-whisper}"; do
         "$TOXMTL" replay verdicts.parquet ./insult.ogg
         "$TOXMTL" redact verdicts.parquet ./insult.ogg redacted.ogg && test -s redacted.ogg.json
         "$TOXMTL" report verdicts.parquet --output report.html && grep -q WaveSurfer report.html
-        "$TOXMTL" serve --help >/dev/null
+        serves http://127.0.0.1:18000/readyz "$TOXMTL" serve "$MODEL" --port 18000
         "$TOXMTL" to-label-studio verdicts.parquet && test -s label_studio/tasks.json
+        ;;
+    space) # as a Space has it
+        cp -r "$ROOT/space" page && cp -r "$ROOT/docs/examples" page/examples
+        TOXMTL_MODEL=$MODEL GRADIO_SERVER_PORT=17860 serves http://127.0.0.1:17860 "env-$extra/bin/python" page/app.py
+        ;;
+    gate)
+        "env-$extra/bin/python" - "$MODEL" <<'END'
+import sys
+
+from modeling_toxmtl.audio import load_audio
+from modeling_toxmtl.moderation.hearing import load_judge
+from modeling_toxmtl.moderation.judge import Judge
+from modeling_toxmtl.moderation.live.gate import SileroVad, SpeechGate
+from modeling_toxmtl.moderation.live.session import ModerationSession
+
+session = ModerationSession(Judge(load_judge(sys.argv[1])), gate=SpeechGate(SileroVad()))
+events = session.feed(load_audio("insult.ogg")) + session.finish()
+(segment,) = [event for event in events if event.event == "segment"]
+assert [word["keyword"] for word in segment.record["keywords"]] == ["shut up", "idiot"]
+END
+        ;;
+    label-studio)
+        "$TOXMTL" moderate "$MODEL" ./*.ogg --output verdicts.jsonl
+        "$TOXMTL" to-label-studio verdicts.jsonl --output-dir tasks
+        "env-$extra/bin/python" - <<'END'
+import json
+
+from label_studio_sdk.label_interface import LabelInterface
+
+interface = LabelInterface(open("tasks/config.xml").read())
+interface.validate()
+tasks = json.load(open("tasks/tasks.json"))
+assert tasks and not [fault for task in tasks for fault in interface.validate_prediction(task["predictions"][0], True)]
+END
         ;;
     train)
         "$TOXMTL" export "$MODEL" exported && "$TOXMTL" moderate exported ./*.ogg >/dev/null

@@ -8,6 +8,7 @@ nothing new is taken, what was taken is finished, and each session gets its verd
 without sound, and without words unless --log-words. `--engine ray` deploys it in replicas on a Ray cluster.
 """
 
+import gc
 import json
 import logging
 import os
@@ -243,7 +244,7 @@ class Server(uvicorn.Server):
     """Serves, and finishes what was taken before connections are closed."""
 
     def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 30.0):
-        # to compress sound costs as much as to plan its windows, and gains little
+        # sound gets hardly smaller; to compress it costs as much as to plan its windows, and each session holds buffers
         websockets = {"ws_max_size": MAX_MESSAGE, "ws_per_message_deflate": False}
         options = {"log_config": None, "access_log": False, **websockets}
         super().__init__(uvicorn.Config(create_app(service), host, port, **options))
@@ -272,6 +273,10 @@ def make_service(args: ServeArguments, limits: Limits, tokens: Sequence[str], re
     """The service of a command; see [`Service`]."""
     settings = SessionSettings(hop=args.hop, context=args.context)
     judge = Judge(load_judge(args.model), batch_size=args.batch_size)
+    # Connections leave circles behind, and Python looks for those once they are a quarter of all objects. Those of the
+    # model and of libraries are a million: they count no more.
+    gc.collect()
+    gc.freeze()
     return Service(judge, limits, settings, tokens, args.log_words, replica)
 
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import RATE, Speller, by_label, tiny_processor, tiny_speech_model, tone
 from live_helpers import HearingJudge, chatter, keywords, listen, of_kind, packets, silence, word
 
+from benchmarks.live import sentences
 from modeling_toxmtl import ToxicityDetectionPipeline
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.moderation.judge import Judge
@@ -72,25 +73,44 @@ def test_streamed_is_offline(seed, stride):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", ["insult", "harmless", "by_context", "sound_alikes"])
-def test_the_released_model_streamed_is_offline(clip):
-    """Its examples, one after the other with pauses, in packets of random lengths."""
-    root = Path(__file__).parents[3]
-    pipe = load_judge(str(root / "model_cards" / "whisper-tiny-en-toxmtl"))
-    sound = load_audio(str(root / "docs" / "examples" / f"{clip}.ogg"))
-    samples = np.concatenate([sound, silence(2), sound, sound, sound, sound])  # longer than a window
-    whole = pipe(samples, return_keywords=True, return_windows=True)
-    session = ModerationSession(Judge(pipe))
-    events = listen(session, samples)
-    windows = [window for event in of_kind(events, "segment") for window in event.record["windows"]]
+def test_two_hundred_clips_that_the_released_model_hears_streamed_are_offline():
+    """Examples and sentences of other voices, up to six together, which is longer than a window."""
+    root, lengths, num_words = Path(__file__).parents[3], [1, 1, 1, 1, 6], 0
+    judge = Judge(load_judge(str(root / "model_cards" / "whisper-tiny-en-toxmtl")))
+    cut = slice(round(1.8 * RATE), -round(1.8 * RATE))  # of two seconds of silence
+    sounds = [samples[cut] for samples, _ in sentences(46, seed=0, judge=judge)]
+    sounds += [load_audio(path) for path in sorted((root / "docs" / "examples").glob("*.ogg"))]
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        chosen = [sounds[(seed + number * 7) % len(sounds)] for number in range(rng.choice(lengths))]
+        clip = rng.uniform(0.1, 1) * np.concatenate(
+            [np.append(sound, silence(rng.uniform(0, 1.5))) for sound in chosen]
+        )
+        whole = judge.pipe(clip, return_keywords=True, return_windows=True)
+        session = ModerationSession(judge, SessionSettings(hop=2.0 * (seed % 4 == 0)))
+        events = listen(session, clip, seed=seed, longest=rng.choice([0.03, 0.3, 3.0]))
+        num_words += same_as_offline(events, whole)
+    assert num_words > 200
+
+
+def same_as_offline(events, whole) -> int:
+    """Asserts it, and returns how many words were heard."""
+    heard = [
+        (event.start + window["start"], event.start + window["end"], window["scores"])
+        for event in of_kind(events, "segment")
+        for window in event.record["windows"]
+    ]
     expected = [window for window in whole["windows"] if by_label(window["labels"])["NoViolation"] < 1]
-    assert len(windows) == len(expected) >= 3
-    for window, other in zip(windows, expected, strict=True):
-        assert window["scores"] == pytest.approx(by_label(other["labels"]), abs=1e-4)
+    assert len(heard) == len(expected)
+    for (start, end, scores), window in zip(heard, expected, strict=True):
+        assert (start, end) == pytest.approx((window["start"], window["end"]), abs=1e-3)
+        assert scores == pytest.approx(by_label(window["labels"]), abs=1e-4)
     finals = keywords(events)
     assert [event.keyword for event in finals] == [item["keyword"] for item in whole["keywords"]]
     for event, item in zip(finals, whole["keywords"], strict=True):
         assert (event.start, event.end) == pytest.approx((item["start"], item["end"]), abs=0.02)
+        assert event.score == pytest.approx(item["score"], abs=1e-4)
+    return len(finals)
 
 
 def test_packets_decide_nothing(judge):
