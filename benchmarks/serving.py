@@ -4,8 +4,9 @@
 
 Servers are started on loopback, as `toxmtl serve` is by hand, and clients in a process of their own send them
 sentences of the demo's test split, in packets of 20 ms as time passes, over and over with pauses between them. The
-delay of a word is that from when its last sample was sent to when its first event came, the time that the model takes
-included. A load is held while its 95th percentile is under `--most_ms`, and the curve ends where it is not.
+delay of a word in the verdict is that from when its last sample was sent to when its first event came, the time that
+the model takes included. A load is held while its 95th percentile is under `--most_ms`, and the curve ends where it is
+not.
 
 A setup is a number of processes, among which the sessions are dealt, or `ray:N`, N replicas of Ray Serve. What they
 hear in a second compares with the ceiling: the same sentences as files, one after the other, by the model alone.
@@ -71,16 +72,19 @@ class Heard:
 async def talk(url: str, clips: list, until: float, rng: np.random.Generator, heard: Heard) -> None:
     """A session that sends sentences as time passes."""
     open_words: list[tuple[DetectedKeyword, float]] = []  # in seconds of the session, and when its end was sent
+    first_told: dict[DetectedKeyword, float] = {}
 
     async def read(connection):
         async for text in connection:
             event = json.loads(text)
-            if event["event"] != "keyword" or event["state"] == "withdrawn":
+            if event["event"] != "keyword":
                 continue
             for word, sent in open_words:
                 if word.keyword == event["keyword"] and event["start"] < word.end and word.start < event["end"]:
-                    heard.delays.append(time.monotonic() - sent)
-                    open_words.remove((word, sent))
+                    delay = first_told.setdefault(word, time.monotonic() - sent)
+                    if event["state"] == "final":
+                        heard.delays.append(delay)
+                        open_words.remove((word, sent))
                     break
 
     await asyncio.sleep(rng.uniform(0, PAUSE))

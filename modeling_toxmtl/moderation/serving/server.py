@@ -244,7 +244,7 @@ class Server(uvicorn.Server):
     """Serves, and finishes what was taken before connections are closed."""
 
     def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 30.0):
-        # sound gets hardly smaller; to compress it costs as much as to plan its windows, and each session holds buffers
+        # sound gets hardly smaller; to compress it costs as much as to plan its windows, and buffers for each session
         websockets = {"ws_max_size": MAX_MESSAGE, "ws_per_message_deflate": False}
         options = {"log_config": None, "access_log": False, **websockets}
         super().__init__(uvicorn.Config(create_app(service), host, port, **options))
