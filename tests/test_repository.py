@@ -29,6 +29,8 @@ from benchmarks import (
     new_keywords,
     run_time_keywords,
     scores,
+    serving,
+    session_leaks,
     speech_gate,
 )
 from datasets_scripts import (
@@ -79,6 +81,8 @@ PARSED_BY = {
     "benchmarks.new_keywords": new_keywords.NewKeywordsArguments,
     "benchmarks.run_time_keywords": run_time_keywords.RunTimeKeywordsArguments,
     "benchmarks.scores": scores.ScoresArguments,
+    "benchmarks.serving": serving.ServingArguments,
+    "benchmarks.session_leaks": session_leaks.SessionLeaksArguments,
     "benchmarks.speech_gate": speech_gate.SpeechGateArguments,
     "datasets_scripts.build_language_model": build_language_model.LanguageModelArguments,
     "datasets_scripts.make_demo_corpus": make_demo_corpus.DemoCorpusArguments,
