@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 from transformers import HfArgumentParser
@@ -178,16 +179,16 @@ def usage(pids: Sequence[int]) -> tuple[float, float]:
 
 
 def wait_for(port: int) -> None:
-    """Until the server takes connections. Raises TimeoutError if it does not."""
+    """Until the service takes requests. Raises TimeoutError if it does not."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5.0).close()
         except OSError:
             time.sleep(1.0)
         else:
             return
-    raise TimeoutError(f"The server does not take connections after {START_SECONDS:.0f} s.")
+    raise TimeoutError(f"The service takes no requests after {START_SECONDS:.0f} s.")
 
 
 def ceiling(judge: Judge, clips: list) -> float:
