@@ -9,9 +9,6 @@ well, are closed or break off without a word, or send what is no packet.
 import asyncio
 import os
 import re
-import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks import write_results
-from benchmarks.serving import wait_for
+from benchmarks.serving import servers
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
 from modeling_toxmtl.io.opus import FRAME_SECONDS, OPUS_CLOCK, encode_dtx
 
@@ -93,10 +90,11 @@ async def open_and_close(url: str, speech: np.ndarray, numbers: range, seed: int
     await asyncio.gather(*(client() for _ in range(AT_ONCE)))
 
 
-def metrics(port: int) -> str:
-    """Of the service, once all sessions are over."""
+def metrics(url: str) -> str:
+    """Of the service whose sessions are at `url`, once all are over."""
+    address = url.replace("ws://", "http://").replace("/v1/stream", "/metrics")
     while True:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        with urllib.request.urlopen(address) as answer:
             text = answer.read().decode()
         if "toxmtl_sessions 0.0\n" in text:
             return text
@@ -112,14 +110,13 @@ def held(pid: int) -> dict[str, float]:
     }
 
 
-def measure(args: SessionLeaksArguments, port: int, pid: int) -> dict:
+def measure(args: SessionLeaksArguments, url: str, pid: int) -> dict:
     """A row for each `every` sessions, and how all ended, by close code."""
     speech, rows = np.concatenate([load_audio(path) for path in sorted(EXAMPLES.glob("*.ogg"))]), []
-    url = f"ws://127.0.0.1:{port}/v1/stream"
     for start in range(0, args.sessions, args.every):
         numbers = range(start, min(start + args.every, args.sessions))
         asyncio.run(open_and_close(url, speech, numbers, args.seed))
-        text = metrics(port)
+        text = metrics(url)
         rows.append({"sessions": numbers.stop, **held(pid)})
         print(rows[-1], flush=True)
     ends = re.findall(r'^toxmtl_session_ends_total\{code="(\d+)"\} (\S+)', text, re.MULTILINE)
@@ -135,16 +132,8 @@ def markdown(results: dict) -> str:
 
 def main(args: SessionLeaksArguments) -> dict:
     """Measures, prints the table and writes the results."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--rate", "1e6", "--speed", "1000"]
-    command = [sys.executable, "-m", "modeling_toxmtl.cli", "serve", args.model, *options]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        try:
-            wait_for(port)
-            results = measure(args, port, server.pid)
-        finally:
-            server.terminate()
+    with servers(args.model, "1") as ((url,), (pid,)):
+        results = measure(args, url, pid)
     write_results(args, results, markdown(results))
     return results
 

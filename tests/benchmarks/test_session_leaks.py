@@ -21,8 +21,9 @@ SPEECH = np.concatenate([chatter(1), word(seconds=0.4), chatter(1)])
 def test_sessions_of_every_format_end_as_they_are_told(end, monkeypatch):
     monkeypatch.setattr(session_leaks, "ENDS", (end,))
     with Running(HearingJudge()) as running:
-        asyncio.run(open_and_close(f"ws://127.0.0.1:{running.port}/v1/stream", SPEECH, range(12), seed=0))
-        text = metrics(running.port)
+        url = f"ws://127.0.0.1:{running.port}/v1/stream"
+        asyncio.run(open_and_close(url, SPEECH, range(12), seed=0))
+        text = metrics(url)
     codes = {line.split('"')[1] for line in text.splitlines() if line.startswith("toxmtl_session_ends_total")}
     assert codes <= ({"1003", "1007"} if end == "garbage" else {"1000", "1006"})
     assert ('toxmtl_events_total{event="segment"}' in text) == (end == "end")

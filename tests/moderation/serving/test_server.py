@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import time
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
 from modeling_toxmtl.moderation.records import SCHEMA_FILE
+from modeling_toxmtl.moderation.serving import server
 from modeling_toxmtl.moderation.serving.limits import Limits
 from modeling_toxmtl.moderation.serving.server import JsonLines, create_app, read_tokens
 from modeling_toxmtl.moderation.serving.service import Service
@@ -182,6 +184,17 @@ def test_more_sessions_than_allowed_are_told_to_come_back(judge):
         assert denied.value.status_code == 503 and denied.value.headers["Retry-After"] == "1"
 
 
+def test_what_was_there_before_the_first_session_is_no_matter_of_the_collector(judge, monkeypatch):
+    """Or the circles that connections leave would wait for very many more."""
+    monkeypatch.setattr(server, "load_judge", lambda model: judge.pipe)
+    try:
+        service = server.make_service(server.ServeArguments("model"), Limits(), tokens=())
+        known = {id(thing) for thing in gc.get_objects()}
+        assert id(service) in known and not known & {id(vars(judge.pipe)), id(judge.pipe.model)}
+    finally:
+        gc.unfreeze()
+
+
 # --- a server on a socket
 
 
@@ -200,6 +213,13 @@ def test_a_server_that_is_stopped_finishes_what_it_took(judge):
         assert json.loads(socket.recv())["event"] == "speech started"
         running.server.should_exit = True
         assert events_until_closed(socket)[-2]["event"] == "segment" and socket.close_code == 1012
+
+
+def test_messages_are_not_compressed(judge):
+    """Though the client offers it: each session would hold the buffers."""
+    with Running(judge) as running, running.connect() as socket:
+        assert "Sec-WebSocket-Extensions" in socket.request.headers
+        assert "Sec-WebSocket-Extensions" not in socket.response.headers
 
 
 def test_a_message_that_is_too_long_ends_its_session_alone(judge):
