@@ -105,7 +105,7 @@ assert [word["keyword"] for word in segment.record["keywords"]] == ["shut up", "
 END
         ;;
     label-studio)
-        "$TOXMTL" moderate "$MODEL" ./*.ogg --output verdicts.jsonl
+        "$TOXMTL" moderate "$MODEL" ./*.ogg --format jsonl --output verdicts.jsonl
         "$TOXMTL" to-label-studio verdicts.jsonl --output-dir tasks
         "env-$extra/bin/python" - <<'END'
 import json
