@@ -155,8 +155,9 @@ def draw(results: dict[str, dict], path: Path) -> None:
     for panel, (axis, title) in zip(figure.subplots(1, len(AXES), sharey=True), AXES.items(), strict=True):
         for name, axes in results.items():
             panel.plot(list(axes[axis]), list(axes[axis].values()), marker="o", label=name.rpartition(", ")[2])
-        panel.set(xlabel=title, ylim=(0, None))
+        panel.set_xlabel(title)
         panel.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylim(bottom=0)  # of all panels, and not before the last has its points
     figure.axes[0].set_ylabel("seconds of sound\nin a second")
     figure.axes[0].legend(frameon=False)
     figure.savefig(path)

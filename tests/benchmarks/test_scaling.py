@@ -1,6 +1,8 @@
 """How figures of scaling are made of rounds, and what the tables say."""
 
-from benchmarks.scaling import neighbours_table, powers_of_two, rounds_of, scaling_table
+from matplotlib.figure import Figure
+
+from benchmarks.scaling import AXES, draw, neighbours_table, powers_of_two, rounds_of, scaling_table
 
 
 def test_the_first_round_does_not_count_and_medians_do():
@@ -26,3 +28,12 @@ def test_tables_by_hand():
     table = neighbours_table({"ours": {"1": {"alone": 0.1, "beside": 0.11}, "2": {"alone": 0.06, "beside": 0.2}}})
     assert table.splitlines()[0] == "| System | 1 thread | 1 thread, busy core | 2 threads | 2 threads, busy core |"
     assert table.splitlines()[2] == "| ours | 0.100 | 0.110 | 0.060 | 0.200 |"
+
+
+def test_the_plot_holds_all_points(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+    heights = dict(zip(AXES, (50.0, 120.0, 60.0, 90.0), strict=True))
+    draw({"ours": {axis: {"1": 40.0, "2": height} for axis, height in heights.items()}}, None)
+    for panel in drawn[0].axes:
+        assert panel.get_ylim()[0] == 0 and panel.get_ylim()[1] > 120
