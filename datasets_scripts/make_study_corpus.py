@@ -1,6 +1,6 @@
 """Builds the corpora of the study of the five systems (docs/study.md), in the proportions of the paper's Table 1.
 
-    python -m datasets_scripts.make_voice_corpus --output_dir voice_data --train_clips 2000 --validation_clips 250
+    python -m datasets_scripts.make_voice_corpus --output_dir voice_data --train_clips 2400 --validation_clips 300
     python -m datasets_scripts.make_study_corpus --dataset voice_data --output_dir study_data
 
 writes two data sets: `study_data` with train, validation and a test split where violations are as frequent as harmless
