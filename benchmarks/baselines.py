@@ -44,7 +44,7 @@ from modeling_toxmtl.io.files import read_json
 from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS
-from modeling_toxmtl.listening import sounding_frames
+from modeling_toxmtl.listening import frame_size, sounding_frames
 from modeling_toxmtl.training.folders import load_clips
 from modeling_toxmtl.training.metrics import classification_metrics, keyword_metrics
 
@@ -157,8 +157,7 @@ def clip_of_15s(clips: list[np.ndarray]) -> np.ndarray:
     """The clips one after the other, as often as it takes, for 15 s, without their silence, which not every system
     hears."""
     joined = np.concatenate(clips)
-    frames = sounding_frames(joined[None])[0]
-    is_heard = np.repeat(frames, -(-len(joined) // len(frames)))[: len(joined)]
+    is_heard = np.repeat(sounding_frames(joined[None])[0], frame_size())[: len(joined)]
     return np.resize(joined[is_heard], WINDOW)
 
 

@@ -27,7 +27,7 @@ from benchmarks.baselines import quality
 from datasets_scripts.effects import make_noise
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio
 from modeling_toxmtl.judging import Judging
-from modeling_toxmtl.listening import FRAME
+from modeling_toxmtl.listening import frame_size
 from modeling_toxmtl.moderation.hearing import load_judge
 from modeling_toxmtl.training.folders import load_clips
 
@@ -80,7 +80,7 @@ def scenes(seed: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 @contextmanager
 def all_is_heard() -> Iterator[None]:
     """Without the guards."""
-    size = round(FRAME * SAMPLING_RATE)
+    size = frame_size()
     everything = {
         "sounding_frames": lambda samples: np.ones((len(samples), -(-samples.shape[1] // size)), dtype=bool),
         "_loud_samples": lambda samples: np.arange(samples.shape[1]),

@@ -11,7 +11,7 @@ Design choices:
 
 import numpy as np
 
-from modeling_toxmtl.audio import resample
+from modeling_toxmtl.audio import hann, resample
 
 
 _PIECE = 0.03  # seconds, of the stretched speech; about three periods of a low voice
@@ -26,7 +26,7 @@ def stretch(samples: np.ndarray, sampling_rate: int, factor: float) -> np.ndarra
     tolerance = round(_TOLERANCE * sampling_rate)
     count = max(1, round(len(samples) * factor / hop))
     padded = np.pad(samples, (hop + tolerance, 3 * hop + 2 * tolerance))
-    window = np.hanning(2 * hop + 1)[:-1].astype(np.float32)
+    window = hann(2 * hop)
     stretched = np.zeros((count + 1) * hop, np.float32)
     expected = padded[tolerance : tolerance + 2 * hop]
     for number in range(count):
@@ -52,7 +52,7 @@ def shift_formants(samples: np.ndarray, sampling_rate: int, factor: float) -> np
     """Multiplies the frequencies of the formants by `factor`; pitch and tempo stay."""
     size = round(_FRAME * sampling_rate / 2) * 2
     hop = size // 4
-    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    window = hann(size)
     padded = np.pad(samples, (size, size + hop))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * window
     spectra = np.fft.rfft(frames)

@@ -150,8 +150,8 @@ def main(args: ImitationArguments) -> None:
     listener = ToxicityMTLProcessor.from_pretrained(args.model)
     listener.feature_extractor = speech_feature_extractor()
 
-    blocks, nothing = student.wavlm.encoder.layers, torch.nn.ModuleList()
-    teacher.model.encoder.layers = student.wavlm.encoder.layers = nothing
+    blocks = student.wavlm.encoder.layers
+    teacher.model.encoder.layers = student.wavlm.encoder.layers = torch.nn.ModuleList()  # what they make is left out
     new = list(student.wavlm.parameters())
     optimizer = torch.optim.AdamW(new, lr=args.learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, args.steps // 10, args.steps)

@@ -13,6 +13,7 @@ Design choices:
 - What can be decoded is heard, and what cannot is reported: a few damaged bytes do not hide the rest of a recording.
 """
 
+import functools
 import io
 import itertools
 import logging
@@ -244,6 +245,14 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
             f"A waveform's floats must be from -1 to 1, but reach {peak:g}: divide samples of 16 bits by 32768."
         )
     return samples
+
+
+@functools.cache
+def hann(size: int) -> np.ndarray:
+    """Hann's window, periodic, `(size,)` float32, which is shared and cannot be written to."""
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    window.flags.writeable = False
+    return window
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .audio import SAMPLING_RATE
+from .audio import SAMPLING_RATE, hann
 from .frames import MEL_HOP, MEL_WINDOW
 
 
@@ -26,8 +26,7 @@ def log_mel(samples: np.ndarray, num_mel_bins: int = 80) -> np.ndarray:
     half = MEL_WINDOW // 2
     padded = np.pad(np.asarray(samples, dtype=np.float32), half, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, MEL_WINDOW)[::MEL_HOP][: len(samples) // MEL_HOP]
-    taper = np.hanning(MEL_WINDOW + 1)[:-1].astype(np.float32)  # periodic
-    spectrum = np.fft.rfft(frames * taper)
+    spectrum = np.fft.rfft(frames * hann(MEL_WINDOW))
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     mel = _products(mel_filters(num_mel_bins), power.T.astype(np.float32))
     levels = np.log10(np.maximum(mel, 1e-10))

@@ -13,13 +13,12 @@ Design choices:
   heard whole by one window at least, and reported once.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .audio import SAMPLING_RATE, groups_of_channels, join_blocks, mix_channels
+from .audio import SAMPLING_RATE, groups_of_channels, hann, join_blocks, mix_channels
 
 
 FRAME = 0.064  # seconds over which a level is measured; a sound in no two of them is a click
@@ -111,7 +110,7 @@ class WindowPlanner:
 
     def silence(self, num_samples: int) -> Iterator[tuple[Window, np.ndarray]]:
         """The windows behind zeros of any length, of which no more are held than of other sound."""
-        size = _frame_size()
+        size = frame_size()
         settling = min(num_samples, 4 * round(MARGIN * SAMPLING_RATE))  # behind it, nothing is open or undecided
         skipped = (num_samples - settling) // size * size
         for length in (settling, num_samples - settling - skipped):
@@ -154,7 +153,7 @@ class WindowPlanner:
             raise ValueError(
                 f"The clip has {held.end} samples at {SAMPLING_RATE} Hz, but the model needs at least {self.shortest}."
             )
-        size, margin = _frame_size(), round(MARGIN * SAMPLING_RATE)
+        size, margin = frame_size(), round(MARGIN * SAMPLING_RATE)
         # a frame that is followed by another is known to sound or not
         decided = held.end if is_complete else max(held.end // size - 1, 0) * size
         if decided <= self.held_from and not is_complete:
@@ -183,7 +182,7 @@ class WindowPlanner:
         """`(channels, frames)` of what is held, as far as it is decided: the frames that are new are measured."""
         num_known = self._sounds[0].shape[1] if self._sounds else 0
         first = max(num_known - 1, 0)  # a frame's neighbour counts, too
-        new = sounding_frames(held.samples[:, first * _frame_size() :])[:, num_known - first : num_frames - first]
+        new = sounding_frames(held.samples[:, first * frame_size() :])[:, num_known - first : num_frames - first]
         tracks = np.split(new, np.cumsum([len(track) for track in self._tracks])[:-1])
         known = self._sounds or [np.zeros((1, 0), dtype=bool)] * len(tracks)
         self._sounds = [join_blocks(*pair) for pair in zip(known, tracks, strict=True)]
@@ -241,7 +240,7 @@ class _Held(NamedTuple):
 
 def _channels_heard(held, sounds, start, end):
     """Source and samples of the channels that differ and in which something can be heard that may be speech."""
-    size, samples = _frame_size(), held.samples[:, start - held.origin : end - held.origin]
+    size, samples = frame_size(), held.samples[:, start - held.origin : end - held.origin]
     frames = [round(place / size) - held.origin // size for place in (start, end)]  # half a frame is rounded alike
     sounds = sounds[:, slice(*frames)].any(1)
     for group in groups_of_channels(samples):
@@ -249,14 +248,15 @@ def _channels_heard(held, sounds, start, end):
             yield held.sources[group[0]], mixed
 
 
-def _frame_size():
+def frame_size() -> int:
+    """Samples over which a level is measured."""
     return round(FRAME * SAMPLING_RATE)
 
 
 def _parts(held, sounds, open_part):
     """Start and end of the parts that sound, with a margin on either side: to the sample, so that what is heard does
     not depend on how long the silence beside it is. The first goes on with the `open_part`, if there is one."""
-    size, margin, samples = _frame_size(), round(MARGIN * SAMPLING_RATE), held.samples
+    size, margin, samples = frame_size(), round(MARGIN * SAMPLING_RATE), held.samples
     parts = [open_part] if open_part else []
     edges = np.flatnonzero(np.diff(sounds.any(0).astype(np.int8), prepend=0, append=0)) * size
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
@@ -277,7 +277,7 @@ def _loud_samples(samples):
 
 def sounding_frames(samples: np.ndarray) -> np.ndarray:
     """In which frames of `(channels, samples)` something can be heard that is no click: `(channels, frames)` bool."""
-    size = _frame_size()
+    size = frame_size()
     frames = _lengthened(samples, -(-samples.shape[1] // size) * size).reshape(len(samples), -1, size)
     starts = range(0, max(frames.shape[1], 1), FRAMES_AT_ONCE)
     levels = [_levels(frames[:, start : start + FRAMES_AT_ONCE]) for start in starts]
@@ -290,7 +290,7 @@ def sounding_frames(samples: np.ndarray) -> np.ndarray:
 
 def is_steady(samples: np.ndarray) -> bool:
     """Whether `(samples,)` sound at the same level as long as they sound, as speech never does."""
-    size = _frame_size()
+    size = frame_size()
     levels = _levels(samples[: len(samples) // size * size].reshape(1, -1, size))
     levels = levels[levels > QUIETEST_SOUND]
     if len(levels) < int(STEADY_SECONDS / FRAME):
@@ -304,15 +304,10 @@ def _lengthened(samples, length):
     return np.pad(samples, ((0, 0), (0, missing))) if missing else samples
 
 
-@functools.cache
-def _taper(size):
-    return np.hanning(size + 1)[:-1].astype(np.float32)  # periodic
-
-
 def _levels(frames):
     """In dB of full scale, within the band of speech."""
     size = frames.shape[-1]
-    taper = _taper(size)
+    taper = hann(size)
     low, high = (round(edge * size / SAMPLING_RATE) for edge in SPEECH_BAND)
     heard = np.ascontiguousarray(np.fft.rfft(frames * taper)[..., low : high + 1])
     power = np.square(heard.view(heard.real.dtype)).sum(-1)

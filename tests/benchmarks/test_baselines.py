@@ -62,6 +62,14 @@ def test_the_long_clip_is_the_clips_in_turn():
     np.testing.assert_array_equal(long, np.concatenate(clips * 5))
 
 
+def test_the_long_clip_has_no_silence():
+    """Of a second of sound and one of silence, the frames of 1,024 samples with sound in them stay."""
+    sound = tone(RATE)
+    heard = np.append(sound, np.zeros(-RATE % 1024, np.float32))
+    long = clip_of_15s([np.append(sound, np.zeros(RATE, np.float32))])
+    np.testing.assert_array_equal(long, np.resize(heard, 15 * RATE))
+
+
 def test_systems_of_the_table():
     args = BaselineArguments(recognizer="tiny.en", classifier=["me/theirs"])
     assert list(systems(args, LabelArguments(), KeywordArguments())) == [

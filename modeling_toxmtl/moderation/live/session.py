@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...audio import SAMPLING_RATE
-from ...listening import FRAME, MARGIN, Window
+from ...listening import MARGIN, Window, frame_size
 from ..judge import Judge
 from .audio import LiveAudio
 from .events import Event, FaultHeard, SpeechStarted
@@ -31,7 +31,7 @@ from .gate import SpeechGate
 from .segments import OpenSegment
 
 
-STEP = round(FRAME * SAMPLING_RATE)  # samples that are planned at once
+STEP = frame_size()  # samples that are planned at once
 SHORTEST_LOOK = 1.0  # seconds of an open part, half of which comes before its first sound
 
 
