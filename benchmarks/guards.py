@@ -82,7 +82,7 @@ def all_is_heard() -> Iterator[None]:
     """Without the guards."""
     size = frame_size()
     everything = {
-        "sounding_frames": lambda samples: np.ones((len(samples), -(-samples.shape[1] // size)), dtype=bool),
+        "loud_frames": lambda samples: np.ones((len(samples), -(-samples.shape[1] // size)), dtype=bool),
         "_loud_samples": lambda samples: np.arange(samples.shape[1]),
         "is_steady": lambda samples: False,
     }

@@ -8,19 +8,20 @@ delay of a word in the verdict is that from when its last sample was sent to whe
 the model takes included. A load is held while its 95th percentile is under `--most_ms`, and the curve ends where it is
 not.
 
-A setup is a number of processes, among which the sessions are dealt, or `ray:N`, N replicas of Ray Serve. What they
-hear in a second compares with the ceiling: the same sentences as files, one after the other, by the model alone.
+A setup is a number of replicas: processes of one machine, or, as `ray:N`, those of Ray Serve. What they hear in a
+second compares with the ceiling: the same sentences as files, one after the other, by the model alone.
 """
 
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ from modeling_toxmtl.moderation.moderate import load_judge
 
 PAUSE = 2.0  # seconds between two sentences, beside the silence around them
 START_SECONDS = 600.0
+REPLICA = re.compile('replica="([^"]*)"')  # in metrics, which one replica answers for
 
 
 @dataclass
@@ -49,12 +51,12 @@ class ServingArguments:
 
     model: str = field(default="runs/demo", metadata={"help": "Model folder or Hub id."})
     setups: list[str] = field(
-        default_factory=lambda: ["1", "2", "ray:2"], metadata={"help": "Processes, or ray: and replicas."}
+        default_factory=lambda: ["1", "2", "ray:2"], metadata={"help": "Replicas, those of Ray Serve behind ray:."}
     )
     sessions: list[int] = field(default_factory=lambda: [1, 10, 25, 50, 75, 100], metadata={"help": "At once."})
     seconds: float = field(default=60.0, metadata={"help": "For which each load is kept."})
     most_ms: float = field(default=700.0, metadata={"help": "95th percentile of the delay that is still good."})
-    num_clips: int = field(default=40, metadata={"help": "Number of sentences."})
+    num_clips: int = field(default=120, metadata={"help": "Number of sentences."})
     seed: int = field(default=0, metadata={"help": "Of voices, speech rates and starts."})
     results_file: str = field(
         default="benchmarks/results/serving.json", metadata={"help": "Where the figures go, as JSON."}
@@ -88,7 +90,8 @@ async def talk(url: str, clips: list, until: float, rng: np.random.Generator, he
                         open_words.remove((word, sent))
                     break
 
-    await asyncio.sleep(rng.uniform(0, PAUSE))
+    mean = float(np.mean([len(samples) for samples, _ in clips])) / SAMPLING_RATE
+    await asyncio.sleep(rng.uniform(0, mean + PAUSE))  # or all would say their first sentence at once
     async with connect(url) as connection:
         reading = asyncio.create_task(read(connection))
         begin, position = time.monotonic(), 0
@@ -108,15 +111,12 @@ async def talk(url: str, clips: list, until: float, rng: np.random.Generator, he
         await reading
 
 
-async def load(urls: Sequence[str], clips: list, num_sessions: int, seconds: float, seed: int) -> Heard:
-    """What so many sessions at once measure together; they are dealt to the servers."""
+async def load(url: str, clips: list, num_sessions: int, seconds: float, seed: int) -> Heard:
+    """What so many sessions at once measure together."""
     until, heard = time.monotonic() + seconds, Heard()
     parts = [Heard() for _ in range(num_sessions)]
     await asyncio.gather(
-        *(
-            talk(urls[number % len(urls)], clips, until, np.random.default_rng([seed, number]), part)
-            for number, part in enumerate(parts)
-        )
+        *(talk(url, clips, until, np.random.default_rng([seed, number]), part) for number, part in enumerate(parts))
     )
     for part in parts:
         heard.delays += part.delays
@@ -125,35 +125,26 @@ async def load(urls: Sequence[str], clips: list, num_sessions: int, seconds: flo
 
 
 @contextmanager
-def servers(model: str, setup: str) -> Iterator[tuple[list[str], list[int]]]:
-    """Those of a setup while they take connections: their addresses for sessions, and their processes.
+def serving(model: str, setup: str) -> Iterator[tuple[str, int]]:
+    """A setup while all its replicas take connections: the address for sessions, and its process.
 
     Raises:
         ValueError: for another name of a setup.
-        TimeoutError: if one does not start.
+        TimeoutError: if it does not start.
     """
     engine, _, number = setup.rpartition(":")
     if engine not in ("", "ray") or not number.isdecimal() or not int(number):
-        raise ValueError(f"`setups` has {setup!r}: give a number of processes, or ray: and a number of replicas.")
-    options = ["--engine", engine, "--replicas", number] if engine else []
-    ports = [free_port() for _ in range(1 if engine else int(number))]
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(ports)))}
+        raise ValueError(f"`setups` has {setup!r}: give a number of replicas, or ray: and one.")
+    port = free_port()
     command = [sys.executable, "-m", "modeling_toxmtl.cli", "serve", model, "--rate", "1e6", "--max-sessions", "10000"]
-    started = [
-        subprocess.Popen(
-            [*command, "--port", str(port), *options], stderr=subprocess.DEVNULL, env=os.environ | threads
-        )
-        for port in ports
-    ]
+    command += ["--port", str(port), "--engine", engine or "local", "--replicas", number]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        for port in ports:
-            wait_for(port)
-        yield [f"ws://127.0.0.1:{port}/v1/stream" for port in ports], [server.pid for server in started]
+        wait_for(port, int(number))
+        yield f"ws://127.0.0.1:{port}/v1/stream", server.pid
     finally:
-        for server in started:
-            server.terminate()
-        for server in started:
-            server.wait()
+        server.terminate()
+        server.wait()
 
 
 def free_port() -> int:
@@ -162,33 +153,34 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def usage(pids: Sequence[int]) -> tuple[float, float]:
-    """CPU seconds and MB of memory of processes and all that they started."""
+def usage(pid: int) -> tuple[float, float]:
+    """CPU seconds and MB of memory of a process and all that it started."""
     fields, children = {}, defaultdict(list)
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             fields[int(path.parent.name)] = path.read_text().rpartition(") ")[2].split()
     for pid, values in fields.items():
         children[int(values[1])].append(pid)
-    family = list(pids)
-    for pid in family:
-        family += children[pid]
-    ticks = sum(int(value) for pid in family for value in fields[pid][11:13])
-    pages = sum(int(fields[pid][21]) for pid in family)
+    family = [pid]
+    for member in family:
+        family += children[member]
+    ticks = sum(int(value) for member in family for value in fields[member][11:13])
+    pages = sum(int(fields[member][21]) for member in family)
     return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def wait_for(port: int) -> None:
-    """Until the service takes requests. Raises TimeoutError if it does not."""
-    end = time.monotonic() + START_SECONDS
+def wait_for(port: int, num_replicas: int = 1) -> None:
+    """Until all replicas take requests. Raises TimeoutError if they do not."""
+    end, seen = time.monotonic() + START_SECONDS, set()
     while time.monotonic() < end:
         try:
-            urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5.0).close()
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5.0) as answer:
+                seen.add(next(iter(REPLICA.findall(answer.read().decode())), None))
         except OSError:
             time.sleep(1.0)
-        else:
+        if len(seen) == num_replicas:
             return
-    raise TimeoutError(f"The service takes no requests after {START_SECONDS:.0f} s.")
+    raise TimeoutError(f"{len(seen)} of {num_replicas} replicas take requests after {START_SECONDS:.0f} s.")
 
 
 def ceiling(judge: Judge, clips: list) -> float:
@@ -200,14 +192,14 @@ def ceiling(judge: Judge, clips: list) -> float:
     return sum(map(len, sentences_alone)) / SAMPLING_RATE / (time.monotonic() - start)
 
 
-def measure(args: ServingArguments, clips: list, urls: Sequence[str], pids: Sequence[int]) -> list[dict]:
+def measure(args: ServingArguments, clips: list, url: str, pid: int) -> list[dict]:
     """A row per load, up to the first that is too much."""
     rows = []
     for number in args.sessions:
-        cpu, _ = usage(pids)
+        cpu, _ = usage(pid)
         start = time.monotonic()
-        heard = asyncio.run(load(urls, clips, number, args.seconds, args.seed))
-        seconds, (more_cpu, megabytes) = time.monotonic() - start, usage(pids)
+        heard = asyncio.run(load(url, clips, number, args.seconds, args.seed))
+        seconds, (more_cpu, megabytes) = time.monotonic() - start, usage(pid)
         if not heard.delays:
             raise ValueError("No word was heard: give more --seconds.")
         quantiles = {f"p{q}_ms": float(1000 * np.quantile(heard.delays, q / 100)) for q in (50, 95, 99)}
@@ -245,8 +237,8 @@ def main(args: ServingArguments) -> dict:
     clips = list(sentences(args.num_clips, args.seed, judge))
     results = {"processor": processor_name(), "cpus": os.cpu_count(), "ceiling": ceiling(judge, clips), "setups": {}}
     for setup in args.setups:
-        with servers(args.model, setup) as (urls, pids):
-            results["setups"][setup] = measure(args, clips, urls, pids)
+        with serving(args.model, setup) as (url, pid):
+            results["setups"][setup] = measure(args, clips, url, pid)
     write_results(args, results, markdown(results))
     return results
 

@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks import write_results
-from benchmarks.serving import servers
+from benchmarks.serving import serving
 from modeling_toxmtl.audio import SAMPLING_RATE, load_audio, resample
 from modeling_toxmtl.io.opus import FRAME_SECONDS, OPUS_CLOCK, encode_dtx
 
@@ -132,7 +132,7 @@ def markdown(results: dict) -> str:
 
 def main(args: SessionLeaksArguments) -> dict:
     """Measures, prints the table and writes the results."""
-    with servers(args.model, "1") as ((url,), (pid,)):
+    with serving(args.model, "1") as (url, pid):
         results = measure(args, url, pid)
     write_results(args, results, markdown(results))
     return results

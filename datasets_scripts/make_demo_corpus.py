@@ -17,6 +17,7 @@ import json
 import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -279,13 +280,17 @@ def write_examples(output_dir: Path) -> None:
 
 @contextlib.contextmanager
 def lazy_map(num_proc: int) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """The built-in `map`, spread over processes if there are several."""
+    """The built-in `map`, spread over processes if there are several.
+
+    Raises:
+        concurrent.futures.process.BrokenProcessPool: if one of them is killed.
+    """
     if num_proc == 1:
         yield map
     else:
         # Not forked: torch, PyAV and pyarrow have threads of their own.
-        with multiprocessing.get_context("spawn").Pool(num_proc) as pool:
-            yield functools.partial(pool.imap, chunksize=8)
+        with ProcessPoolExecutor(num_proc, multiprocessing.get_context("spawn")) as pool:
+            yield functools.partial(pool.map, chunksize=8)
 
 
 def _noted(rows: Iterable[Row], clips: list[ClipFacts], progress: tqdm) -> Iterator[Row]:

@@ -234,8 +234,8 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
     if samples.ndim != 1:
         raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
     if samples.dtype in FULL_SCALE:
-        samples = samples / FULL_SCALE[samples.dtype]
-    elif samples.dtype.kind != "f":
+        return (samples / FULL_SCALE[samples.dtype]).astype(np.float32)
+    if samples.dtype.kind != "f":
         raise ValueError(f"A waveform must be of floats from -1 to 1, int16 or int32, but is of {samples.dtype}.")
     samples = samples.astype(np.float32)
     peak = np.abs(samples).max(initial=0.0)

@@ -92,6 +92,7 @@ class WindowPlanner:
         self.num_closed = 0  # parts before it
         self.held_from = 0  # where begins what is held, on a frame's edge
         self._tracks: list[np.ndarray] = []  # (channels, samples) of each
+        self._loud: list[np.ndarray] = []  # (channels, frames) of each: what is loud, as far as frames are full
         self._sounds: list[np.ndarray] = []  # (channels, frames) of each: what can be heard, as far as that is decided
         self._position = 0  # up to where the recording is planned
         self._num_given = 0  # windows of the part
@@ -158,7 +159,7 @@ class WindowPlanner:
         decided = held.end if is_complete else max(held.end // size - 1, 0) * size
         if decided <= self.held_from and not is_complete:
             return
-        sounds = self._decide(held, -(-(decided - self.held_from) // size))
+        sounds = self._decide(held, -(-(decided - self.held_from) // size), is_complete)
         needed = decided - 2 * margin  # from where on a part may start
         parts = _parts(held, sounds, self.part)
         for part in parts:
@@ -175,18 +176,28 @@ class WindowPlanner:
         first = max(needed // size - 1, 0) * size  # with the frame before, which a sound may begin in
         dropped = max(first - self.held_from, 0)
         self._tracks = [track[:, dropped:] for track in self._tracks]
-        self._sounds = [known[:, dropped // size :] for known in self._sounds]
+        self._loud, self._sounds = (
+            [known[:, dropped // size :] for known in flags] for flags in (self._loud, self._sounds)
+        )
         self.held_from += dropped
 
-    def _decide(self, held, num_frames):
-        """`(channels, frames)` of what is held, as far as it is decided: the frames that are new are measured."""
-        num_known = self._sounds[0].shape[1] if self._sounds else 0
+    def _decide(self, held, num_frames, is_complete):
+        """`(channels, frames)` of what is held, as far as it is decided: each frame is measured once."""
+        size = frame_size()
+        num_measured, num_known = (flags[0].shape[1] if flags else 0 for flags in (self._loud, self._sounds))
+        num_full = num_frames + (not is_complete)  # a frame is decided by the next
+        new = loud_frames(held.samples[:, num_measured * size : None if is_complete else num_full * size])
+        self._loud = self._longer(self._loud, new)
         first = max(num_known - 1, 0)  # a frame's neighbour counts, too
-        new = sounding_frames(held.samples[:, first * frame_size() :])[:, num_known - first : num_frames - first]
-        tracks = np.split(new, np.cumsum([len(track) for track in self._tracks])[:-1])
-        known = self._sounds or [np.zeros((1, 0), dtype=bool)] * len(tracks)
-        self._sounds = [join_blocks(*pair) for pair in zip(known, tracks, strict=True)]
+        sounds = _sounding(np.concatenate(self._loud)[:, first:])
+        self._sounds = self._longer(self._sounds, sounds[:, num_known - first : num_frames - first])
         return np.concatenate(self._sounds)
+
+    def _longer(self, known, new):
+        """Flags `(channels, frames)` of each track, with those of all tracks' channels behind."""
+        tracks = np.split(new, np.cumsum([len(track) for track in self._tracks])[:-1])
+        known = known or [np.zeros((1, 0), dtype=bool)] * len(tracks)
+        return [join_blocks(*pair) for pair in zip(known, tracks, strict=True)]
 
     def _windows_of(self, part, known_end, is_closed, held, sounds):
         """The windows of a part that were not given and will not change."""
@@ -277,11 +288,20 @@ def _loud_samples(samples):
 
 def sounding_frames(samples: np.ndarray) -> np.ndarray:
     """In which frames of `(channels, samples)` something can be heard that is no click: `(channels, frames)` bool."""
+    return _sounding(loud_frames(samples))
+
+
+def loud_frames(samples: np.ndarray) -> np.ndarray:
+    """Which frames of `(channels, samples)` are louder than the `QUIETEST_SOUND`: `(channels, frames)` bool."""
     size = frame_size()
     frames = _lengthened(samples, -(-samples.shape[1] // size) * size).reshape(len(samples), -1, size)
     starts = range(0, max(frames.shape[1], 1), FRAMES_AT_ONCE)
     levels = [_levels(frames[:, start : start + FRAMES_AT_ONCE]) for start in starts]
-    is_loud = np.concatenate(levels, axis=1) > QUIETEST_SOUND
+    return np.concatenate(levels, axis=1) > QUIETEST_SOUND
+
+
+def _sounding(is_loud):
+    """Those beside which another is loud, too: a single one is a click."""
     beside = np.zeros_like(is_loud)
     beside[:, 1:] |= is_loud[:, :-1]
     beside[:, :-1] |= is_loud[:, 1:]

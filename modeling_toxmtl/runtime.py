@@ -124,6 +124,13 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_threads() -> int:
+    """As many as the environment gives each process (`OMP_NUM_THREADS`, which PyTorch reads too), or else
+    [`num_cores`]."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # the others are of loops within loops
+    return int(first) if first.isdecimal() and int(first) else num_cores()
+
+
 class Engine(Protocol):
     """Runs a graph: arrays in, arrays out, by name."""
 
@@ -138,7 +145,7 @@ class OnnxEngine:
 
     Args:
         path: of the graph.
-        threads: that a graph's operations may use; as many as [`num_cores`] if 0.
+        threads: that a graph's operations may use; [`default_threads`] if 0.
     """
 
     name = "onnxruntime"
@@ -151,7 +158,7 @@ class OnnxEngine:
         except ImportError as error:
             raise ImportError(f"{path} needs ONNX Runtime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or num_cores()  # by itself it takes those of others, too
+        options.intra_op_num_threads = threads or default_threads()  # by itself it takes those of others, too
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spins)))
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -177,7 +184,7 @@ class OpenVinoEngine:
         model = core.read_model(path)
         # what the graph says, and not the half precision that OpenVINO chooses where a processor has it
         precision = model.get_rt_info(PRECISION).astype(str) if model.has_rt_info(PRECISION) else "f32"
-        options = {"INFERENCE_PRECISION_HINT": precision} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads or default_threads()}
         self._model = core.compile_model(model, "CPU", options)
         self._outputs = [output.any_name for output in self._model.outputs]
 
@@ -213,8 +220,8 @@ class ToxicityRuntime(Judging):
 
         Args:
             folder: its path.
-            threads: that the graph may use; as many as [`num_cores`] if 0, for the verdict on a clip to come soon. Of
-                many clips, processes with a thread each hear more.
+            threads: that the graph may use; [`default_threads`] if 0, for the verdict on a clip to come soon. Of many
+                clips, processes with a thread each hear more.
 
         Raises:
             ValueError: if there is no such folder, or it holds no exported model; the message says how to make one.

@@ -7,8 +7,6 @@ Design choices:
   so the keyword list cannot be changed, and metrics say which replica they are of.
 """
 
-import os
-import platform
 import signal
 import threading
 from dataclasses import replace
@@ -18,7 +16,7 @@ from fastapi import FastAPI
 
 from ...io.ray_pool import num_processors
 from .limits import Limits
-from .server import ServeArguments, create_app, log_json_lines, make_service, read_tokens
+from .server import ServeArguments, create_app, log_json_lines, make_service, read_tokens, replica_name
 
 
 try:
@@ -45,8 +43,7 @@ def application(args: ServeArguments, limits: Limits) -> serve.Application:
 
     def build() -> FastAPI:  # in each replica
         log_json_lines()
-        name = f"{platform.node()}:{os.getpid()}"
-        return create_app(make_service(args, limits, tokens, name))
+        return create_app(make_service(args, limits, tokens, replica_name()))
 
     return serve.deployment(
         serve.ingress(build)(),

@@ -5,16 +5,19 @@
 
 `/docs` describes all routes. Sessions of all clients and clips share the model's batches. On SIGTERM and SIGINT,
 nothing new is taken, what was taken is finished, and each session gets its verdict. Logs are a JSON object a line,
-without sound, and without words unless --log-words. `--engine ray` deploys it in replicas on a Ray cluster.
+without sound, and without words unless --log-words. `--replicas 2` runs it in two processes, which listen at the same
+port, or, with `--engine ray`, in two replicas on a Ray cluster.
 """
 
 import gc
 import json
 import logging
 import os
+import platform
+import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,13 +62,15 @@ class ServeArguments:
     engine: str = field(
         default="local", metadata={"help": "ray: replicas on the machines of a Ray cluster.", "choices": ENGINES}
     )
-    replicas: int = field(default=1, metadata={"help": "Of the service, each with its model; needs --engine ray."})
+    replicas: int = field(
+        default=1, metadata={"help": "Of the service, each with its model: processes that listen at the same port."}
+    )
 
     def __post_init__(self):
         if self.replicas < 1:
             raise ValueError(f"--replicas is {self.replicas}: give at least 1.")
-        if self.replicas > 1 and self.engine != "ray":
-            raise ValueError("--replicas needs --engine ray.")
+        if self.replicas > 1 and self.engine == "local" and not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError("--replicas: processes of this system cannot listen at the same port; use --engine ray.")
 
 
 def read_tokens(path: str | None) -> list[str]:
@@ -243,12 +248,25 @@ class _Socket:
 class Server(uvicorn.Server):
     """Serves, and finishes what was taken before connections are closed."""
 
-    def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0, drain_seconds: float = 30.0):
+    def __init__(
+        self,
+        service: Service,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        drain_seconds: float = 30.0,
+        when_started: Callable[[], Any] = lambda: None,
+    ):
         # sound gets hardly smaller; to compress it costs as much as to plan its windows, and buffers for each session
         websockets = {"ws_max_size": MAX_MESSAGE, "ws_per_message_deflate": False}
         options = {"log_config": None, "access_log": False, **websockets}
         super().__init__(uvicorn.Config(create_app(service), host, port, **options))
-        self.service, self.drain_seconds = service, drain_seconds
+        self.service, self.drain_seconds, self.when_started = service, drain_seconds, when_started
+
+    async def startup(self, sockets: list | None = None) -> None:
+        """Loads, listens, and says so."""
+        await super().startup(sockets)
+        if self.started:
+            self.when_started()
 
     async def shutdown(self, sockets: list | None = None) -> None:
         """Drains, then shuts down."""
@@ -285,6 +303,11 @@ def make_server(args: ServeArguments, limits: Limits) -> Server:
     return Server(make_service(args, limits, read_tokens(args.tokens)), args.host, args.port, args.drain_seconds)
 
 
+def replica_name() -> str:
+    """Of this process, among those that answer at one address."""
+    return f"{platform.node()}:{os.getpid()}"
+
+
 def log_json_lines() -> None:
     """Logs of this process go to the standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -298,6 +321,11 @@ def main(args: ServeArguments, limits: Limits) -> None:
         from .ray_serve import serve_on_ray
 
         serve_on_ray(args, limits)
+        return
+    if args.replicas > 1:
+        from .replicas import serve_in_processes
+
+        serve_in_processes(args, limits)
         return
     log_json_lines()
     make_server(args, limits).run()

@@ -1,9 +1,11 @@
-"""`toxmtl serve --engine ray`: replicas that answer, one of which is killed."""
+"""`toxmtl serve --replicas`, in processes and on Ray: replicas that answer, one of which is killed."""
 
 import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -40,11 +42,15 @@ def test_replicas_share_a_keyword_list_that_cannot_be_changed(folder):
         assert replicas_of(client.get("/metrics").text) == {"here:7"}
 
 
-def test_replicas_need_ray():
-    with pytest.raises(ValueError, match="--replicas needs --engine ray"):
-        ServeArguments("model", replicas=2)
+def test_there_is_one_replica_at_least():
     with pytest.raises(ValueError, match="--replicas is 0: give at least 1"):
         ServeArguments("model", engine="ray", replicas=0)
+
+
+def test_a_system_whose_processes_cannot_share_a_port(monkeypatch):
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    with pytest.raises(ValueError, match="use --engine ray"):
+        ServeArguments("model", replicas=2)
 
 
 def replicas_of(metrics: str) -> set[str]:
@@ -53,36 +59,94 @@ def replicas_of(metrics: str) -> set[str]:
     return {sample.labels["replica"] for family in families for sample in family.samples}
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def serve(folder, port: int) -> subprocess.Popen:
+    """Two processes, as a user starts them."""
+    options = ["--port", str(port), "--replicas", "2", "--rate", "1e6", "--speed", "1000"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "modeling_toxmtl.cli", "serve", str(folder), *options],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.slow
-def test_a_replica_is_killed(cluster, folder):
-    """No verdict is lost or wrong: who waits for one gets a clear status, and who comes again is served."""
+def test_a_process_is_killed(folder):
+    port = free_port()
+    with serve(folder, port) as server:
+        check_that_nothing_is_lost(port)
+        server.terminate()
+        log = [json.loads(line) for line in server.stderr]
+    assert server.returncode == 0
+    (replaced,) = [entry for entry in log if entry["event"] == "replica replaced"]
+    assert replaced["exitcode"] == -signal.SIGKILL
+    assert sum(entry["event"] == "Application shutdown complete." for entry in log) == 2
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(folder):
+    port = free_port()
+    with serve(folder, port) as server:
+        seen_replicas(port, 2)
+        server.kill()
+        server.stderr.read()  # until the last of them has closed it
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60)
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_start_say_why(tmp_path):
+    with serve(tmp_path, free_port()) as server:
+        log = server.stderr.read()
+    assert server.returncode == 1 and "Traceback" not in log
+    assert str(tmp_path) in json.loads(log.splitlines()[0])["event"]
+    assert log.splitlines()[-1].startswith("toxmtl: A replica does not start, but ends with 1")
+
+
+def test_a_port_that_is_taken(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken, serve(folder, taken.getsockname()[1]) as server:
+        log = server.stderr.read()
+    assert server.returncode == 1 and "Address already in use" in log and "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_a_replica_of_ray_is_killed(cluster, folder):
     serve = pytest.importorskip("ray.serve")
     from modeling_toxmtl.moderation.serving import ray_serve
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(ValueError, match="--replicas is 3, and the cluster has 2 CPUs"):
         ray_serve.deploy(ServeArguments(str(folder), engine="ray", replicas=3), LIMITS)
     ray_serve.deploy(ServeArguments(str(folder), port=port, engine="ray", replicas=2), LIMITS)
     try:
-        expected = judged(port)["windows"]
-        answering = seen_replicas(port, 2)
-        statuses, stop = [], threading.Event()
-        clients = [threading.Thread(target=ask_on, args=(port, expected, statuses, stop)) for _ in range(4)]
-        for client in clients:
-            client.start()
-        verdicts, victim = talk_until_killed(port, answering)
-        before = len(statuses)
-        assert segments(port) == verdicts  # connected again
-        while statuses.count(200) < before + 20:
-            time.sleep(0.1)
-        stop.set()
-        for client in clients:
-            client.join()
-        assert set(statuses) <= {200, 500, 502, 503, None}
-        assert victim not in seen_replicas(port, 2)
+        check_that_nothing_is_lost(port)
     finally:
         serve.shutdown()
+
+
+def check_that_nothing_is_lost(port: int) -> None:
+    """Kills one of two replicas. No verdict is lost or wrong: who waits for one gets a clear status, and who comes
+    again is served."""
+    answering = seen_replicas(port, 2)
+    expected = judged(port)["windows"]
+    statuses, stop = [], threading.Event()
+    clients = [threading.Thread(target=ask_on, args=(port, expected, statuses, stop)) for _ in range(4)]
+    for client in clients:
+        client.start()
+    verdicts, victim = talk_until_killed(port, answering)
+    before = len(statuses)
+    assert segments(port) == verdicts  # connected again
+    while statuses.count(200) < before + 20:
+        time.sleep(0.1)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert set(statuses) <= {200, 500, 502, 503, None}
+    assert victim not in seen_replicas(port, 2)
 
 
 def judged(port: int) -> dict:
