@@ -40,11 +40,11 @@ class LiveArguments:
     """What to measure, and where results go."""
 
     model: str = field(default="runs/demo", metadata={"help": "Model folder or Hub id."})
-    num_clips: int = field(default=40, metadata={"help": "Number of sentences."})
-    hops: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.8], metadata={"help": "Seconds between looks."})
+    num_clips: int = field(default=120, metadata={"help": "Number of sentences."})
+    hops: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.8], metadata={"help": "Seconds between looks."})
     contexts: list[float] = field(default_factory=lambda: [2.0, 3.0, 4.0], metadata={"help": "Seconds of a look."})
     lookaheads: list[float] = field(
-        default_factory=lambda: [0.2, 0.3, 0.5], metadata={"help": "Seconds that follow a word's middle."}
+        default_factory=lambda: [0.1, 0.2, 0.4], metadata={"help": "Seconds that follow a word's middle."}
     )
     seed: int = field(default=0, metadata={"help": "Of voices and speech rates."})
     results_file: str = field(

@@ -1,13 +1,13 @@
 """The study of the paper's five systems and their variants: plans, runs, resumes and tabulates.
 
     python -m experiments.study plan
-    python -m experiments.study run --hours 4 --bf16 --use_cpu
+    python -m experiments.study run --hours 4 --jobs 2 --bf16 --use_cpu
     python -m experiments.study table
 
 `experiments/study.json` is the plan. Each run is a process of its own, two commands of `run_mtl.py` (training with the
 balanced test, and the real-world test), and is finished when its file is in `experiments/results/study/`. `run` goes
-through the plan in its order, goes on where it was stopped, and passes flags that it does not know on to `run_mtl.py`;
-`plan` says what is left; `table` renders `docs/study.md` from the results.
+through the plan in its order, `--jobs` of them at a time, goes on where it was stopped, and passes flags that it does
+not know on to `run_mtl.py`; `plan` says what is left; `table` renders `docs/study.md` from the results.
 """
 
 import argparse
@@ -21,8 +21,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,7 @@ from typing import Any
 from experiments.study_page import write_page
 from experiments.study_results import clip_table, write_clips
 from modeling_toxmtl.io.files import file_hash, read_json, write_json
+from modeling_toxmtl.runtime import num_cores
 
 
 PLAN = Path("experiments/study.json")
@@ -166,7 +169,41 @@ def commands(plan: Plan, run: Run, extra: Sequence[str]) -> dict[Path, list[str]
     }
 
 
-def execute(plan: Plan, run: Run, extra: Sequence[str]) -> None:
+class Processes:
+    """Of all runs, which end together.
+
+    Args:
+        threads: of each.
+    """
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self._open: set[subprocess.Popen] = set()
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def call(self, command: Sequence[str]) -> None:
+        """Until it ends. Raises subprocess.CalledProcessError if it fails, or is ended."""
+        with self._lock:
+            if self._is_over:
+                raise subprocess.CalledProcessError(-signal.SIGTERM, command)
+            process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(self.threads)})
+            self._open.add(process)
+        code = process.wait()
+        with self._lock:
+            self._open.discard(process)
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+    def end(self) -> None:
+        """Ends those that run, and begins no other."""
+        with self._lock:
+            self._is_over = True
+            for process in self._open:
+                process.terminate()
+
+
+def execute(plan: Plan, run: Run, extra: Sequence[str], processes: Processes) -> None:
     """Trains and tests, or goes on, and writes the results.
 
     Raises:
@@ -183,7 +220,7 @@ def execute(plan: Plan, run: Run, extra: Sequence[str]) -> None:
     for output, command in todo.items():
         if not (output / "results.json").exists():
             print(f"{run.name}: {shlex.join(['python', *command])}", flush=True)
-            subprocess.run([sys.executable, *command], check=True)
+            processes.call([sys.executable, *command])
     seconds = None if is_resumed else round(time.perf_counter() - started)
     write_results(plan, run, [shlex.join(["python", *command]) for command in todo.values()], seconds)
     for checkpoint in folder.glob("checkpoint-*"):
@@ -256,18 +293,39 @@ def show(plan: Plan) -> None:
     print(f"{len(todo)} of {len(plan.runs())} runs are left: {hours:.1f} hours.")
 
 
-def run_all(path: Path, hours: float, only: str, extra: Sequence[str]) -> None:
-    """Runs what is left, as long as the next run is expected to end in time."""
+def run_all(path: Path, hours: float, only: str, extra: Sequence[str], jobs: int = 1) -> None:
+    """Runs what is left, so many at a time, as long as the next run is expected to end in time."""
     end = time.monotonic() + 3600 * hours
-    while True:
-        plan = Plan(path)  # tuning may just have ended
-        todo = [(run, minutes) for run, minutes in left(plan) if re.search(only, run.name)]
-        if not todo or time.monotonic() + 60 * todo[0][1] > end:
-            return show(plan)
-        run, _ = todo[0]
-        if plan.tuned is None and run.variant not in plan.tuning["variants"]:
-            raise ValueError(f"--only {only}: the variants {', '.join(plan.tuning['variants'])} come first.")
-        execute(plan, run, extra)
+    processes = Processes(max(1, num_cores() // jobs))
+    running: dict[Future, str] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                plan = Plan(path)  # tuning may just have ended
+                if begun := _next(plan, only, running.values(), end):
+                    running[pool.submit(execute, plan, begun, extra, processes)] = begun.name
+                if len(running) == jobs or not begun:
+                    if not running:
+                        return show(plan)
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        del running[future]
+                        future.result()
+        finally:
+            processes.end()
+
+
+def _next(plan, only, running, end):
+    """The first run that is neither finished nor running, or None if it would end too late, or waits for tuning."""
+    todo = [(run, minutes) for run, minutes in left(plan) if re.search(only, run.name) and run.name not in running]
+    if not todo or time.monotonic() + 60 * todo[0][1] > end:
+        return None
+    run, _ = todo[0]
+    if plan.tuned is None and run.variant not in plan.tuning["variants"]:
+        if running:
+            return None
+        raise ValueError(f"--only {only}: the variants {', '.join(plan.tuning['variants'])} come first.")
+    return run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -277,12 +335,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--plan", type=Path, default=PLAN, help="the plan, a JSON file")
     parser.add_argument("--hours", type=float, default=float("inf"), help="begin no run that would end later")
     parser.add_argument("--only", default="", help="only runs whose name, as `plan` shows it, matches this pattern")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores")
     args, extra = parser.parse_known_args(argv)
     if extra and args.command != "run":
         parser.error(f"unknown arguments of {args.command}: {' '.join(extra)}")
     if args.command == "run":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # takes the process of the run with it
-        run_all(args.plan, args.hours, args.only, extra)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # takes the processes of runs with it
+        run_all(args.plan, args.hours, args.only, extra, args.jobs)
     elif args.command == "plan":
         show(Plan(args.plan))
     else:

@@ -10,7 +10,7 @@ from transformers import WavLMConfig, WhisperConfig
 
 import run_mtl
 from experiments import study
-from experiments.study import Plan, commands, execute, left, main, run_all
+from experiments.study import Plan, Processes, commands, execute, left, main, run_all
 from modeling_toxmtl.configuration_toxmtl import configuration_for
 from modeling_toxmtl.training.provenance import MODEL_FIELDS
 
@@ -98,13 +98,46 @@ def test_a_run_that_was_stopped_goes_on_and_has_no_time(bench):
     run = plan.runs()[0]
     Path("fail").touch()
     with pytest.raises(subprocess.CalledProcessError):
-        execute(plan, run, [])
+        execute(plan, run, [], Processes(1))
     assert plan.read(run) is None
     Path("fail").unlink()
-    execute(plan, run, [])
+    execute(plan, run, [], Processes(1))
     assert calls() == ["runs/study/slow-seed0", "runs/study/slow-seed0/real", "runs/study/slow-seed0/real"]
     assert plan.read(run)["seconds"]["all"] is None
     assert left(plan)[0][1] == 6  # nothing is measured yet
+
+
+def test_runs_side_by_side(bench):
+    """Those of tuning wait for each other here, so that only two at a time get through; the others for both."""
+    waiting = """
+import os, time
+assert os.environ["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
+if output.parent.name == "study" and rate in (2.0, 3.0) and output.name in ("slow-seed0", "fast-seed0"):
+    pathlib.Path(output.name).touch()
+    while not (pathlib.Path("slow-seed0").exists() and pathlib.Path("fast-seed0").exists()):
+        time.sleep(0.01)
+"""
+    Path("run_mtl.py").write_text(STUB + waiting)
+    run_all(bench, 1, "", [], jobs=2)
+    assert sorted(calls()) == sorted(f"runs/study/{name}{part}" for name in NAMES for part in ("", "/real"))
+    assert Plan(bench).results()["mtl"][1]["arguments"]["learning_rate"] == 3.0
+
+
+def test_a_run_that_fails_ends_the_others(bench):
+    """The first fails once the second has begun, which would go on for a minute."""
+    waiting = """
+import time
+pathlib.Path(output.name).touch()
+if output.name == "fast-seed0":
+    time.sleep(60)
+while not pathlib.Path("fast-seed0").exists():
+    time.sleep(0.01)
+sys.exit(3)
+"""
+    Path("run_mtl.py").write_text(STUB.replace("print(*sys", waiting + "print(*sys"))
+    with pytest.raises(subprocess.CalledProcessError, match="status 3"):
+        run_all(bench, 1, "", [], jobs=2)
+    assert not list(Path("results").glob("*.json")) and not Path("mtl-seed0").exists()
 
 
 def test_no_run_begins_that_would_end_too_late(bench, capsys):
@@ -114,13 +147,13 @@ def test_no_run_begins_that_would_end_too_late(bench, capsys):
 
 def test_what_was_made_with_other_arguments_is_refused(bench):
     plan = Plan(bench)
-    execute(plan, plan.runs()[0], [])
+    execute(plan, plan.runs()[0], [], Processes(1))
     Path("shared.json").write_text(json.dumps({**SHARED, "dataset": "others"}))
     with pytest.raises(ValueError, match="slow-seed0.json is of another run .dataset is 'others', and was 'clips'"):
         left(Plan(bench))
     Path("results/slow-seed0.json").unlink()
     with pytest.raises(ValueError, match="slow-seed0/arguments.json is of another run"):
-        execute(Plan(bench), Plan(bench).runs()[0], [])
+        execute(Plan(bench), Plan(bench).runs()[0], [], Processes(1))
     bench.write_text(json.dumps({**PLAN, "order": [{"variants": ["mlt"], "seeds": [0]}]}))
     with pytest.raises(ValueError, match="names 'mlt', which is none of `variants`"):
         Plan(bench)
