@@ -1,7 +1,8 @@
-"""Makes a WavLM of a Whisper model: its blocks and heads, and convolutions that imitate what these were trained on.
+r"""Makes a WavLM of a Whisper model: its blocks and heads, and convolutions that imitate what these were trained on.
 
     python -m experiments.wavlm_from_whisper --model runs/voices-4 --dataset voice_data --output_dir runs/wavlm-start
-    python run_mtl.py experiments/voices_mtl.json --model_name_or_path runs/wavlm-start --output_dir runs/wavlm-voices
+    python run_mtl.py experiments/voices_mtl.json --model_name_or_path runs/wavlm-start --freeze_layers 0 \
+        --output_dir runs/wavlm-voices --config_overrides '{"apply_spec_augment": true, "mask_time_prob": 0.05}'
 
 A WavLM hears waveforms of any length and knows no absolute positions; a Whisper hears log-mel features of up to 30 s,
 with a position added to each. So the blocks, the heads and the last norm are copied, and the new parts, the
@@ -10,6 +11,7 @@ block, with the mean position in place of each one's own. What the blocks miss w
 mend.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +26,7 @@ from modeling_toxmtl.configuration_toxmtl import WavLMToxicityMTLConfig, Whisper
 from modeling_toxmtl.inputs import speech_feature_extractor
 from modeling_toxmtl.training.dataset import read_encoded
 from modeling_toxmtl.training.folders import audio_root, load_clips
+from modeling_toxmtl.training.trainer import EpochSampler
 from modeling_toxmtl.wavlm import WavLMBackbone
 from modeling_toxmtl.whisper import WhisperBackbone
 
@@ -47,7 +50,6 @@ OF_A_BLOCK = {
     "final_layer_norm": "final_layer_norm",
 }
 POSITIONS = 500  # whose mean is taken: 10 s
-NEIGHBOURS = 16  # batches whose clips are sorted by length: little padding
 
 
 @dataclass
@@ -114,14 +116,12 @@ def copy_upper_parts(teacher: WhisperForToxicityMTL, student: WavLMForToxicityMT
 
 def batches(waveforms: list[np.ndarray], size: int, seed: int) -> Iterator[list[np.ndarray]]:
     """Clips without end, each pass in another order, neighbours of about the same length."""
-    generator = np.random.default_rng(seed)
-    while True:
-        order = generator.permutation(len(waveforms))
-        for start in range(0, len(order), NEIGHBOURS * size):
-            group = sorted(order[start : start + NEIGHBOURS * size], key=lambda index: len(waveforms[index]))
-            starts = np.arange(0, len(group), size)
-            for first in generator.permutation(starts):
-                yield [waveforms[index] for index in group[first : first + size]]
+    sampler = EpochSampler(size, [len(samples) for samples in waveforms], seed)
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        for start in range(0, len(order), size):
+            yield [waveforms[index] for index in order[start : start + size]]
 
 
 def imitation_loss(
