@@ -210,15 +210,15 @@ def facts(results: Results) -> dict[str, Any]:
     """What the runs have in common.
 
     Raises:
-        ValueError: if two were made with different data, or start from different weights in one folder: they cannot be
-            compared.
+        ValueError: if two of one seed were made with different data, or start from different weights in one folder:
+            they cannot be compared. (Those of another seed may come from another machine, which rounds differently.)
     """
     runs = [run for seeds in results.values() for run in seeds.values()]
-    known: dict[str, tuple[dict, str]] = {}
+    known: dict[tuple[int, str], tuple[dict, str]] = {}
     for run in runs:
         hashes = {**run["data_sha256"], run["arguments"]["model_name_or_path"]: run["start_sha256"]}
         for name, value in hashes.items():
-            first, before = known.setdefault(name, (run, value))
+            first, before = known.setdefault((run["seed"], name), (run, value))
             if value != before:
                 names = [f"{one['run']}-seed{one['seed']}" for one in (first, run)]
                 raise ValueError(f"{' and '.join(names)} were made with different {name}: remove the results of one.")

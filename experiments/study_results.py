@@ -55,7 +55,7 @@ class Difference(NamedTuple):
     Args:
         value: of the means over seeds.
         relative: the same in percent of the reference.
-        lower, upper: ends of the 95 % interval; None where a system has one seed only.
+        lower, upper: ends of the 95 % interval; None for one seed.
     """
 
     value: float
@@ -168,18 +168,21 @@ class Comparisons:
     def __init__(self, folder: Path, test_set: str):
         self.folder, self.test_set = folder, test_set
         self._resampled: dict[tuple[str, int, str], tuple[float, np.ndarray]] = {}
+        self._first: tuple[Path, Clips] | None = None  # whose clips all must have
 
     def difference(self, system: Mapping[int, dict], reference: Mapping[int, dict], metric: str) -> Difference | None:
-        """How much the means of two systems, seed to results, differ; None if one has not run, or lacks the metric."""
-        if not system or not reference:
+        """How much the means of two systems, seed to results, differ over the seeds that both have; None if there is
+        no such seed, or one lacks the metric."""
+        seeds = sorted(system.keys() & reference.keys())
+        if not seeds:
             return None
-        measured = [[self._measure(results, metric) for results in runs.values()] for runs in (system, reference)]
+        measured = [[self._measure(runs[seed], metric) for seed in seeds] for runs in (system, reference)]
         if any(run is None for runs in measured for run in runs):
             return None
         (values, resampled), (base_values, base_resampled) = ([*zip(*runs, strict=True)] for runs in measured)
         value, base = np.mean(values) - np.mean(base_values), np.mean(base_values)
         lower = upper = None
-        if min(len(values), len(base_values)) > 1:
+        if len(seeds) > 1:
             drawn = np.mean(resampled, axis=0) - np.mean(base_resampled, axis=0) + _draw_seeds(values, base_values)
             lower, upper = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
         return Difference(float(value), float(100 * value / base), lower, upper)
@@ -188,11 +191,21 @@ class Comparisons:
         """The metric on all clips and on the resamples."""
         key = (results["run"], results["seed"], metric)
         if key not in self._resampled:
-            clips = read_clips(self.folder / f"{results['run']}-seed{results['seed']}.parquet", self.test_set)
+            path = self.folder / f"{results['run']}-seed{results['seed']}.parquet"
+            clips = read_clips(path, self.test_set)
+            self._check_clips(path, clips)
             whole = measure(clips, metric, np.ones((1, len(clips.ids)), np.float32))
             resampled = measure(clips, metric, draw_clips(len(clips.ids)))
             self._resampled[key] = None if whole is None else (whole[0], resampled)
         return self._resampled[key]
+
+    def _check_clips(self, path, clips):
+        """Raises ValueError if they are not those of the runs before."""
+        if self._first is None:
+            self._first = path, clips
+        before, first = self._first
+        if not (np.array_equal(clips.ids, first.ids) and np.array_equal(clips.targets, first.targets)):
+            raise ValueError(f"{before} and {path} have different test clips: remove the results of one.")
 
 
 def _draw_seeds(values: Sequence[float], base_values: Sequence[float]) -> np.ndarray:

@@ -62,8 +62,11 @@ def test_runs_on_different_data_or_from_different_weights_are_not_compared():
     arguments = {"model_name_or_path": "start"}
     one = {"run": "mtl", "seed": 0, "arguments": arguments, "data_sha256": {"train": "a"}, "start_sha256": "b"}
     for change, name in (({"data_sha256": {"train": "c"}}, "train"), ({"start_sha256": "c"}, "start")):
-        with pytest.raises(ValueError, match=f"mtl-seed0 and mtl-seed1 were made with different {name}"):
-            facts({"mtl": {0: one, 1: {**one, "seed": 1, **change}}})
+        with pytest.raises(ValueError, match=f"mtl-seed0 and keyword-seed0 were made with different {name}"):
+            facts({"mtl": {0: one}, "keyword": {0: {**one, "run": "keyword", **change}}})
+        of_another_machine = {**one, "seed": 1, "seconds": {"all": 60}, "processor": "another", **change}
+        runs = {0: {**one, "seconds": {"all": 60}, "processor": "one"}, 1: of_another_machine}
+        assert facts({"mtl": runs})["processors"] == ["another", "one"]
 
 
 def test_means_deviations_and_verdicts():

@@ -105,7 +105,20 @@ def test_differences_are_real_only_beyond_the_chance_of_clips_and_seeds(tmp_path
     assert (chance.upper - chance.lower) / 2 == pytest.approx(2.776 * scale, rel=0.15)
     one = comparisons.difference({0: good[0]}, bad, "mAP")
     assert one.lower is None and not one.is_real
-    assert comparisons.difference({}, good, "mAP") is None
+    assert comparisons.difference({0: good[0], 1: good[1]}, {0: bad[0]}, "mAP") == comparisons.difference(
+        {0: good[0]}, {0: bad[0]}, "mAP"
+    )
+    assert comparisons.difference({}, good, "mAP") is None and comparisons.difference({0: 1}, {1: 1}, "mAP") is None
+
+
+def test_systems_with_different_test_clips_are_not_compared(tmp_path):
+    targets, counts = np.eye(6, dtype=int), np.ones((6, 4), dtype=int)
+    one, other = (
+        {0: write_run(tmp_path, name, 0, np.zeros((6, 6)), labels, counts)}
+        for name, labels in (("one", targets), ("other", targets[::-1]))
+    )
+    with pytest.raises(ValueError, match="one-seed0.parquet and .*other-seed0.parquet have different test clips"):
+        Comparisons(tmp_path, "balanced").difference(one, other, "mAP")
 
 
 def test_clips_are_drawn_with_replacement_and_the_same_for_all():
