@@ -159,8 +159,8 @@ def usage(pid: int) -> tuple[float, float]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             fields[int(path.parent.name)] = path.read_text().rpartition(") ")[2].split()
-    for pid, values in fields.items():
-        children[int(values[1])].append(pid)
+    for child, values in fields.items():
+        children[int(values[1])].append(child)
     family = [pid]
     for member in family:
         family += children[member]
