@@ -16,8 +16,10 @@ import sys
 import threading
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
-from ...runtime import num_cores
+from ... import WITHOUT_MODELS
+from ...runtime import EXPORT_FILE, num_cores
 from .limits import Limits
 from .server import ServeArguments, Server, log_json_lines, make_service, read_tokens, replica_name
 
@@ -39,6 +41,8 @@ def serve_in_processes(args: ServeArguments, limits: Limits) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // args.replicas)))  # before they start
+    if (Path(args.model) / EXPORT_FILE).is_file():
+        os.environ[WITHOUT_MODELS] = "1"  # it needs no PyTorch, which takes seconds and 350 MB of each
     with _bound(args.host, args.port) as held:  # keeps the port, and takes no connections
         address = held.getsockname()[:2]
         replicas = [_start(args, limits, address) for _ in range(args.replicas)]
