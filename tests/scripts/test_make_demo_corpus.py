@@ -1,7 +1,9 @@
 """The demo corpus as files: reproducible bytes, readable by `datasets` and PyAV, never overwritten unasked."""
 
 import json
+import os
 import re
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import datasets
@@ -12,7 +14,7 @@ import pytest
 from datasets_scripts import make_demo_corpus
 from datasets_scripts.demo_grammar import ClipText, Piece
 from datasets_scripts.espeak import VOICES
-from datasets_scripts.make_demo_corpus import DemoCorpusArguments, Recipe, make_clip, speak, summarize
+from datasets_scripts.make_demo_corpus import DemoCorpusArguments, Recipe, lazy_map, make_clip, speak, summarize
 from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.data.card import ClipFacts
 from modeling_toxmtl.data.schema import FEATURES, ROW_GROUP_SIZE, SPLITS, Row, split_path, write_split
@@ -237,3 +239,10 @@ def test_arguments_that_make_no_sense_are_refused(name, value):
 
 def test_every_split_has_voices_and_a_longest_duration():
     assert set(VOICES["en"]) == set(SPLITS) == set(make_demo_corpus.MAX_DURATIONS)
+
+
+def test_a_process_that_dies_is_no_wait_without_end():
+    with lazy_map(2) as map_lazily:
+        assert list(map_lazily(abs, range(-20, 0))) == list(range(20, 0, -1))
+        with pytest.raises(BrokenProcessPool):
+            list(map_lazily(os._exit, [3]))
