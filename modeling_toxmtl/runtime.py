@@ -119,6 +119,11 @@ def _read(path):
         raise ValueError(f"{path} is no JSON ({error}): export the model again, with `toxmtl export`.") from error
 
 
+def is_exported(model: str | PathLike) -> bool:
+    """Whether it is a folder that `toxmtl export --to` made."""
+    return Path(model, EXPORT_FILE).is_file()
+
+
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -306,6 +306,11 @@ def test_results_in_the_readme_are_those_of_the_results_file(path):
     assert row.removeprefix("|  |") in README, f"README.md lacks or alters the row of {path.name}"
 
 
+@pytest.mark.parametrize("path", [*RESULTS, *sorted(BENCHMARKS.glob("*.json"))], ids=lambda path: path.name)
+def test_results_name_no_folder_of_a_machine(path):
+    assert not re.search(r'"(/|[A-Z]:\\\\)\w', path.read_text(encoding="utf-8"))
+
+
 def test_there_are_results():
     assert {path.stem for path in RESULTS} >= {"wavlm_demo_mtl", "spoken_digits", "spanish_mtl"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..judging import Judging
-from ..runtime import EXPORT_FILE, ToxicityRuntime
+from ..runtime import ToxicityRuntime, is_exported
 from .inputs import Clip
 from .record import make_record
 from .records import audio_hash
@@ -36,7 +36,7 @@ def load_judge(model: str, revision: str | None = None) -> Judging:
     folder."""
     if Path(model).is_absolute() and not Path(model).is_dir():
         raise ValueError(f"there is no model folder {model}")
-    if Path(model, EXPORT_FILE).is_file():
+    if is_exported(model):
         return ToxicityRuntime.from_pretrained(model)
     from transformers import pipeline
     from transformers.utils import logging

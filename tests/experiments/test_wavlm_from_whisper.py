@@ -82,5 +82,6 @@ def test_a_pass_has_every_clip_once_and_neighbours_of_like_length():
     stream = batches(waveforms, 4, seed=1)
     first = [[len(clip) for clip in next(stream)] for _ in range(101)]
     assert sorted(itertools.chain(*first)) == list(range(402))
-    assert np.median([max(batch) - min(batch) for batch in first]) < 40  # of clips taken at random: about 240
+    spreads = sorted(max(batch) - min(batch) for batch in first)
+    assert spreads[-2] < 40  # of clips taken at random: about 240; the sampler puts the longest clip first of all
     assert first != [[len(clip) for clip in next(stream)] for _ in range(101)]

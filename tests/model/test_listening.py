@@ -188,7 +188,7 @@ def test_no_more_is_held_or_measured_than_an_open_window_needs(clip, monkeypatch
         held.append(planner.end - planner.held_from)
         if clip.any() and start // RATE in (5, 9):  # a second after its end
             assert [window.end for window, _ in planned] == [start]
-    assert max(held) < (5 + 3) * RATE and sum(measured) <= len(clip)
+    assert max(held) < (5 + 3) * RATE and max(measured) < 1.2 * RATE and sum(measured) <= len(clip)
 
 
 def fed(planner: WindowPlanner, clip: np.ndarray, size: int = 1600) -> list:

@@ -16,10 +16,9 @@ import sys
 import threading
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
-from pathlib import Path
 
 from ... import WITHOUT_MODELS
-from ...runtime import EXPORT_FILE, num_cores
+from ...runtime import is_exported, num_cores
 from .limits import Limits
 from .server import ServeArguments, Server, log_json_lines, make_service, read_tokens, replica_name
 
@@ -41,7 +40,7 @@ def serve_in_processes(args: ServeArguments, limits: Limits) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // args.replicas)))  # before they start
-    if (Path(args.model) / EXPORT_FILE).is_file():
+    if is_exported(args.model):
         os.environ[WITHOUT_MODELS] = "1"  # it needs no PyTorch, which takes seconds and 350 MB of each
     with _bound(args.host, args.port) as held:  # keeps the port, and takes no connections
         address = held.getsockname()[:2]

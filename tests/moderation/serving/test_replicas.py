@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from benchmarks.serving import free_port
 from modeling_toxmtl.moderation.hearing import load_judge
 from modeling_toxmtl.moderation.judge import Judge
 from modeling_toxmtl.moderation.serving.limits import Limits
@@ -59,29 +60,24 @@ def replicas_of(metrics: str) -> set[str]:
     return {sample.labels["replica"] for family in families for sample in family.samples}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def serve(folder, port: int) -> subprocess.Popen:
-    """Two processes, as a user starts them."""
+def serve(folder, port: int, log=subprocess.PIPE) -> subprocess.Popen:
+    """Two processes, as a user starts them. A line is logged for each request: a pipe that nobody reads gets full."""
     options = ["--port", str(port), "--replicas", "2", "--rate", "1e6", "--speed", "1000"]
     return subprocess.Popen(
         [sys.executable, "-m", "modeling_toxmtl.cli", "serve", str(folder), *options],
-        stderr=subprocess.PIPE,
+        stderr=log,
         text=True,
     )
 
 
 @pytest.mark.slow
-def test_a_process_is_killed(folder):
-    port = free_port()
-    with serve(folder, port) as server:
+def test_a_process_is_killed(folder, tmp_path):
+    port, path = free_port(), tmp_path / "log"
+    with path.open("w") as file, serve(folder, port, file) as server:
         check_that_nothing_is_lost(port)
         server.terminate()
-        log = [json.loads(line) for line in server.stderr]
     assert server.returncode == 0
+    log = [json.loads(line) for line in path.read_text().splitlines()]
     (replaced,) = [entry for entry in log if entry["event"] == "replica replaced"]
     assert replaced["exitcode"] == -signal.SIGKILL
     assert sum(entry["event"] == "Application shutdown complete." for entry in log) == 2
