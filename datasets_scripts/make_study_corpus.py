@@ -1,6 +1,6 @@
 """Builds the corpora of the study of the five systems (docs/study.md), in the proportions of the paper's Table 1.
 
-    python -m datasets_scripts.make_voice_corpus --output_dir voice_data --train_clips 2400 --validation_clips 300
+    python -m datasets_scripts.make_voice_corpus --output_dir voice_data --train_clips 1000 --validation_clips 300
     python -m datasets_scripts.make_study_corpus --dataset voice_data --output_dir study_data
 
 writes two data sets: `study_data` with train, validation and a test split where violations are as frequent as harmless
@@ -82,8 +82,8 @@ class StudyCorpusArguments:
     output_dir: str = field(
         default="study_data", metadata={"help": "Folder to write; the real-world test split goes to OUTPUT_DIR_real."}
     )
-    train_clips: int = field(default=2400, metadata={"help": "Number of training clips."})
-    new_train_clips: int = field(default=1200, metadata={"help": "How many of them are new ones."})
+    train_clips: int = field(default=1600, metadata={"help": "Number of training clips."})
+    new_train_clips: int = field(default=800, metadata={"help": "How many of them are new ones."})
     real_clips: int = field(default=1000, metadata={"help": "Number of real-world test clips."})
     seed: int = field(default=1, metadata={"help": "The same seed, sizes and data set give the same files."})
     num_proc: int = field(default=1, metadata={"help": "Number of processes; the files do not depend on it."})
