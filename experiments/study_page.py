@@ -50,12 +50,12 @@ def render_page(
     content: Mapping[str, Any], results: Results, folder: Path, tuned: dict | None, minutes_left: float
 ) -> str:
     """The page as Markdown; arguments as of `write_page`."""
-    comparisons = {test_set: Comparisons(folder, test_set) for test_set in TEST_SETS}
+    comparisons = {test_set: Comparisons(folder, test_set, results) for test_set in TEST_SETS}
     sections = [
         {
             "title": section["title"],
             "tables": {title: system_table(content, section, results, name) for name, title in TITLES.items()},
-            "differences": difference_table(content, section, results, comparisons),
+            "differences": difference_table(content, section, comparisons),
         }
         for section in content["sections"]
     ]
@@ -67,7 +67,7 @@ def render_page(
         tuning=tuning_table(content, results),
         tuned=tuned,
         sections=sections,
-        claims=claim_table(content, results, comparisons),
+        claims=claim_table(content, comparisons),
         goal=goal_table(content, results, comparisons),
         figures=figures(content, results),
         runs=sum(len(seeds) for seeds in results.values()),
@@ -106,16 +106,13 @@ def spread(values: Sequence[float | None]) -> str:
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def difference_table(
-    content: Mapping, section: Mapping, results: Results, comparisons: Mapping[str, Comparisons]
-) -> str:
+def difference_table(content: Mapping, section: Mapping, comparisons: Mapping[str, Comparisons]) -> str:
     """A row per pair of systems, metric and test set that can be compared."""
     rows = []
     for metric, metric_name in NAMES.items():
         for reference in section["against"]:
             for name in section["variants"]:
-                found = [comparisons[test_set].difference(results.get(name, {}), results.get(reference, {}), metric)
-                         for test_set in TEST_SETS]  # fmt: skip
+                found = [comparisons[test_set].difference(name, reference, metric) for test_set in TEST_SETS]
                 if name == reference or None in found:
                     continue
                 titles = [content["variants"][one]["title"] for one in (name, reference)]
@@ -132,14 +129,13 @@ def describe(difference: Difference) -> str:
     return f"**{text}**" if difference.is_real else text
 
 
-def claim_table(content: Mapping, results: Results, comparisons: Mapping[str, Comparisons]) -> str:
+def claim_table(content: Mapping, comparisons: Mapping[str, Comparisons]) -> str:
     """What the paper claims, and whether it is so here."""
     rows = []
     for claim in content["claims"]:
         cells = []
         for test_set in TEST_SETS:
-            pair = (results.get(claim[name], {}) for name in ("system", "reference"))
-            found = comparisons[test_set].difference(*pair, claim["metric"])
+            found = comparisons[test_set].difference(claim["system"], claim["reference"], claim["metric"])
             cells.append(NOT_RUN if found is None else f"{verdict(found, claim['sign'])}: {describe(found)}")
         rows.append([claim["text"], claim["paper"], *cells])
     return table(["Claim", "Paper", *TITLES.values()], rows, 4)
@@ -155,12 +151,12 @@ def verdict(difference: Difference, sign: int) -> str:
 def goal_table(content: Mapping, results: Results, comparisons: Mapping[str, Comparisons]) -> str:
     """Which systems have multi-task learning without its price."""
     rows = []
-    singles = {"mAP": results.get("classifier", {}), "keyword_f1": results.get("keyword", {})}
+    singles = {"mAP": "classifier", "keyword_f1": "keyword"}
     for name in content["goal"]:
         for test_set in TEST_SETS:
             runs, plain = results.get(name, {}), results.get("mtl", {})
             found = {
-                metric: comparisons[test_set].difference(runs, single, metric) for metric, single in singles.items()
+                metric: comparisons[test_set].difference(name, single, metric) for metric, single in singles.items()
             }
             head = [content["variants"][name]["title"], TITLES[test_set]]
             if None in found.values() or not plain:

@@ -5,12 +5,13 @@ Design choices:
   enough to measure any two systems on the same clips again.
 - The interval of a difference counts both sources of chance. Clips: all systems are measured on the same 1,000
   resamples of the test clips (paired bootstrap). Seeds: to each resampled difference of means a draw of Student's t is
-  added, with the pooled variance of the two systems over their seeds. Two or three seeds say little about their
-  variance, which the bootstrap over seeds would hide and the tails of t do not.
+  added. Its variance is what is left of a metric, over all runs from the same weights, when each system and each seed
+  has its own mean (a randomised block design): two or three seeds of two systems would say little about it, and what
+  all runs of a seed share, be it another machine's rounding, is no difference between systems.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ class Difference(NamedTuple):
     Args:
         value: of the means over seeds.
         relative: the same in percent of the reference.
-        lower, upper: ends of the 95 % interval; None for one seed.
+        lower, upper: ends of the 95 % interval; None as long as no seed but one says how much seeds matter.
     """
 
     value: float
@@ -163,32 +164,35 @@ class Comparisons:
     Args:
         folder: of the results files.
         test_set: one of `TEST_SETS`.
+        results: system to seed to results, of all runs.
     """
 
-    def __init__(self, folder: Path, test_set: str):
-        self.folder, self.test_set = folder, test_set
-        self._resampled: dict[tuple[str, int, str], tuple[float, np.ndarray]] = {}
+    def __init__(self, folder: Path, test_set: str, results: Mapping[str, Mapping[int, dict]]):
+        self.folder, self.test_set, self.results = folder, test_set, results
+        self._resampled: dict[tuple[str, int, str], tuple[float, np.ndarray] | None] = {}
+        self._errors: dict[tuple[str, str], tuple[float, int]] = {}
         self._first: tuple[Path, Clips] | None = None  # whose clips all must have
 
-    def difference(self, system: Mapping[int, dict], reference: Mapping[int, dict], metric: str) -> Difference | None:
-        """How much the means of two systems, seed to results, differ over the seeds that both have; None if there is
-        no such seed, or one lacks the metric."""
-        seeds = sorted(system.keys() & reference.keys())
-        if not seeds:
+    def difference(self, system: str, reference: str, metric: str) -> Difference | None:
+        """How much the means of two systems differ over the seeds that both have; None if there is no such seed, or
+        one lacks the metric."""
+        runs, base_runs = (self.results.get(name, {}) for name in (system, reference))
+        seeds = sorted(runs.keys() & base_runs.keys())
+        pairs = [[self._measure(one[seed], metric) for one in (runs, base_runs)] for seed in seeds]
+        if not pairs or any(measured is None for pair in pairs for measured in pair):
             return None
-        measured = [[self._measure(runs[seed], metric) for seed in seeds] for runs in (system, reference)]
-        if any(run is None for runs in measured for run in runs):
-            return None
-        (values, resampled), (base_values, base_resampled) = ([*zip(*runs, strict=True)] for runs in measured)
-        value, base = np.mean(values) - np.mean(base_values), np.mean(base_values)
+        value = np.mean([one[0] - base[0] for one, base in pairs])
+        resampled = np.mean([one[1] - base[1] for one, base in pairs], axis=0)
+        scale, freedom = self._seed_error(start_of(runs[seeds[0]]), metric)
         lower = upper = None
-        if len(seeds) > 1:
-            drawn = np.mean(resampled, axis=0) - np.mean(base_resampled, axis=0) + _draw_seeds(values, base_values)
+        if freedom:
+            chance = np.random.default_rng(1).standard_t(freedom, RESAMPLES)
+            drawn = resampled + scale * np.sqrt(2 / len(seeds)) * chance
             lower, upper = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
-        return Difference(float(value), float(100 * value / base), lower, upper)
+        return Difference(float(value), float(100 * value / np.mean([base[0] for _, base in pairs])), lower, upper)
 
     def _measure(self, results, metric):
-        """The metric on all clips and on the resamples."""
+        """The metric on all clips and on the resamples; None if the run does not have it."""
         key = (results["run"], results["seed"], metric)
         if key not in self._resampled:
             path = self.folder / f"{results['run']}-seed{results['seed']}.parquet"
@@ -199,6 +203,15 @@ class Comparisons:
             self._resampled[key] = None if whole is None else (whole[0], resampled)
         return self._resampled[key]
 
+    def _seed_error(self, start, metric):
+        """Standard deviation of a metric by chance of the seed, and its degrees of freedom, over all runs from the
+        same weights."""
+        if (start, metric) not in self._errors:
+            runs = [run for seeds in self.results.values() for run in seeds.values() if start_of(run) == start]
+            measured = {(run["run"], run["seed"]): found[0] for run in runs if (found := self._measure(run, metric))}
+            self._errors[start, metric] = residual_deviation(measured)
+        return self._errors[start, metric]
+
     def _check_clips(self, path, clips):
         """Raises ValueError if they are not those of the runs before."""
         if self._first is None:
@@ -208,9 +221,20 @@ class Comparisons:
             raise ValueError(f"{before} and {path} have different test clips: remove the results of one.")
 
 
-def _draw_seeds(values: Sequence[float], base_values: Sequence[float]) -> np.ndarray:
-    """Draws of the error that the choice of seeds leaves in a difference of means."""
-    freedom = len(values) + len(base_values) - 2
-    squares = sum(np.var(group) * len(group) for group in (values, base_values))
-    scale = np.sqrt(squares / freedom * (1 / len(values) + 1 / len(base_values)))
-    return scale * np.random.default_rng(1).standard_t(freedom, RESAMPLES)
+def start_of(results: Mapping[str, Any]) -> str:
+    """The weights that a run begins with."""
+    return results["arguments"]["model_name_or_path"]
+
+
+def residual_deviation(values: Mapping[tuple[str, int], float]) -> tuple[float, int]:
+    """Standard deviation of what a mean of each system plus one of each seed leaves of the values, by (system, seed),
+    and its degrees of freedom; without any, (0, 0)."""
+    design = np.stack(
+        [[place[axis] == level for place in values] for axis in (0, 1) for level in {place[axis] for place in values}],
+        axis=1,
+    ).astype(float)
+    measured = np.array(list(values.values()))
+    solution, _, rank, _ = np.linalg.lstsq(design, measured, rcond=None)
+    freedom = len(measured) - int(rank)
+    squares = ((measured - design @ solution) ** 2).sum()
+    return (float(np.sqrt(squares / freedom)), freedom) if freedom else (0.0, 0)

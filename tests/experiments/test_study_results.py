@@ -15,6 +15,7 @@ from experiments.study_results import (
     draw_clips,
     measure,
     read_clips,
+    residual_deviation,
     write_clips,
 )
 from modeling_toxmtl.labels import LABELS
@@ -32,7 +33,7 @@ def table_of(logits, targets, counts):
 def write_run(folder, name, seed, logits, targets, counts):
     table = table_of(logits, targets, counts)
     write_clips(folder / f"{name}-seed{seed}.parquet", {"balanced": table, "real": table[:1]})
-    return {"run": name, "seed": seed}
+    return {"run": name, "seed": seed, "arguments": {"model_name_or_path": "start"}}
 
 
 def test_average_precision_of_weighted_clips_is_that_of_repeated_ones():
@@ -86,29 +87,59 @@ def test_differences_are_real_only_beyond_the_chance_of_clips_and_seeds(tmp_path
             runs[seed] = write_run(tmp_path, name, seed, logits, targets, counts * [tp, 1, 1, 1])
         return runs
 
-    good, bad = system("good", (3, 3, 3), (1, 1, 1)), system("bad", (0.2, 0.2, 0.2), (1, 1, 1))
-    unsure = system("unsure", (1, 1, 1), (0, 2, 4))  # F1 of 0, 80, 88.9
-    comparisons = Comparisons(tmp_path, "balanced")
-    better = comparisons.difference(good, bad, "mAP")
+    results = {"good": system("good", (3, 3, 3), (1, 1, 1)), "bad": system("bad", (0.2, 0.2, 0.2), (1, 1, 1))}
+    comparisons = Comparisons(tmp_path, "balanced", results)
+    better = comparisons.difference("good", "bad", "mAP")
     assert better.is_real and better.lower < better.value < better.upper and better.value > 20
     assert better.relative == pytest.approx(100 * better.value / np.mean(
         [measure(read_clips(tmp_path / f"bad-seed{seed}.parquet", "balanced"), "mAP", np.ones((1, 200)))
          for seed in range(3)]))  # fmt: skip
-    same = comparisons.difference(good, good, "mAP")
+    same = comparisons.difference("good", "good", "mAP")
     assert same.value == 0 and not same.is_real and same.lower < 0 < same.upper
 
-    # all clips are alike, so that seeds alone matter: pooled variance, four degrees of freedom (t = 2.776)
+    # all clips are alike, so that seeds alone matter: two degrees of freedom (t = 4.303)
+    results = {"good": results["good"], "unsure": system("unsure", (1, 1, 1), (0, 2, 4))}  # F1 of 0, 80, 88.9
     values = np.array([0, 80, 800 / 9])
-    scale = np.sqrt(values.var(ddof=1) / 2 * 2 / 3)
-    chance = comparisons.difference(unsure, good, "keyword_f1")
+    error = np.sqrt(values.var(ddof=1) / 2)  # the seeds' means take half of what differs
+    chance = Comparisons(tmp_path, "balanced", results).difference("unsure", "good", "keyword_f1")
     assert chance.value == pytest.approx(values.mean() - 200 / 3)
-    assert (chance.upper - chance.lower) / 2 == pytest.approx(2.776 * scale, rel=0.15)
-    one = comparisons.difference({0: good[0]}, bad, "mAP")
-    assert one.lower is None and not one.is_real
-    assert comparisons.difference({0: good[0], 1: good[1]}, {0: bad[0]}, "mAP") == comparisons.difference(
-        {0: good[0]}, {0: bad[0]}, "mAP"
-    )
-    assert comparisons.difference({}, good, "mAP") is None and comparisons.difference({0: 1}, {1: 1}, "mAP") is None
+    assert (chance.upper - chance.lower) / 2 == pytest.approx(4.303 * error * np.sqrt(2 / 3), rel=0.15)
+
+
+def test_the_seeds_that_two_systems_share_are_compared(tmp_path):
+    targets = np.tile(np.eye(6, dtype=int), (9, 1))
+    rng = np.random.default_rng(3)
+
+    def run(name, seed):
+        return write_run(
+            tmp_path, name, seed, targets + rng.normal(size=targets.shape), targets, np.ones((54, 4), int)
+        )
+
+    results = {name: {seed: run(name, seed) for seed in seeds} for name, seeds in (("a", (0, 1, 2)), ("b", (0, 1)))}
+    one_seed = {"a": {0: results["a"][0]}, "b": results["b"]}
+    alone = Comparisons(tmp_path, "balanced", one_seed).difference("a", "b", "mAP")
+    assert alone.lower is None and not alone.is_real
+    both = Comparisons(tmp_path, "balanced", results).difference("a", "b", "mAP")
+    values = [Comparisons(tmp_path, "balanced", {name: {0: runs[seed]} for name, runs in results.items()})
+              .difference("a", "b", "mAP").value for seed in (0, 1)]  # fmt: skip
+    assert both.value == pytest.approx(np.mean(values)) and both.lower < both.value < both.upper
+    comparisons = Comparisons(tmp_path, "balanced", {**results, "c": {2: results["b"][1]}})
+    assert comparisons.difference("c", "b", "mAP") is None and comparisons.difference("d", "b", "mAP") is None
+    # that of the one seed has an interval as soon as others say how much seeds matter
+    others = {**results, "c": {0: run("c", 0)}}
+    single, double = (Comparisons(tmp_path, "balanced", others).difference(*pair, "mAP") for pair in ("ca", "ba"))
+    assert single.upper - single.lower > double.upper - double.lower
+
+
+def test_what_systems_and_seeds_leave():
+    """By hand: means of the systems 2 and 4, of the seeds 2 and 4; the rest is 0.5 in each of the four."""
+    values = {("a", 0): 1.5, ("a", 1): 2.5, ("b", 0): 2.5, ("b", 1): 5.5}
+    deviation, freedom = residual_deviation(values)
+    assert (deviation, freedom) == (pytest.approx(1.0), 1)  # 4 · 0.5², divided by 4 - 3
+    assert residual_deviation({**values, ("c", 1): 99.0}) == (pytest.approx(1.0), 1)  # says nothing of chance
+    shifted = {place: value + 7 * place[1] for place, value in values.items()}  # what all runs of a seed share
+    assert residual_deviation(shifted) == (pytest.approx(1.0), 1)
+    assert residual_deviation({("a", 0): 1.0, ("b", 0): 2.0}) == (0, 0)
 
 
 def test_systems_with_different_test_clips_are_not_compared(tmp_path):
@@ -118,7 +149,7 @@ def test_systems_with_different_test_clips_are_not_compared(tmp_path):
         for name, labels in (("one", targets), ("other", targets[::-1]))
     )
     with pytest.raises(ValueError, match="one-seed0.parquet and .*other-seed0.parquet have different test clips"):
-        Comparisons(tmp_path, "balanced").difference(one, other, "mAP")
+        Comparisons(tmp_path, "balanced", {"one": one, "other": other}).difference("one", "other", "mAP")
 
 
 def test_clips_are_drawn_with_replacement_and_the_same_for_all():
