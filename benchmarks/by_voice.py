@@ -6,16 +6,15 @@ Groups are the parts of the column `speaker` before the accent: the engine and i
 nobody wrote for this corpus, are a group of their own as well.
 """
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from transformers import HfArgumentParser
 
 from benchmarks import write_results
 from modeling_toxmtl import KeywordList
+from modeling_toxmtl.io.files import read_json_lines
 from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.training.folders import load_clips
 from modeling_toxmtl.training.metrics import average_precision, keyword_metrics
@@ -78,8 +77,7 @@ def markdown(results: dict[str, dict]) -> str:
 
 def main(args: ByVoiceArguments) -> dict[str, dict]:
     """Measures each group and all clips together; writes and returns the results."""
-    lines = Path(args.predictions).read_text(encoding="utf-8").splitlines()
-    predictions = {clip["id"]: clip for clip in map(json.loads, lines)}
+    predictions = {clip["id"]: clip for clip in read_json_lines(args.predictions)}
     keywords = KeywordList.from_file(args.keywords) if args.keywords else KeywordList.default()
     rows = load_clips(args.dataset, splits=[args.split])[args.split].select_columns(
         ["id", "labels", "transcript", "speaker", "source"]

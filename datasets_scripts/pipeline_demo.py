@@ -15,7 +15,6 @@ The recogniser is Whisper tiny.en through faster-whisper, unless another is name
 """
 
 import importlib.util
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +47,7 @@ from modeling_toxmtl.data.shards import read_rows
 from modeling_toxmtl.data.stages import WorkArguments, read_manifest
 from modeling_toxmtl.data.text_filter import TextFilterArguments, train
 from modeling_toxmtl.data.transcribe import FASTER_WHISPER, TranscribeStage
-from modeling_toxmtl.io.files import write_json, write_json_lines
+from modeling_toxmtl.io.files import read_json_lines, write_json, write_json_lines
 from modeling_toxmtl.io.opus import encode_dtx, ogg_file
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import LABELS, NO_VIOLATION, VIOLATIONS
@@ -196,8 +195,7 @@ def train_filter(args: PipelineDemoArguments, folder: Path) -> None:
 def truth_of_chunks(work_dir: str, recordings: Path) -> Iterator[tuple[str, list[str], str]]:
     """Of each chunk, the id, the true labels and the true words: those of the sentences whose middle is in it."""
     sentences: dict[str, list[dict]] = {}
-    for line in (recordings / TRUTH_FILE).read_text().splitlines():
-        sentence = json.loads(line)
+    for sentence in read_json_lines(recordings / TRUTH_FILE):
         sentences.setdefault(str(recordings / sentence["path"]), []).append(sentence)
     for shard in read_manifest(work_dir, "chunk").shards:
         for row in read_rows(shard.path, ["id", "source_path", "start", "end"]):

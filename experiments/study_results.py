@@ -10,7 +10,6 @@ Design choices:
   all runs of a seed share, be it another machine's rounding, is no difference between systems.
 """
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modeling_toxmtl import ToxicityMTLProcessor
-from modeling_toxmtl.io.files import atomic_write
+from modeling_toxmtl.io.files import atomic_write, read_json_lines
 from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.labels import LABELS
 from modeling_toxmtl.training.folders import load_clips
@@ -80,7 +79,7 @@ def clip_table(model: Path, predictions: Path, dataset: str) -> pa.Table:
     """
     rows = load_clips(dataset, splits=["test"])["test"].select_columns(["id", "labels", "transcript"])
     rows = {row["id"]: row for row in rows}
-    clips = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    clips = list(read_json_lines(predictions))
     labels = [read_labels(rows[clip["id"]]["labels"]) for clip in clips]
     columns: dict[str, Any] = {"id": [clip["id"] for clip in clips]}
     columns |= {f"is_{name}": pa.array([name in names for names in labels]) for name in LABELS}

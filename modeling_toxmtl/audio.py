@@ -43,7 +43,7 @@ ABSOLUTE_TIME = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # formats whose ti
 URLS = ("http://", "https://")
 ALIKE = 0.5  # correlation of channels from which on their average is heard: what they share is no softer than the rest
 LOUDEST = 16.0  # times full scale: decoders and mixers go beyond it, but not so far
-LOWEST_RATE = 1000  # Hz
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 EMPTY = 1e-10  # mean square of a channel that holds nothing, but perhaps what a codec makes of nothing
 
@@ -230,6 +230,9 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for other shapes and types, and samples that are NaN, infinite or of another scale.
     """
+    if hasattr(samples, "detach"):  # PyTorch's, of which NumPy takes neither bfloat16 nor a GPU's
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples
     samples = np.asarray(samples)
     if samples.ndim != 1:
         raise ValueError(f"A waveform must have shape (samples,), but has {samples.shape}: average its channels.")
@@ -247,6 +250,15 @@ def as_waveform(samples: ArrayLike) -> np.ndarray:
     return samples
 
 
+def check_rate(rate: int, name: str = "the audio") -> None:
+    """Raises ValueError if this is no sampling rate of sound: at 1 Hz, each sample would become thousands."""
+    if not isinstance(rate, int | np.integer) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(
+            f"The sampling rate of {name} is {rate!r}: give a whole number of Hz, from {LOWEST_RATE} to "
+            f"{HIGHEST_RATE}."
+        )
+
+
 @functools.cache
 def hann(size: int) -> np.ndarray:
     """Hann's window, periodic, `(size,)` float32, which is shared and cannot be written to."""
@@ -260,8 +272,7 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     `from_rate` is no sampling rate of speech."""
     if from_rate == to_rate:
         return samples
-    if not isinstance(from_rate, int | np.integer) or from_rate < LOWEST_RATE:
-        raise ValueError(f"The sampling rate is {from_rate!r}: give a whole number of Hz, from {LOWEST_RATE} on.")
+    check_rate(from_rate)
     _require_av()
     return _concatenated(resampled_blocks(_frames_of(samples, from_rate), to_rate))
 
@@ -333,6 +344,7 @@ def _runs(frames, origin, name):
     """(number of its run, seconds of silence before the run, frame): a run has no gap and a single format."""
     number, silence, kind, end = 0, 0.0, None, origin
     for frame in frames:
+        check_rate(frame.rate, name)
         end = frame.time if end is None else end
         gap = 0.0 if frame.time is None or end is None else frame.time - end
         if gap > LONGEST_GAP:
@@ -363,18 +375,20 @@ def heard_times(
 def _resample_run(frames, sampling_rate):
     # FFmpeg's own down-mix adds the channels at -3 dB: equal channels would come out 1.41 times as loud, and clip
     resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
-    for block in itertools.chain(_joined(frames), [None]):  # None: what the filter still holds
+    for block in itertools.chain(_joined(frames, sampling_rate), [None]):  # None: what the filter still holds
         for chunk in resampler.resample(block):
             yield chunk.to_ndarray()
 
 
-def _joined(frames):
-    """Blocks of `BLOCK_SIZE` samples: a codec's frames are short, and Python takes longer over one than FFmpeg."""
+def _joined(frames, sampling_rate):
+    """Blocks of at most `BLOCK_SIZE` samples, before and after: a codec's frames are short, and Python takes longer
+    over one than FFmpeg."""
     fifo = av.AudioFifo()
     for frame in frames:
+        size = BLOCK_SIZE * frame.rate // max(frame.rate, sampling_rate)
         frame.pts = None  # small gaps in time are closed
         fifo.write(frame)
-        while fifo.samples >= BLOCK_SIZE:
-            yield fifo.read(BLOCK_SIZE)
+        while fifo.samples >= size:
+            yield fifo.read(size)
     if fifo.samples:
         yield fifo.read()

@@ -6,12 +6,14 @@ import pytest
 from helpers import RATE, tiny_processor, tiny_speech_model, tone, wav
 
 from modeling_toxmtl import ToxicityDetectionPipeline, cli
+from modeling_toxmtl.io.files import read_json
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.record import describe_judge
-from modeling_toxmtl.moderation.records import SCHEMA, audio_hash
+from modeling_toxmtl.moderation.records import SCHEMA, SCHEMA_FILE, audio_hash
 
 
 LABELS = ("Profanity", "Bullying", "NoViolation")  # of `record`
+EMPTY_RECORD = dict.fromkeys(read_json(SCHEMA_FILE)["required"]) | {"schema": SCHEMA}
 SECONDS = (1.0, 0.4, 2.5, 0.7, 1.3, 0.2, 3.1, 0.9)  # of the clips
 
 
@@ -60,8 +62,7 @@ def record(folder: Path, name: str, scores: tuple, words: tuple = ()) -> dict:
         }
         for word, start in words
     ]
-    return {
-        "schema": SCHEMA,
+    return EMPTY_RECORD | {
         "model": {"name": "me/my-model", "weights_sha256": "0123456789abcdef"},
         "clip": str(path),
         "audio": {"sha256": audio_hash(str(path)), "seconds": 2.0},

@@ -88,6 +88,12 @@ def write_json_lines(path: str | os.PathLike, rows: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def read_json_lines(path: str | os.PathLike) -> Iterator[Any]:
+    """What each line of a JSON Lines file holds. Texts may have line ends of Unicode, which end no line here."""
+    with open(path, encoding="utf-8", newline="\n") as file:
+        yield from map(json.loads, file)
+
+
 def remove_unfinished(folder: Path) -> None:
     """What killed processes of this machine left. Others may be at work in the same folder."""
     for path in folder.glob(f".*.{socket.gethostname()}-*.unfinished"):

@@ -6,10 +6,14 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..keywords import unique_keys
 from ..labels import NO_VIOLATION
 
+
+if TYPE_CHECKING:
+    from pyarrow import parquet
 
 LABEL_SEPARATOR = "|"  # in tables without lists, such as metadata.csv
 
@@ -108,6 +112,16 @@ def _swallows_a_row(cell, num_columns, dialect):
     """Whether a line of a text would be a row of its own."""
     lines = csv.reader(cell.splitlines()[1:], delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
     return num_columns > 1 and any(len(line) == num_columns for line in lines)
+
+
+def open_parquet(path: str | Path) -> "parquet.ParquetFile":
+    """A Parquet file. Raises ValueError, naming it, if it is none."""
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file: {error}") from error
 
 
 def cell_text(row: dict, column: str, default: str = "") -> str:

@@ -38,12 +38,17 @@ def format_verdict(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_line(record: dict[str, Any]) -> str:
-    """A record as a line of JSON."""
-    return json.dumps(record, ensure_ascii=False)
+def format_line(record: dict[str, Any], encoding: str | None = None) -> str:
+    """A record as a line of JSON; what a stream's encoding lacks is escaped as JSON does it."""
+    line = json.dumps(record, ensure_ascii=False)
+    try:
+        line.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(record)
+    return line
 
 
-LINES = {"table": format_verdict, "jsonl": format_line}
+LINES = {"table": lambda record, encoding=None: format_verdict(record), "jsonl": format_line}
 
 
 def write_verdicts(path: Path, records: Iterable[dict[str, Any]], kind: str) -> None:

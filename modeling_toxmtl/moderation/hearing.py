@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..judging import Judging
 from ..runtime import ToxicityRuntime, is_exported
-from .inputs import Clip
+from .inputs import Clip, in_utf8
 from .record import make_record
 from .records import audio_hash
 
@@ -50,6 +50,7 @@ class _Hearing:
     """A clip whose windows are being heard."""
 
     clip: Clip
+    sha256: str = ""  # of the clip's content
     outputs: list[dict | None] = field(default_factory=list)  # one for each window
     error: str | None = None
 
@@ -94,6 +95,7 @@ class Listener:
 
     def _read(self, hearing):
         try:
+            hearing.sha256 = _hash_of(hearing.clip.audio)
             for features in self.pipe.preprocess(hearing.clip.audio, **self.judge["hearing"]):
                 self._round.append((hearing, len(hearing.outputs), features))
                 hearing.outputs.append(None)
@@ -102,7 +104,7 @@ class Listener:
                     end = features["window"][0, 1].item()
                     self.on_part(hearing.clip, end / self.pipe.sampling_rate)
         except CLIP_ERRORS as error:
-            hearing.error = str(error)
+            hearing.error = in_utf8(str(error))
 
     def _run(self):
         """Hears the windows of a round."""
@@ -120,4 +122,11 @@ class Listener:
         if hearing.error is not None:
             return Heard(name, None, hearing.error)
         verdict = self.pipe.postprocess(hearing.outputs, return_keywords=True, return_windows=True)
-        return Heard(name, make_record(name, audio_hash(hearing.clip.audio), verdict, self.judge))
+        return Heard(name, make_record(name, hearing.sha256, verdict, self.judge))
+
+
+def _hash_of(audio: str | bytes) -> str:
+    """Raises ValueError for what can be read but once, such as a pipe: its content is hashed, and heard."""
+    if isinstance(audio, str) and Path(audio).exists() and not Path(audio).is_file():
+        raise ValueError(f"{audio} is no file: write what it holds to one.")
+    return audio_hash(audio)

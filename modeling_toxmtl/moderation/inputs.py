@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.files import files_in
-from ..io.tables import read_table
+from ..io.tables import open_parquet, read_table
 
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -65,7 +65,7 @@ class Inputs:
             if _is_parquet(source):
                 yield from islice(self._rows(source, first - start), min(end, following) - first)
             else:
-                yield Clip(_in_utf8(source), source)
+                yield Clip(in_utf8(source), source)
             first, index = following, index + 1
 
     def _sources_of(self, given: str) -> Iterable[str]:
@@ -94,9 +94,7 @@ class Inputs:
 
     def _rows(self, table: str, first: int) -> Iterator[Clip]:
         """Clips of a Parquet file, from row `first` on; row groups before it are not read."""
-        from pyarrow import parquet
-
-        file = parquet.ParquetFile(table)
+        file = open_parquet(table)
         column = self._choose(table, names := file.schema_arrow.names)
         columns = [name for name in ("id", column) if name in names]
         sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
@@ -104,9 +102,10 @@ class Inputs:
         group = bisect_right(starts, first) - 1
         number = starts[group]
         for batch in file.iter_batches(64, row_groups=range(group, len(sizes)), columns=columns):
-            for row in batch.slice(max(first - number, 0)).to_pylist():
-                yield _clip_of(row, column, table, max(first, number) + 1)
-                number = max(first, number) + 1
+            skipped = min(max(first - number, 0), batch.num_rows)
+            for place, row in enumerate(batch.slice(skipped).to_pylist(), start=number + skipped):
+                yield _clip_of(row, column, table, place + 1)
+            number += batch.num_rows
 
 
 def _clip_of(row: dict[str, Any], column: str, table: str, number: int) -> Clip:
@@ -120,8 +119,8 @@ def _clip_of(row: dict[str, Any], column: str, table: str, number: int) -> Clip:
     return Clip(str(name or path), str(Path(table).parent / path))
 
 
-def _in_utf8(name: str) -> str:
-    """What of a file's name is not UTF-8 is written as an escape: records are."""
+def in_utf8(name: str) -> str:
+    """A file's name, or a message with it: what of it is not UTF-8, as records are, becomes an escape."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -130,6 +129,4 @@ def _is_parquet(path: str) -> bool:
 
 
 def _num_rows(path: str) -> int:
-    from pyarrow import parquet
-
-    return parquet.ParquetFile(path).metadata.num_rows
+    return open_parquet(path).metadata.num_rows

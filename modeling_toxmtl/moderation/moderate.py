@@ -11,6 +11,7 @@ as it is. `--engine ray` judges on all machines of a Ray cluster, which all see 
 folder.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class ModerateArguments:
     )
 
     def __post_init__(self):
-        if self.window <= 0:
+        if not 0 < self.window < math.inf:
             raise ValueError(f"--window is {self.window}: give seconds above 0.")
         if self.stride is None:
             self.stride = self.window * STRIDE
@@ -118,7 +119,7 @@ def _print(listener, inputs, kind, counts):
         for _, group in hear_groups(listener, inputs, tasks_left(len(inputs), {})):
             progress.add(*size_of(group))
             for record in _reported(group, counts):
-                print(LINES[kind](record), flush=True)
+                print(LINES[kind](record, sys.stdout.encoding), flush=True)
 
 
 def _write(pipe, judge, inputs, args, counts):

@@ -1,11 +1,10 @@
 """What a run has judged so far, and what is left of it, in blocks that any machine can judge by themselves."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..io.files import file_hash, read_json, remove_unfinished, write_json, write_json_lines
+from ..io.files import file_hash, read_json, read_json_lines, remove_unfinished, write_json, write_json_lines
 from .hearing import Heard, Listener
 from .inputs import Inputs
 
@@ -47,13 +46,14 @@ class Parts:
                 f"{self.output} is already there, and no finished output of the same run to --resume: choose another "
                 "--output, or remove it."
             )
-        if not self.folder.exists():
-            write_json(self.folder / "run.json", self.run)
+        begun = self.folder / "run.json"
+        if not begun.exists() and not self.kept():  # the disk may have been full when a run began
+            write_json(begun, self.run)
             return
         if not resume:
             raise ValueError(f"{self.folder} holds an unfinished run: go on with --resume, or remove it.")
         remove_unfinished(self.folder)
-        before = read_json(self.folder / "run.json")
+        before = read_json(begun)
         if changed := [name for name in self.run if self.run[name] != before.get(name)]:
             raise ValueError(
                 f"{self.folder} was begun with another {', '.join(changed)}: go on with the same, or remove it."
@@ -62,8 +62,7 @@ class Parts:
     def read(self) -> Iterator[Heard]:
         """What was heard, in order."""
         for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                yield Heard(*json.loads(line))
+            yield from (Heard(*values) for values in read_json_lines(path))
 
     def kept(self) -> dict[int, int]:
         """How many clips each group has, by the number of its first."""

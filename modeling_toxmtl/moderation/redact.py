@@ -8,6 +8,7 @@ the container takes it. Video is copied as it is; cover pictures and subtitles a
 spans, lossless formats keep every sample. What was done is written as JSON beside the output.
 """
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -54,9 +55,9 @@ class RedactArguments:
     log: str | None = field(default=None, metadata={"help": "File of what was done; default: OUTPUT.json."})
 
     def __post_init__(self):
-        for name in ("padding_before", "padding_after"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give seconds from 0 on.")
+        for name, unit in (("padding_before", "seconds"), ("padding_after", "seconds"), ("min_score", "a score")):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give {unit} from 0 on.")
         if Path(self.output).exists() and Path(self.output).samefile(self.audio):
             raise ValueError(f"--output {self.output} is the recording itself: choose another file.")
 
@@ -259,11 +260,20 @@ def _interleave(queues, target):
         heads = [(q, next(q, None) if q is queue else head) for q, head in waiting]
 
 
+def _check_labels(record, asked):
+    """Raises ValueError for a label that the model does not have: nothing would be taken out for it."""
+    known = {item["label"] for item in record["labels"] or ()} | {
+        label for word in record["keywords"] for label in word["labels"]
+    }
+    if record["labels"] is not None and (unknown := sorted(set(asked) - known)):
+        raise ValueError(f"--label {unknown[0]}: the record knows {', '.join(sorted(known))}.")
+
+
 def main(args: RedactArguments) -> dict[str, Any]:
     """Redacts, writes the log, and returns it.
 
     Raises:
-        ValueError: if there is no record of this very recording, or it cannot be redacted.
+        ValueError: if there is no record of this very recording, it has no such label, or cannot be redacted.
     """
     sha256 = audio_hash(args.audio)
     record = record_of(args.record, sha256)
@@ -271,6 +281,7 @@ def main(args: RedactArguments) -> dict[str, Any]:
         raise ValueError(f"{args.record} has no record of {args.audio}: its audio has the SHA-256 {sha256}.")
     if record["keywords"] is None:
         raise ValueError(f"{args.record} has no keywords: the model {record['model']['name']} has no keyword head.")
+    _check_labels(record, args.label)
     spans = spans_of(chosen(record["keywords"], args), args.padding_before, args.padding_after)
     redact(args.audio, args.output, spans, args.how)
     log = {

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..audio import SAMPLING_RATE, load_audio
 from ..io.files import write_text
-from ..io.tables import read_labels, read_table
+from ..io.tables import open_parquet, read_labels, read_table
 from ..labels import NO_VIOLATION
 from .records import audio_hash, read_records
 
@@ -47,7 +47,7 @@ def read_truth(path: str) -> dict[str, list[str]]:
     """Labels by clip, of a table or a Parquet file.
 
     Raises:
-        ValueError: if a row names no clip or has no labels; the message names it.
+        ValueError: if a row names no clip, has no labels or contradicts another; the message names it.
     """
     truth = {}
     for number, row in enumerate(_rows_of(Path(path)), start=1):
@@ -55,22 +55,25 @@ def read_truth(path: str) -> dict[str, list[str]]:
         if not name:
             raise ValueError(f"{path}, row {number}: no `path`, `id` or `file_name`.")
         try:
-            truth[str(name)] = read_labels(row["labels"]) or []
+            labels = read_labels(row["labels"])
         except ValueError as error:
             raise ValueError(f"{path}, row {number}: {error}.") from error
+        if labels is None:
+            raise ValueError(f"{path}, row {number}: no `labels`: take the row out, or say that none applies.")
+        if set(truth.setdefault(str(name), labels)) != set(labels):
+            raise ValueError(f"{path}, row {number}: {name} has other labels in a row before.")
     return truth
 
 
 def _rows_of(path):
     if path.suffix != ".parquet":
         return read_table(path, required=["labels"])
-    from pyarrow import parquet
-
-    names = parquet.read_schema(path).names
+    file = open_parquet(path)
+    names = file.schema_arrow.names
     if "labels" not in names:
         raise ValueError(f"{path} has no column 'labels', but {', '.join(names)}.")
     columns = [name for name in ("path", "id", "file_name", "labels") if name in names]
-    return parquet.read_table(path, columns=columns).to_pylist()
+    return file.read(columns=columns).to_pylist()
 
 
 def truth_of(clip: str, truth: dict[str, list[str]]) -> list[str] | None:

@@ -192,9 +192,18 @@ def test_samples_of_16_bits_that_became_floats_are_named():
     assert as_waveform(3 * sine(440)).max() > 1  # louder than full scale, as decoders give
 
 
-@pytest.mark.parametrize("rate", [0, -1, 1, 16_000.5, "16000", None])
+def test_a_file_of_no_sampling_rate_is_refused(tmp_path):
+    """A few kilobytes at 1 Hz would be an hour of sound, and a gigabyte of samples."""
+    path = tmp_path / "slow.wav"
+    path.write_bytes(wav(np.zeros(2000), rate=1))
+    for read in (load_audio, lambda file: list(track_blocks(file))):
+        with pytest.raises(ValueError, match="The sampling rate of .*slow.wav is 1: give a whole number of Hz"):
+            read(str(path))
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1, 999, 768_001, 10**12, 16_000.5, "16000", None])
 def test_what_is_no_sampling_rate_is_named(rate):
-    with pytest.raises(ValueError, match=f"The sampling rate is {rate!r}: give a whole number of Hz"):
+    with pytest.raises(ValueError, match=f"The sampling rate of the audio is {rate!r}: give a whole"):
         resample(sine(440), rate, SAMPLING_RATE)
 
 

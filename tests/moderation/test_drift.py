@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from moderation_helpers import EMPTY_RECORD
 from scipy import stats
 
 from modeling_toxmtl import LABELS, cli
@@ -25,7 +26,7 @@ def record(scores: dict[str, float], *keywords: str, seconds: float = 36.0, **ju
     labels = [{"label": label, "score": score, "fires": score >= 0.5} for label, score in scores.items()]
     words = [{"keyword": keyword} for keyword in keywords]
     audio = {"sha256": "2" * 64, "seconds": seconds}
-    about = {"schema": "toxmtl.verdict/1", "clip": "a.ogg", "audio": audio, "windows": [{}, {}]}
+    about = EMPTY_RECORD | {"clip": "a.ogg", "audio": audio, "windows": [{}, {}]}
     return {**about, "labels": labels, "keywords": words, **JUDGE, **judge}
 
 

@@ -20,7 +20,7 @@ from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.inputs import Clip, Inputs
 from modeling_toxmtl.moderation.moderate import ModerateArguments, main
 from modeling_toxmtl.moderation.record import differences
-from modeling_toxmtl.moderation.records import SCHEMA_FILE, read_records
+from modeling_toxmtl.moderation.records import SCHEMA_FILE, audio_hash, read_records
 
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
@@ -58,6 +58,20 @@ def test_parquet_inputs(clips, tmp_path):
     inputs = Inputs([str(tmp_path / "u.parquet")])
     assert list(inputs) == [Clip("c.wav", str(tmp_path / "c.wav")), Clip(f"{tmp_path}/u.parquet:2", b"")]
     assert [item.error for group in listener().hear(list(inputs)[1:]) for item in group] != [None]
+
+
+@pytest.mark.parametrize("row_group_size", [300, 70])
+def test_clips_of_a_parquet_file_from_any_row_on(tmp_path, row_group_size):
+    """A run reads them in blocks, of which each begins where the one before ended."""
+    names = [f"{number}.wav" for number in range(300)]
+    parquet.write_table(pa.table({"file": names}), tmp_path / "t.parquet", row_group_size=row_group_size)
+    inputs = Inputs([str(tmp_path / "t.parquet")])
+    for first in (0, 1, 63, 64, 65, 127, 128, 200, 299):
+        assert [clip.name for clip in inputs.clips(first, 300)] == names[first:]
+        assert [clip.name for clip in inputs.clips(first, first + 1)] == names[first : first + 1]
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1, but no more")
+    with pytest.raises(ValueError, match="broken.parquet is no Parquet file: "):
+        Inputs([str(tmp_path / "broken.parquet")])
 
 
 def test_inputs_that_name_no_clips(tmp_path):
@@ -175,6 +189,54 @@ def test_one_bad_file_is_one_line(folder, clips, tmp_path, capsys):
     assert "5 clips" in (error := capsys.readouterr().err) and "4 not judged" in error
 
 
+def test_names_that_are_no_lines_or_no_text(folder, clips, tmp_path, capsys):
+    """Line ends of Unicode in names, and bytes that are not UTF-8 in names that messages hold."""
+    names = ["one\u2028two.wav", "three\x85four.wav", os.fsdecode(b"bad\xff.wav"), "z.wav"]
+    for name in names[:2] + names[3:]:
+        (tmp_path / name).write_bytes((clips / "0.wav").read_bytes())
+    (tmp_path / names[2]).write_text("no audio")
+    paths, output = [str(tmp_path / name) for name in names], tmp_path / "verdicts.jsonl"
+    assert run("moderate", str(folder), *paths, "--format", "jsonl", "--output", str(output)) == 1
+    assert [record["clip"] for record in map(json.loads, output.read_text().rstrip("\n").split("\n"))] == [
+        path for number, path in enumerate(paths) if number != 2
+    ]
+    assert "bad\\udcff.wav cannot be read as audio" in capsys.readouterr().err
+
+
+def test_what_can_be_read_but_once_is_one_line(folder, clips, tmp_path, capsys):
+    """It would be hashed when nothing is left of it. And what goes away while it is heard ends no run."""
+    os.mkfifo(tmp_path / "pipe")
+    good = str(clips / "0.wav")
+    assert (
+        run("moderate", str(folder), str(tmp_path / "pipe"), "http://localhost/a.wav", good, "--format", "jsonl") == 1
+    )
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["clip"] == good and f"{tmp_path}/pipe is no file: write" in captured.err
+    assert "No such file or directory: 'http://localhost/a.wav'" in captured.err
+
+    class Vanishing(Listener):
+        def _run(self):
+            super()._run()
+            path.unlink(missing_ok=True)
+
+    path = tmp_path / "gone.wav"
+    path.write_bytes((clips / "0.wav").read_bytes())
+    vanishing = Vanishing(*(getattr(listener(), name) for name in ("pipe", "judge", "batch_size")))
+    (group,) = vanishing.hear([Clip("gone", str(path))])
+    assert group[0].record["audio"]["sha256"] == audio_hash(good) and not path.exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_lines_are_json_in_any_encoding(monkeypatch, folder, clips, tmp_path, encoding):
+    clip = tmp_path / "é😀….wav"
+    clip.write_bytes((clips / "0.wav").read_bytes())
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    assert run("moderate", str(folder), str(clip), "--format", "jsonl") == 0
+    output.flush()
+    assert json.loads(output.buffer.getvalue().decode(encoding))["clip"] == str(clip)
+
+
 def test_formats_hold_the_same_records(folder, clips, tmp_path):
     lines, table = tmp_path / "v.jsonl", tmp_path / "v.parquet"
     main(ModerateArguments(str(folder), [str(clips)], output=str(lines), format="jsonl", window=1.0))
@@ -214,6 +276,7 @@ def test_options_that_do_not_fit(folder, clips, tmp_path, capsys):
         (["--engine", "ray"], "--engine ray needs --output FILE"),
         (["--format", "parquet"], "--format parquet needs --output FILE"),
         (["--window", "0"], "--window is 0.0: give seconds above 0"),
+        (["--window", "inf"], "--window is inf: give seconds above 0"),
         (["--stride", "20"], "--stride is 20.0: give more than 0, and no more than --window, 15.0"),
         (["--batch-size", "0"], "--batch-size is 0: give at least 1"),
     ):

@@ -110,6 +110,14 @@ def test_a_run_goes_on_only_with_what_it_began_with(folder, clips, tmp_path, mon
         main(ModerateArguments(str(folder), [str(clips)], **arguments))
 
 
+def test_a_run_that_could_not_begin_begins(folder, clips, tmp_path):
+    """The disk was full when it would have said what it is."""
+    output = tmp_path / "verdicts.jsonl"
+    (tmp_path / "verdicts.jsonl.parts").mkdir()
+    main(ModerateArguments(str(folder), [str(clips)], output=str(output), format="jsonl"))
+    assert output.exists() and not list(tmp_path.glob("*.parts"))
+
+
 def test_a_finished_run_is_left_as_it_is(folder, clips, tmp_path, capsys, monkeypatch):
     """A loop that restarts a run until it ends well comes to an end; another run's output is not taken for it."""
     output, options = tmp_path / "v.jsonl", ("--format", "jsonl", "--output", str(tmp_path / "v.jsonl"))

@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 
 import jsonschema
+import pyarrow as pa
 import pytest
 import torch
 from helpers import keyword_list, save_tiny_model, tiny_processor, tiny_speech_model
+from pyarrow import parquet
 from transformers import pipeline
 
 from modeling_toxmtl import LABELS, ToxicityDetectionPipeline
@@ -179,3 +181,12 @@ def test_only_records_of_this_schema_are_read(judge, tmp_path):
     assert list(read_records(tmp_path / "one.json")) == [record]
     with pytest.raises(ValueError, match="two.jsonl, record 2: the schema is 'other/2', and only 'toxmtl.verdict/1'"):
         list(read_records(tmp_path / "two.jsonl"))
+    (tmp_path / "part.jsonl").write_text(json.dumps({"schema": "toxmtl.verdict/1", **{"clip": "a", "model": {}}}))
+    with pytest.raises(ValueError, match="part.jsonl, record 1: it lacks 'audio', 'violations', "):
+        list(read_records(tmp_path / "part.jsonl"))
+    parquet.write_table(pa.table({"labels": ["a"]}), tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="clips.parquet has no column 'record'"):
+        list(read_records(tmp_path / "clips.parquet"))
+    (tmp_path / "broken.parquet").write_bytes((tmp_path / "clips.parquet").read_bytes()[:-9])
+    with pytest.raises(ValueError, match="broken.parquet is no Parquet file: "):
+        list(read_records(tmp_path / "broken.parquet"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from helpers import RATE, tone, wav
+from moderation_helpers import EMPTY_RECORD
 from transformers import pipeline
 
 from modeling_toxmtl import cli
@@ -16,7 +17,7 @@ from modeling_toxmtl.audio import load_audio
 from modeling_toxmtl.moderation.hearing import Listener
 from modeling_toxmtl.moderation.inputs import Clip
 from modeling_toxmtl.moderation.record import describe_judge
-from modeling_toxmtl.moderation.records import SCHEMA, audio_hash
+from modeling_toxmtl.moderation.records import audio_hash
 from modeling_toxmtl.moderation.redact import FADE, RedactArguments, Span, _planes, chosen, gains, redact, spans_of
 
 
@@ -291,7 +292,8 @@ def run(*argv: str) -> int:
 def test_command_writes_what_it_did(tmp_path, capsys):
     audio, output = tmp_path / "a.wav", tmp_path / "b.wav"
     audio.write_bytes(wav(tone(2 * RATE)))
-    record = {"schema": SCHEMA, "audio": {"sha256": audio_hash(str(audio))}, "keywords": WORDS}
+    labels = [{"label": "Profanity"}, {"label": "Bullying"}]
+    record = EMPTY_RECORD | {"audio": {"sha256": audio_hash(str(audio))}, "keywords": WORDS, "labels": labels}
     (tmp_path / "v.jsonl").write_text(json.dumps(record) + "\n")
     command = ("redact", str(tmp_path / "v.jsonl"), str(audio), str(output))
     assert run(*command, "--label", "Profanity", "--how", "cut", "--padding-before", "0") == 0
@@ -303,6 +305,10 @@ def test_command_writes_what_it_did(tmp_path, capsys):
     capsys.readouterr()
     assert run(*command, "--keyword", "crap", "--log", str(tmp_path / "log.json")) == 0  # nothing to take out
     assert output.read_bytes() == audio.read_bytes() and json.loads((tmp_path / "log.json").read_text())["spans"] == []
+    assert run(*command, "--label", "profanity") == 1
+    assert "--label profanity: the record knows Bullying, Other, Profanity" in capsys.readouterr().err
+    for option in ("--padding-before", "--padding-after", "--min-score"):
+        assert run(*command, option, "nan") == 1 and f"{option} is nan: give" in capsys.readouterr().err
     assert run("redact", str(tmp_path / "v.jsonl"), str(audio), str(audio)) == 1
     assert "is the recording itself" in capsys.readouterr().err
     audio.write_bytes(wav(tone(RATE)))

@@ -4,9 +4,11 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import RATE, tone, wav
 from moderation_helpers import record
+from pyarrow import parquet
 
 from modeling_toxmtl.moderation.report import ReportArguments, encode_mp3, main, read_truth, truth_of, waveform
 
@@ -70,6 +72,16 @@ def test_wrong_tables(records):
     (records / "other.csv").write_text("path,labels\nx.wav,Profanity\n")
     with pytest.raises(ValueError, match="other.csv names none of the clips"):
         write(records, labels=str(records / "other.csv"))
+    parquet.write_table(pa.table({"path": ["a", "b"], "labels": [["Profanity"], None]}), records / "t.parquet")
+    for name, content, message in (
+        ("t.parquet", None, "t.parquet, row 2: no `labels`"),
+        ("t.jsonl", '{"path": "a", "labels": ""}', "t.jsonl, row 1: no `labels`"),
+        ("t.csv", "path,labels\na,Profanity\na,NoViolation\n", "t.csv, row 2: a has other labels in a row before"),
+    ):
+        if content:
+            (records / name).write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_truth(str(records / name))
     (records / "v.jsonl").write_text("")
     with pytest.raises(ValueError, match="v.jsonl has no records"):
         write(records)

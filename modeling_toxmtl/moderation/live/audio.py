@@ -19,7 +19,7 @@ import av
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...audio import LONGEST_GAP, SAMPLING_RATE, SHORTEST_GAP, as_waveform, mix_channels
+from ...audio import LONGEST_GAP, SAMPLING_RATE, SHORTEST_GAP, as_waveform, check_rate, mix_channels
 from ...io.opus import GAP, OPUS_CLOCK, is_silent, packet_samples
 
 
@@ -68,8 +68,7 @@ class LiveAudio:
             ValueError: if the samples are of another shape or type, or not finite, or the rate or time is no such.
         """
         samples = as_waveform(samples)
-        if not sampling_rate > 0:
-            raise ValueError(f"`sampling_rate` is {sampling_rate}: give samples a second.")
+        check_rate(sampling_rate)
         if (before := self._place(time, len(samples) / sampling_rate)) is None or not len(samples):
             return []
         return self._count([*before, *self._resample(samples, sampling_rate)])

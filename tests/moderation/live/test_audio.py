@@ -120,7 +120,8 @@ def test_damaged_packets_are_silence_and_said(monkeypatch):
     [
         (np.zeros((2, 10)), RATE, None, "must have shape"),
         (np.array([np.nan]), RATE, None, "NaN or infinite"),
-        (np.zeros(10), 0, None, "`sampling_rate` is 0"),
+        (np.zeros(10), 0, None, "sampling rate of the audio is 0"),
+        (np.zeros(10), 2**31 - 1, None, "sampling rate of the audio is 2147483647"),
         (np.zeros(10), RATE, float("inf"), "`time` is inf"),
     ],
 )
