@@ -63,7 +63,8 @@ corpus of natural voices that it was made from: what is said there of voices, se
 **No human speaker is in it: no figure measured on it says how a model does on people.** It contains swear words,
 insults and mild sexual language. The Racist class is made of invented words, peoples and places.
 
-    python -m datasets_scripts.make_study_corpus --seed {seed} --train_clips {train_clips} --real_clips {real_clips}
+    python -m datasets_scripts.make_study_corpus --seed {seed} --train_clips {train_clips} \\
+        --new_train_clips {new_train_clips} --real_clips {real_clips}
 
 ## Proportions
 
@@ -279,7 +280,7 @@ def start(output_dir: Path, settings: dict, overwrite: bool) -> bool:
         print(f"{output_dir} already holds this corpus: nothing to do.")
         return False
     check_writable(output_dir, settings, overwrite)
-    if manifest.exists() and read_json(manifest).get("settings") != settings:
+    if not manifest.exists() or read_json(manifest).get("settings") != settings:
         for path in output_dir.glob("data/*.parquet"):
             path.unlink()
     write_json(manifest, {"settings": settings})

@@ -211,11 +211,11 @@ def execute(plan: Plan, run: Run, extra: Sequence[str], processes: Processes) ->
         subprocess.CalledProcessError: if a command fails.
     """
     folder, started = WORK / run.name, time.perf_counter()
-    described = folder / "arguments.json"
+    described, arguments = folder / "arguments.json", {**run.arguments, "flags": list(extra)}
     is_resumed = described.exists()
     if is_resumed:
-        check_arguments(described, read_json(described), run.arguments)
-    write_json(described, run.arguments)
+        check_arguments(described, read_json(described), arguments)
+    write_json(described, arguments)
     todo = commands(plan, run, extra)
     for output, command in todo.items():
         if not (output / "results.json").exists():

@@ -7,6 +7,7 @@ A decoder is anything with `decode(log_probs) -> list[DecodedWord]`. Here is the
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -31,7 +32,7 @@ class DecodingSettings:
         hotword_weight: bonus in nats of each keyword. pyctcdecode only.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value of another type, or outside its range.
     """
 
     decoder: str = "lexicon"
@@ -46,10 +47,13 @@ class DecodingSettings:
     def __post_init__(self):
         if self.decoder not in DECODERS:
             raise ValueError(f"`decoder` is {self.decoder!r}: choose one of {', '.join(DECODERS)}")
+        for name, value in vars(self).items():
+            if name != "decoder" and (isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value)):
+                raise ValueError(f"`{name}` is {value!r}: give a number")
         if not self.alpha >= 0:
             raise ValueError(f"`alpha` is {self.alpha}: give a weight of 0 or more")
-        if not self.beam_width >= 1:
-            raise ValueError(f"`beam_width` is {self.beam_width}: give 1 or more")
+        if not (isinstance(self.beam_width, Integral) and self.beam_width >= 1):
+            raise ValueError(f"`beam_width` is {self.beam_width}: give a whole number, 1 or more")
         if not 0 < self.blank_threshold <= 1:
             raise ValueError(f"`blank_threshold` is {self.blank_threshold}: give a probability, 1 to turn it off")
         for name in ("other_word_penalty", "common_word_penalty"):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-from .audio import SAMPLING_RATE
+from .audio import SAMPLING_RATE, as_waveform
 from .heads import IGNORE_INDEX
 
 
@@ -33,13 +33,20 @@ def extract_features(
         sampling_rate: of the waveforms, in Hz.
 
     Raises:
-        ValueError: for another rate than the extractor's.
+        ValueError: for another rate than the extractor's, no clips, or a clip that is no waveform ([`as_waveform`]) or
+            shorter than a frame of it.
     """
+    if not len(audio):
+        raise ValueError("There is no clip, or an empty one.")
     clips = [audio] if isinstance(audio, torch.Tensor | np.ndarray) and audio.ndim == 1 else audio
     clips = [clips] if np.ndim(clips[0]) == 0 else clips
     options = {"sampling_rate": sampling_rate, "padding": False, "truncation": False, "return_tensors": "np"}
     name = extractor.model_input_names[0]
-    return [extractor(np.asarray(clip, dtype=np.float32), **options)[name][0] for clip in clips]
+    shortest = extractor.n_fft // 2 + 1 if name == "input_features" else 1  # samples, to mirror at the edges
+    waveforms = [as_waveform(clip) for clip in clips]
+    if short := [number for number, samples in enumerate(waveforms) if len(samples) < shortest]:
+        raise ValueError(f"Clip {short[0]} has {len(waveforms[short[0]])} samples: the model needs {shortest}.")
+    return [extractor(samples, **options)[name][0] for samples in waveforms]
 
 
 def pad_features(

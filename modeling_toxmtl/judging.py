@@ -12,8 +12,10 @@ Design choices:
 """
 
 import ctypes
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from os import PathLike
 from typing import Any
 
@@ -97,10 +99,10 @@ class Judging:
     ) -> Iterator[dict[str, Any]]:
         """What the model hears of one clip, a window at a time; the arguments are those of a call."""
         rate, shortest = self.sampling_rate, self.config.receptive_field
-        stride = round((window_seconds * STRIDE if stride_seconds is None else stride_seconds) * rate)
-        windows = plan_windows(
-            _read(inputs, rate), round(window_seconds * rate), stride, shortest, self.config.max_samples
-        )
+        window = _num_samples_in("window_seconds", window_seconds, rate)
+        seconds = window_seconds * STRIDE if stride_seconds is None else stride_seconds
+        stride = _num_samples_in("stride_seconds", seconds, rate)
+        windows = plan_windows(_read(inputs, rate), window, stride, shortest, self.config.max_samples)
         for (window, samples), is_last in _with_last(windows):
             yield {**self.prepare(window, samples), "is_last": is_last}
 
@@ -245,6 +247,13 @@ def _row_of(outputs: dict[str, Any], row: int) -> dict[str, Any]:
 def _num_samples(prepared):
     start, end = prepared["window"][0, :2].tolist()
     return end - start
+
+
+def _num_samples_in(name, seconds, rate):
+    """Raises ValueError for what is no number of seconds."""
+    if not isinstance(seconds, Real) or not math.isfinite(seconds):
+        raise ValueError(f"`{name}` is {seconds!r}: give seconds.")
+    return round(seconds * rate)
 
 
 def is_stream(inputs: Any) -> bool:

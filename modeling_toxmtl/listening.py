@@ -346,9 +346,14 @@ def split_windows(
             the paper (section 4.1).
 
     Raises:
-        ValueError: if a window, with such a rest, is longer than the `longest` that the model hears at once, or the
-            stride leaves samples out.
+        ValueError: if a window is shorter than the `shortest` that the model hears or, with such a rest, longer than
+            the `longest` that it hears at once, or the stride leaves samples out.
     """
+    if window < shortest:
+        raise ValueError(
+            f"`window_seconds` is {window / SAMPLING_RATE:g}, but the model hears no less than "
+            f"{shortest / SAMPLING_RATE:g} s."
+        )
     if longest is not None and window + shortest > longest:
         raise ValueError(
             f"`window_seconds` is {window / SAMPLING_RATE:g}, but the model hears at most "

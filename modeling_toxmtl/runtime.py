@@ -259,8 +259,10 @@ class ToxicityRuntime(Judging):
         """As of [`Judging`]."""
         return (self.engine.name,)
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """As [`ToxicityDetectionPipeline.__call__`]."""
+    def __call__(
+        self, inputs: Any, *, batch_size: int | None = None, num_workers: int | None = None, **kwargs: Any
+    ) -> Any:
+        """As [`ToxicityDetectionPipeline.__call__`]; windows are heard one by one, whatever `batch_size` is."""
         preprocess, forward, postprocess = self._sanitize_parameters(**kwargs)
 
         def judge(clip):

@@ -105,6 +105,9 @@ def test_a_run_that_was_stopped_goes_on_and_has_no_time(bench):
     assert calls() == ["runs/study/slow-seed0", "runs/study/slow-seed0/real", "runs/study/slow-seed0/real"]
     assert plan.read(run)["seconds"]["all"] is None
     assert left(plan)[0][1] == 6  # nothing is measured yet
+    Path("results/slow-seed0.json").unlink()
+    with pytest.raises(ValueError, match=r"arguments.json is of another run .flags is \['--bf16'\], and was \[\]"):
+        execute(plan, run, ["--bf16"], Processes(1))
 
 
 def test_runs_side_by_side(bench):

@@ -75,5 +75,8 @@ def test_means_deviations_and_verdicts():
     assert describe(sure) == "**+2.0 (+8.0 %), +1.0 to +3.0**" and describe(unsure).startswith("+2.0 (+8.0 %), -1.0")
     assert describe(Difference(2.0, 8.0, None, None)) == "+2.0 (+8.0 %), one seed"
     assert [verdict(sure, 1), verdict(sure, -1), verdict(unsure, 1)] == ["reproduced", "contradicted", "not decided"]
-    assert [reached(1.0, sure, sure), reached(1.0, unsure, sure), reached(1.2, sure, sure)] == ["yes", "perhaps", "no"]
+    much = Difference(2.0, 16.0, 1.0, 3.0)  # 8 % at least
+    assert [reached(1.0, sure, much), reached(1.0, unsure, much), reached(1.2, sure, much)] == ["yes", "perhaps", "no"]
+    assert reached(1.0, sure, sure) == "perhaps"  # 4 % at least
+    assert reached(1.0, sure, Difference(2.0, 16.0, None, None)) == "perhaps"
     assert reached(1.0, Difference(-0.1, -1, -1, 1), sure) == reached(1.0, sure, Difference(1, 5.9, 0.5, 2)) == "no"

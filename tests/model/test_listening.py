@@ -305,6 +305,11 @@ def test_windows_are_no_longer_than_a_model_hears():
         split_windows(16_000, window=480_000, **options)
 
 
+def test_windows_are_no_shorter_than_a_model_hears():
+    with pytest.raises(ValueError, match="`window_seconds` is 0.01, but the model hears no less than 0.025 s"):
+        split_windows(16_000, window=160, shortest=400)
+
+
 @pytest.mark.parametrize("stride", [0, -1.0, 15.1])
 def test_strides_that_leave_samples_out(stride):
     with pytest.raises(ValueError, match=f"`stride_seconds` is {stride:g}: .* no more than `window_seconds`, 15"):

@@ -115,6 +115,27 @@ def test_lengths_to_pad_to(family):
     assert list(bare) == [processor.input_name]
 
 
+@pytest.mark.parametrize("family", ["wavlm", "whisper"])
+def test_waveforms_of_any_type_are_the_same_sound(family):
+    """Log-mel features of samples from -32768 to 32767 would be those of another sound."""
+    processor = tiny_processor(family=family)
+    samples = (tone(8_000) * 32767).astype(np.int16)
+    expected = processor(samples / np.float32(32768), sampling_rate=16_000)[processor.input_name][0]
+    waveform = torch.tensor(samples / 32768, requires_grad=True)
+    for same in (samples, samples.astype(np.int32) * 65536, waveform):
+        np.testing.assert_allclose(processor(same, sampling_rate=16_000)[processor.input_name][0], expected, atol=1e-5)
+    processor(waveform.bfloat16(), sampling_rate=16_000)
+    for bad, message in (
+        (np.full(8_000, np.nan, dtype=np.float32), "NaN or infinite"),
+        (samples.astype(np.float32), "divide samples of 16 bits by 32768"),
+        (np.zeros(0, dtype=np.float32), "no clip, or an empty one"),
+        ([], "no clip, or an empty one"),
+        ([tone(8_000), tone(0)], "Clip 1 has 0 samples: the model needs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            processor(bad, sampling_rate=16_000)
+
+
 def test_wrong_sampling_rate(processor):
     with pytest.raises(ValueError, match="16000"):
         processor(np.zeros(800, dtype=np.float32), sampling_rate=8_000)

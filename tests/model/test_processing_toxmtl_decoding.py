@@ -164,7 +164,7 @@ def test_decoding_errors(processor, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("decoder", "beam"), ("alpha", -1), ("beam_width", 0), ("blank_threshold", 0.0), ("other_word_penalty", -0.1)]
-    + [("common_word_penalty", -0.1)],
+    + [("common_word_penalty", -0.1), ("alpha", "0.5"), ("beta", float("nan")), ("beam_width", 2.5)],
 )
 def test_settings_out_of_range(field, value):
     with pytest.raises(ValueError, match=f"`{field}` is"):

@@ -101,6 +101,10 @@ def test_guards_are_the_pipelines(runtime):
         runtime(np.full(RATE, np.nan, dtype=np.float32))
     with pytest.raises(TypeError, match="Unknown argument top_n"):
         runtime(CLIPS["array"], top_n=1)
+    for seconds in (float("nan"), float("inf"), "15"):
+        with pytest.raises(ValueError, match="`window_seconds` is .*: give seconds"):
+            runtime(CLIPS["array"], window_seconds=seconds)
+    assert runtime(CLIPS["array"], batch_size=8, num_workers=2) == runtime(CLIPS["array"])
 
 
 def test_the_processor_is_the_folders(folders):
