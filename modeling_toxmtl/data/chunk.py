@@ -22,7 +22,15 @@ import av
 import numpy as np
 from datasets import Audio, Features, Value
 
-from ..audio import SAMPLING_RATE, decoded_frames, first_stamp, open_audio, resampled_blocks, time_origin
+from ..audio import (
+    SAMPLING_RATE,
+    check_finite,
+    decoded_frames,
+    first_stamp,
+    open_audio,
+    resampled_blocks,
+    time_origin,
+)
 from ..io.files import file_hash
 from ..io.opus import (
     DTX_HANGOVER,
@@ -173,6 +181,7 @@ def find_chunks(path: str, track: int, settings: ChunkStage, by_packets: bool | 
     Raises:
         Unusable: if the track is empty, truncated, without speech, or of more than two channels. At the end of the
             iteration, perhaps.
+        ValueError: if a sample is NaN or infinite.
         av.error.FFmpegError: if it cannot be decoded.
     """
     if by_packets is None:
@@ -210,9 +219,11 @@ def _head(stream):
 
 
 def _blocks(container, stream, path, watch=iter):
-    """Samples of 16 kHz, by the clock of the file."""
+    """Samples of 16 kHz, by the clock of the file. Raises ValueError if one is NaN or infinite."""
     frames = watch(decoded_frames(container, stream, path))
-    return resampled_blocks(frames, SAMPLING_RATE, time_origin(container), path)
+    for block in resampled_blocks(frames, SAMPLING_RATE, time_origin(container), path):
+        check_finite(block, path)
+        yield block
 
 
 class _Measured:

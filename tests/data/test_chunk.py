@@ -7,7 +7,7 @@ import wave
 import av
 import numpy as np
 import pytest
-from helpers import wav
+from helpers import float_wav, wav
 from pipeline_helpers import SPANS, dtx_file, speech_with_pauses
 
 from benchmarks.pipeline import repeated
@@ -297,6 +297,17 @@ def test_a_webm_file_without_its_end_is_truncated(recording, tmp_path):
     (tmp_path / "a.webm").write_bytes(content[: len(content) // 2])
     (rejected,) = rows_of(tmp_path / "a.webm")
     assert rejected.reason.startswith("truncated: it declares 9.0")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_quarantined(tmp_path, value):
+    samples = speech_with_pauses(SPANS, 9.0)
+    (tmp_path / "whole.wav").write_bytes(float_wav(samples))
+    samples[25_000:25_400] = value
+    (tmp_path / "call.wav").write_bytes(float_wav(samples))
+    assert len(rows_of(tmp_path / "whole.wav")) == len(SPANS)
+    (rejected,) = rows_of(tmp_path / "call.wav")
+    assert rejected.reason.endswith("call.wav holds samples that are NaN or infinite.")
 
 
 def test_each_track_is_a_speaker(tmp_path):
