@@ -2,10 +2,11 @@
 
     toxmtl data chunk raw_audio --work-dir work
 
-Reads whatever PyAV opens. Each audio track of a file is taken for one speaker. Opus that is sent with pauses is cut
-without decoding: the packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so
-that it sounds as in the recording. Everything else is decoded, cut by its energy and kept as 16 kHz FLAC, which loses
-nothing more.
+Reads whatever PyAV opens. Each audio track of a file is taken for one speaker of its own, unless the table of
+recordings names who speaks in the file: the same name is the same speaker, in all tracks and files. Opus that is sent
+with pauses is cut without decoding: the packets tell where speech is, and those of a chunk are copied into an Ogg file
+of their own, so that it sounds as in the recording. Everything else is decoded, cut by its energy and kept as 16 kHz
+FLAC, which loses nothing more.
 
 What cannot be used goes to the quarantine list with the reason: unreadable, empty, truncated or mislabelled files, and
 tracks of more than two channels, which can hold more than one speaker.
@@ -117,7 +118,8 @@ class ChunkStage:
     def _track_rows(self, row, track, num_tracks, sha256):
         tag = f"#{track}" if num_tracks > 1 else ""
         recording = {name: row[name] for name in ("source", "split")}
-        recording |= {"speaker": row["speaker"] + tag, "source_path": row["path"], "source_sha256": sha256}
+        speaker = row["speaker"] or row["name"] + tag  # unknown: nobody else, for all we know
+        recording |= {"speaker": speaker, "source_path": row["path"], "source_sha256": sha256}
         try:
             by_packets = packets_tell(row["path"], track, self)
             # reads all of the file: a fault is found before a row
