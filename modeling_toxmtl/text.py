@@ -17,8 +17,12 @@ from .numerals import primary_language, read_digits, read_numbers
 
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
-# Soft hyphens, zero-width characters and variation selectors: unseen in a word, so no part of it.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
+# What Unicode calls default ignorable (zero-width characters, controls of the direction, variation selectors, fillers,
+# tags …): unseen in a word, so no part of it
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 # Vowel points and the stretching stroke of Arabic and Hebrew
 _POINTS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670\u06d6-\u06ed]")
 # Thai, Lao, Myanmar, Khmer, kana, and Chinese characters: scripts without spaces between words
