@@ -31,14 +31,14 @@ UNSPACED = re.compile(
 )
 _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])σ(?![^\W\d_])")
 _DOTLESS_I = ("tr", "az", "crh")  # languages in which I is the capital of ı, and İ that of i
-# What an apostrophe joins to a word
+# What an apostrophe joins to a word, before it and behind it
 _CLITICS = {
-    "en": re.compile(r"(?<=.)(?:'(?:s|d|ll|re|ve))+$"),
-    "de": re.compile(r"(?<=.)'s$"),
-    "nl": re.compile(r"(?<=.)'s$"),
-    "fr": re.compile(r"^(?:(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel|pres)?qu)')+(?=.)"),
-    "it": re.compile(r"^(?:\w+')+(?=.)"),
-    "ca": re.compile(r"^(?:[dlmnst]')+(?=.)"),
+    "en": ("", "(?:'(?:s|d|ll|re|ve))*"),
+    "de": ("", "(?:'s)?"),
+    "nl": ("", "(?:'s)?"),
+    "fr": ("(?:(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel|pres)?qu)')*", ""),
+    "it": (r"(?:\w+')*", ""),
+    "ca": ("(?:[dlmnst]')*", ""),
 }
 _LEET = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
 _DISGUISED = re.compile(r"[\d$@*!]|(.)\1\1")
@@ -92,10 +92,15 @@ def split_unspaced(word: str) -> list[str]:
     return parts
 
 
+def clitics(language: str) -> tuple[str, str]:
+    """Regular expressions of what an apostrophe joins to a word, or nothing: before it, and behind it."""
+    return _CLITICS.get(primary_language(language), ("", ""))
+
+
 def without_clitics(word: str, language: str) -> str:
     """A word without what an apostrophe joins to it: "idiot's" in English, "l'idiot" in French, Italian, Catalan."""
-    clitics = _CLITICS.get(primary_language(language))
-    return clitics.sub("", word) if clitics else word
+    before, behind = clitics(language)
+    return re.sub(f"^{before}(?=.)|(?<=.){behind}$", "", word) if "'" in word else word
 
 
 def plain_words(token: str, language: str) -> list[str]:
