@@ -71,9 +71,15 @@ def find_text_classifier(
         mapping: from its labels to ours; None if they are named alike.
 
     Raises:
-        ValueError: if it is not there, or the mapping lacks one of its labels or has one that is not ours.
+        ValueError: if it is not there, its outputs are no probabilities, or the mapping lacks one of its labels or has
+            one that is not ours.
     """
     config = find_model("--text-classifier", name_or_path, revision, AutoTokenizer)
+    if config.problem_type == "regression":
+        raise ValueError(
+            f"--text-classifier {name_or_path} is a regression, which gives no probabilities: train it "
+            "for classification (`problem_type`)."
+        )
     names = [config.id2label[index] for index in range(config.num_labels)]
     mapping = {name: name for name in names} if mapping is None else mapping
     if missing := sorted(set(names) - set(mapping)):
