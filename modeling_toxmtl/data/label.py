@@ -180,7 +180,8 @@ class LabelStage:
         paths = ("rules", "label_mapping", "text_classifier")  # their contents count
         arguments = {name: value for name, value in asdict(self.args).items() if name not in paths}
         contents = {"rules": self.rules, "label_mapping": self.mapping, "classifier": self.classifier}
-        return arguments | contents | {"keywords": self.keywords.to_dict() if self.args.use_keywords else None}
+        # without --use_keywords, too: the list says which words are hidden, and how rules read numbers
+        return arguments | contents | {"keywords": self.keywords.to_dict()}
 
     @functools.cached_property
     def text_filter(self) -> str:
