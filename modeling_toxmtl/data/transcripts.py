@@ -1,5 +1,6 @@
 """Words with times, and transcripts that exist already."""
 
+import itertools
 import logging
 import math
 import operator
@@ -129,6 +130,12 @@ def spread_words(text: str, start: float, end: float) -> list[Word]:
     bounds = np.cumsum([0, *(len(word) + 1 for word in words)])
     times = (start + (end - start) * bounds / max(1, bounds[-1])).tolist()
     return [Word(word, begin, stop, 1.0) for word, begin, stop in zip(words, times[:-1], times[1:], strict=True)]
+
+
+def phrase_ends(phrases: Sequence[dict]) -> list[int]:
+    """Where each phrase ends in the transcript of its chunk, in characters and with the space that follows it: between
+    the words of a transcript, and so between its phrases, there is one space."""
+    return list(itertools.accumulate(len(phrase["text"]) + 1 for phrase in phrases))
 
 
 def split_phrases(words: Sequence[Word], max_pause: float) -> list[list[Word]]:

@@ -34,6 +34,15 @@ def test_disguised_keywords_give_their_labels():
     assert labels == [["Profanity"], ["Profanity", "Bullying"], ["Bullying"], ["NoViolation"]]
 
 
+def test_keywords_are_said_in_one_phrase():
+    """As stage 2 divides the transcript, at the end of sentences and at pauses."""
+    stage = LabelStage(LabelArguments(), KeywordArguments())
+    for phrases in (["They let him off the hook.", "Up next is the boss."], ["hold the screw", "you turn it"]):
+        row = {"transcript": " ".join(phrases), "phrases": [{"text": text} for text in phrases]}
+        assert next(stage([row]))["labels"] == ["NoViolation"]
+        assert next(stage([row_of(row["transcript"])]))["labels"] != ["NoViolation"]  # as one phrase
+
+
 def test_numbers_are_no_violations():
     stage = LabelStage(LabelArguments(), KeywordArguments())
     texts = ["respawn in 45s", "the A55 is closed", "my galaxy a55 died", "form P155 please", "we left at 5h17"]
