@@ -2,8 +2,8 @@
 
 They are matched against whole normalised words (`modeling_toxmtl/text.py`), whatever their own case and whatever an
 apostrophe joins to the words ("idiot's", "l'idiot"), as the keywords of a list; in scripts without spaces, against any
-part of the text. A rule that could match none of them, or would match every text, is an
-error: its author would believe in it.
+part of the text. A rule that could match none of them, or would match every text, is an error: its author would
+believe in it.
 """
 
 import re
