@@ -239,6 +239,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     return results
 
 
+    if "classification" in model.config.tasks:
+        results["thresholds"] = model.config.thresholds  # that precision and recall are measured at
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     transformers.utils.logging.enable_explicit_format()
