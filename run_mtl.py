@@ -20,7 +20,6 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
-    EarlyStoppingCallback,
     HfArgumentParser,
     PreTrainedModel,
     set_seed,
@@ -52,7 +51,7 @@ from modeling_toxmtl.training.provenance import (
     reproducible_metrics,
     write_results,
 )
-from modeling_toxmtl.training.trainer import ToxicityTrainer
+from modeling_toxmtl.training.trainer import EarlyStopping, ToxicityTrainer
 
 
 logger = logging.getLogger("run_mtl")
@@ -164,9 +163,12 @@ def train(trainer: ToxicityTrainer, results: dict) -> None:
     elif trainer.is_world_process_zero():
         write_json(description, results)
     trainer.model.config.keyword_evidence = None  # of the model before
-    measured = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics
+    if checkpoint and trainer.restore_ended(Path(checkpoint)):
+        logger.info("%s is the end of the run: nothing is left to train", checkpoint)
+    else:
+        measured = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics
     if checkpoint:  # of the rest alone: no loss and no time of the whole
-        measured = {"epoch": measured["epoch"]}
+        measured = {"epoch": trainer.state.epoch}
     trainer.save_metrics("train", measured)
     if "classification" in trainer.model.config.tasks:
         trainer.evaluate()
@@ -220,7 +222,7 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         eval_dataset=datasets.get(data_args.validation_split, datasets.get(data_args.test_split)),
         data_collator=ToxicityDataCollator(processor),
         processing_class=processor,
-        callbacks=[EarlyStoppingCallback(patience)] if patience else [],
+        callbacks=[EarlyStopping(patience)] if patience else [],
     )
     results = {"commit": current_commit(Path(__file__).parent)}
     results |= describe_run(model_args, data_args, training_args, model, datasets)
