@@ -29,6 +29,7 @@ from modeling_toxmtl import ToxicityMTLProcessor
 from modeling_toxmtl.alphabet import alphabet_tokenizer
 from modeling_toxmtl.configuration_toxmtl import configuration_for
 from modeling_toxmtl.io.files import write_json, write_json_lines, write_text
+from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
 from modeling_toxmtl.multitask_config import ToxicityMTLFields
@@ -141,19 +142,26 @@ def load_datasets(
 
 
 def check_validation(dataset: ToxicityDataset, config: ToxicityMTLFields) -> None:
-    """Raises ValueError if no clip of the validation split tells which checkpoint is the best."""
-    columns = [{"classification": "labels", "keyword": "transcript"}[task] for task in config.tasks]
-    if all(value is None for column in columns for value in dataset.rows[column]):
+    """Raises ValueError if no clip of the validation split has a label or a keyword, without which there is no
+    `quality`."""
+    keywords, signs = dataset.processor.keywords, {}
+    if "classification" in config.tasks:
+        signs["a label"] = any(read_labels(labels) for labels in dataset.rows["labels"])
+    if "keyword" in config.tasks:
+        found = (keywords.find(keywords.tokens(text or "")) for text in dataset.rows["transcript"])
+        signs["a keyword in its transcript"] = any(found)
+    if not any(signs.values()):
         raise ValueError(
-            f"No clip of the validation split has a value in {' or '.join(columns)}, so nothing tells which "
-            "checkpoint is the best."
+            f"No clip of the validation split has {' or '.join(signs)}, so nothing tells which checkpoint is the "
+            "best: choose another --validation_split, or add such clips to it."
         )
 
 
 def train(trainer: ToxicityTrainer, results: dict) -> None:
     """Trains or goes on, calibrates and saves the model, and adds what was measured to the results."""
     output_dir = Path(trainer.args.output_dir)
-    check_validation(trainer.eval_dataset, trainer.model.config)
+    if trainer.args.metric_for_best_model in ("quality", "eval_quality"):
+        check_validation(trainer.eval_dataset, trainer.model.config)
     checkpoint = trainer.args.resume_from_checkpoint or last_whole_checkpoint(output_dir)
     if damage := checkpoint and find_damage(Path(checkpoint)):
         raise ValueError(f"--resume_from_checkpoint: {checkpoint} is damaged ({damage}): name another, or none.")
@@ -170,12 +178,15 @@ def train(trainer: ToxicityTrainer, results: dict) -> None:
     if checkpoint:  # of the rest alone: no loss and no time of the whole
         measured = {"epoch": trainer.state.epoch}
     trainer.save_metrics("train", measured)
-    if "classification" in trainer.model.config.tasks:
+    has_classifier = "classification" in trainer.model.config.tasks
+    if has_classifier and any(labels is not None for labels in trainer.eval_dataset.rows["labels"]):
         trainer.evaluate()
         calibrations = calibrate(
             trainer.model, trainer.evaluation, use_keyword_evidence=trainer.args.use_keyword_evidence
         )
         results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
+    elif has_classifier:
+        logger.warning("No clip of the validation split has labels: scores are not calibrated, nor thresholds chosen.")
     trainer.save_model()
     validation = trainer.evaluate()
     trainer.save_metrics("eval", validation)
@@ -228,6 +239,8 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     results |= describe_run(model_args, data_args, training_args, model, datasets)
     if training_args.do_train:
         train(trainer, results)
+    if "classification" in model.config.tasks:
+        results["thresholds"] = model.config.thresholds  # that precision and recall are measured at
     if do_test:
         test(trainer, datasets[data_args.test_split], results)
     if trainer.is_world_process_zero():
@@ -241,8 +254,6 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
     return results
 
 
-    if "classification" in model.config.tasks:
-        results["thresholds"] = model.config.thresholds  # that precision and recall are measured at
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     transformers.utils.logging.enable_explicit_format()
