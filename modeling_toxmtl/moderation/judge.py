@@ -60,14 +60,15 @@ class Judge:
     def change_keywords(self, keywords: KeywordList) -> None:
         """Listens for other keywords from now on. Raises ValueError, and keeps the old ones, if the model cannot write
         the new ones."""
+        description = self.description | {"keyword_list": describe_keywords(keywords)}  # may fail: nothing is set yet
         processor, before = self.pipe.processor, self.pipe.processor.keywords
         processor.keywords = keywords
         try:
             processor.decoder()
-        except ValueError:
+        except BaseException:
             processor.keywords = before
             raise
-        self.description = self.description | {"keyword_list": describe_keywords(keywords)}
+        self.description = description
 
     @property
     def thresholds(self) -> dict[str, float]:

@@ -26,6 +26,7 @@ from modeling_toxmtl.moderation.serving.service import Service
 INSULT = np.concatenate([chatter(1), word(seconds=0.4), chatter(1)])
 PCM = (INSULT * 32767).astype("<i2").tobytes()
 AUTHORIZED = {"Authorization": "Bearer secret"}
+REFUSED = ({"keyword": "日本", "labels": ["Other"]}, {"keyword": "banana", "labels": ["\ud800"]})  # entries
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,8 @@ def test_the_keyword_list_is_read_and_replaced(judge):
         assert record["keyword_list"]["sha256"] == after["sha256"] != before["sha256"]
         stale = client.put("/v1/keywords", json=changed, headers={"If-Match": before["sha256"]})
         assert stale.status_code == 412 and after["sha256"] in stale.json()["error"]
-        for bad in ({"keywords": []}, changed | {"keywords": [{"keyword": "日本", "labels": ["Other"]}]}):
-            assert client.put("/v1/keywords", json=bad).status_code == 422
+        for bad in ({"keywords": []}, *(changed | {"keywords": [entry]} for entry in REFUSED)):
+            assert client.put("/v1/keywords", content=json.dumps(bad)).status_code == 422
         assert client.get("/v1/keywords").json() == after
         assert client.put("/v1/keywords", json=before["list"]).json() == before
 
