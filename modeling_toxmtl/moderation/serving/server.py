@@ -94,7 +94,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="toxmtl", description="Hears toxicity in voice chat.", lifespan=lifespan)
     app.state.service = service
     app.exception_handler(Refused)(_refuse)
-    app.exception_handler(Overloaded)(lambda request, error: _refuse(request, Refused(503, str(error), RETRY_SECONDS)))
+    app.exception_handler(Overloaded)(_refuse_more)
     app.middleware("http")(_count_and_log)
     _add_health(app, service)
     _add_clips(app, service)
@@ -110,16 +110,23 @@ async def _refuse(request: Request, error: Refused) -> JSONResponse:
     return JSONResponse({"error": str(error)}, error.status, headers)
 
 
+async def _refuse_more(request: Request, error: Overloaded) -> JSONResponse:
+    return await _refuse(request, Refused(503, str(error), RETRY_SECONDS))
+
+
 async def _count_and_log(request: Request, proceed: Any) -> Response:
-    start = time.monotonic()
-    response = await proceed(request)
-    route = request.scope.get("route")
-    path = route.path if route else "unknown"  # what clients make up is no label
-    request.app.state.service.metrics.requests.labels(path, response.status_code).inc()
-    if path.startswith("/v1/"):
-        seconds = round(time.monotonic() - start, 4)
-        logger.info("request", extra={"path": path, "status": response.status_code, "seconds": seconds})
-    return response
+    start, status = time.monotonic(), 500  # of what ends with an error that nothing here handles
+    try:
+        response = await proceed(request)
+        status = response.status_code
+        return response
+    finally:
+        route = request.scope.get("route")
+        path = route.path if route else "unknown"  # what clients make up is no label
+        request.app.state.service.metrics.requests.labels(path, status).inc()
+        if path.startswith("/v1/"):
+            seconds = round(time.monotonic() - start, 4)
+            logger.info("request", extra={"path": path, "status": status, "seconds": seconds})
 
 
 def _admit(service: Service, connection: Request | WebSocket) -> None:

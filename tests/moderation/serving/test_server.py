@@ -81,6 +81,34 @@ def test_more_clips_than_allowed_are_told_to_come_back(judge):
     assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
 
 
+class Broken(HearingJudge):
+    """Fails on all but the second of silence that a service begins with."""
+
+    def hear(self, windows):
+        if any(samples.any() for _, samples in windows):
+            raise RuntimeError("out of memory")
+        return super().hear(windows)
+
+
+def test_more_sound_than_may_wait_is_told_to_come_back(judge):
+    with client_of(judge) as client:
+        client.app.state.service.queue.max_seconds = 1.0
+        answer = client.post("/v1/moderate", content=wav(INSULT))
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert "s of sound wait to be judged" in answer.json()["error"]
+
+
+def test_errors_of_the_service_are_counted_and_logged_too(caplog):
+    caplog.set_level(logging.INFO, logger="toxmtl.serve")
+    with client_of(Broken()) as client:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            client.post("/v1/moderate", content=wav(INSULT))
+        text = client.get("/metrics").text
+    assert 'toxmtl_requests_total{path="/v1/moderate",status="500"} 1.0' in text
+    (told,) = [item for item in caplog.records if item.getMessage() == "request"]
+    assert (told.path, told.status) == ("/v1/moderate", 500)
+
+
 # --- who may come
 
 
