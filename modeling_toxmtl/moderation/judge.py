@@ -1,5 +1,6 @@
 """The judge of live sessions: the part that costs, apart from them, so that windows of many sessions share a batch."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ from ..judging import STRIDE, Judging
 from ..keywords import KeywordList
 from ..listening import Window, WindowPlanner, plan_windows
 from .record import describe_judge, describe_keywords
+
+
+class TooLong(ValueError):
+    """A recording goes on for longer than it may."""
 
 
 class Judge:
@@ -39,9 +44,15 @@ class Judge:
         """Of what is heard, in Hz."""
         return self.pipe.sampling_rate
 
-    def windows(self, audio: bytes | str) -> Iterator[tuple[Window, np.ndarray]]:
-        """The windows of a file, by its content or path. Errors are those of [`track_blocks`] and [`plan_windows`]."""
-        return plan_windows(track_blocks(audio, self.sampling_rate), *self._plan)
+    def windows(self, audio: bytes | str, max_seconds: float = math.inf) -> Iterator[tuple[Window, np.ndarray]]:
+        """The windows of a file, by its content or path.
+
+        Raises:
+            TooLong: as soon as more than `max_seconds` are read; a window may come much later, behind silence.
+            ValueError, FileNotFoundError: as [`track_blocks`] and [`plan_windows`].
+        """
+        blocks = track_blocks(audio, self.sampling_rate)
+        return plan_windows(_no_longer(blocks, max_seconds, self.sampling_rate), *self._plan)
 
     @property
     def _plan(self):
@@ -74,3 +85,13 @@ class Judge:
     def thresholds(self) -> dict[str, float]:
         """Score from which on each label counts; none without a classifier."""
         return self.description["thresholds"] or {}
+
+
+def _no_longer(blocks, max_seconds, sampling_rate):
+    """The blocks of a recording, as long as they are no longer together."""
+    num_samples = 0
+    for block in blocks:
+        num_samples += max(track.shape[1] for track in block)
+        if num_samples > max_seconds * sampling_rate:
+            raise TooLong(f"The clip has more than {max_seconds:g} s: cut it.")
+        yield block

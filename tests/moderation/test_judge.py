@@ -1,7 +1,10 @@
 import pytest
-from live_helpers import HearingJudge
+from helpers import RATE, wav
+from live_helpers import HearingJudge, chatter, silence
 
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
+from modeling_toxmtl.moderation import judge as judge_module
+from modeling_toxmtl.moderation.judge import TooLong
 from modeling_toxmtl.moderation.record import describe_keywords
 
 
@@ -33,3 +36,26 @@ def test_keywords_that_are_refused_are_not_listened_for(refused, message):
     with pytest.raises(ValueError, match=message):
         judge.change_keywords(refused)
     assert judge.pipe.processor.keywords is keywords and judge.description == description
+
+
+# --- recordings that are too long
+
+
+def test_a_recording_may_be_as_long_as_allowed():
+    windows = list(HearingJudge().windows(wav(chatter(4)), max_seconds=4.0))
+    assert windows[-1][0].end == 4 * RATE
+
+
+def test_silence_counts_before_it_has_a_window(monkeypatch):
+    """No more is read than what is too long."""
+    seconds_read = []
+
+    def blocks(*_):
+        for _ in range(3600):
+            seconds_read.append(1)
+            yield [silence(1)[None], silence(0)[None]]
+
+    monkeypatch.setattr(judge_module, "track_blocks", blocks)
+    with pytest.raises(TooLong, match="more than 10 s: cut it"):
+        next(HearingJudge().windows("silence.flac", max_seconds=10.0))
+    assert len(seconds_read) == 11

@@ -11,7 +11,7 @@ import numpy as np
 from ...keywords import KeywordList
 from ...listening import Window
 from ..hearing import CLIP_ERRORS
-from ..judge import Judge
+from ..judge import Judge, TooLong
 from ..live.session import SessionSettings
 from ..record import describe_keywords, make_record
 from ..records import audio_hash
@@ -115,11 +115,11 @@ class Service:
         self.num_requests += 1
         self._count()
         try:
-            windows, rows = self.judge.windows(audio), []
+            windows, rows = self.judge.windows(audio, self.limits.max_seconds), []
             while part := await asyncio.to_thread(lambda: list(itertools.islice(windows, ROUND))):
-                if part[-1][0].end > self.limits.max_seconds * self.judge.sampling_rate:
-                    raise Refused(413, f"The clip has more than {self.limits.max_seconds:g} s: cut it.")
                 rows += await self.queue.hear(part)
+        except TooLong as error:
+            raise Refused(413, str(error)) from error
         except CLIP_ERRORS as error:
             raise Refused(422, str(error)) from error
         finally:
