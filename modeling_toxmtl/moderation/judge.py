@@ -1,5 +1,6 @@
 """The judge of live sessions: the part that costs, apart from them, so that windows of many sessions share a batch."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -69,8 +70,8 @@ class Judge:
         return self.pipe.postprocess(rows, return_keywords=True, return_windows=True)
 
     def change_keywords(self, keywords: KeywordList) -> None:
-        """Listens for other keywords from now on. Raises ValueError, and keeps the old ones, if the model cannot write
-        the new ones."""
+        """Listens for other keywords from now on; for use between recordings, see [`with_keywords`] for others.
+        Raises ValueError, and keeps the old ones, if the model cannot write the new ones."""
         description = self.description | {"keyword_list": describe_keywords(keywords)}  # may fail: nothing is set yet
         processor, before = self.pipe.processor, self.pipe.processor.keywords
         processor.keywords = keywords
@@ -80,6 +81,15 @@ class Judge:
             processor.keywords = before
             raise
         self.description = description
+
+    def with_keywords(self, keywords: KeywordList) -> "Judge":
+        """Another judge, with this one's model, that listens for other keywords: what this one has begun to hear, it
+        can go on with. Raises ValueError if the model cannot write the keywords."""
+        judge = copy.copy(self)
+        judge.pipe = copy.copy(self.pipe)
+        judge.pipe.processor = copy.copy(self.pipe.processor)
+        judge.change_keywords(keywords)
+        return judge
 
     @property
     def thresholds(self) -> dict[str, float]:

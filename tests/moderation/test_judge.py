@@ -38,6 +38,15 @@ def test_keywords_that_are_refused_are_not_listened_for(refused, message):
     assert judge.pipe.processor.keywords is keywords and judge.description == description
 
 
+def test_another_judge_with_other_keywords_changes_nothing_of_the_first():
+    judge = HearingJudge()
+    keywords, description = judge.pipe.processor.keywords, judge.description
+    other = judge.with_keywords(BANANA)
+    assert other.pipe.processor.keywords is BANANA and other.pipe.model is judge.pipe.model
+    assert other.description == description | {"keyword_list": describe_keywords(BANANA)}
+    assert judge.pipe.processor.keywords is keywords and judge.description == description
+
+
 # --- recordings that are too long
 
 

@@ -38,7 +38,7 @@ class Service:
     """Judges clips and sessions of many clients; for one event loop.
 
     Args:
-        judge: which hears.
+        judge: which hears; another takes its place where the keyword list changes.
         limits: of each client and all together.
         settings: of sessions.
         tokens: one of which a client must have; none for everybody.
@@ -114,10 +114,11 @@ class Service:
             raise Refused(503, f"{self.num_requests} clips are being judged, and no more may be.", RETRY_SECONDS)
         self.num_requests += 1
         self._count()
+        judge = self.judge  # to the end, though the keyword list may change: the record says what was listened for
         try:
-            windows, rows = self.judge.windows(audio, self.limits.max_seconds), []
+            windows, rows = judge.windows(audio, self.limits.max_seconds), []
             while part := await asyncio.to_thread(lambda: list(itertools.islice(windows, ROUND))):
-                rows += await self.queue.hear(part)
+                rows += await self.queue.hear(part, judge)
         except TooLong as error:
             raise Refused(413, str(error)) from error
         except CLIP_ERRORS as error:
@@ -125,7 +126,7 @@ class Service:
         finally:
             self.num_requests -= 1
             self._count()
-        return make_record(name, audio_hash(audio), self.judge.verdict(rows), self.judge.description)
+        return make_record(name, audio_hash(audio), judge.verdict(rows), judge.description)
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class Service:
         return {"sha256": describe_keywords(keywords)["sha256"], "list": keywords.to_dict()}
 
     async def change_keywords(self, keywords: dict[str, Any], expected: str | None) -> dict[str, Any]:
-        """Another keyword list, from the next batch on; returns it with its hash.
+        """Another keyword list, for clips and segments that begin from now on; returns it with its hash.
 
         Args:
             keywords: as of `KeywordList.to_dict`.
@@ -153,12 +154,12 @@ class Service:
             if expected not in (None, self.keywords["sha256"]):
                 raise Refused(412, f"The list is another by now: its SHA-256 is {self.keywords['sha256']}.")
             try:
-                self.judge.change_keywords(KeywordList.from_dict(keywords))
+                self.judge = self.judge.with_keywords(KeywordList.from_dict(keywords))
             except ValueError as error:
                 raise Refused(422, str(error)) from error
+            return self.keywords
 
-        await self.queue.change(replace)
-        return self.keywords
+        return await self.queue.change(replace)
 
     async def drain(self, seconds: float) -> None:
         """Takes nothing new, and waits until what was taken is finished, for so long at most."""
