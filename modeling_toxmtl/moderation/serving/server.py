@@ -74,11 +74,18 @@ class ServeArguments:
 
 
 def read_tokens(path: str | None) -> list[str]:
-    """The tokens of a file, or of the environment. Raises ValueError for a file without any."""
-    text = os.environ.get("TOXMTL_TOKENS", "") if path is None else Path(path).read_text(encoding="utf-8")
+    """The tokens of a file, or of the environment. Raises ValueError for a file without any, and for a token that no
+    header can bear, which its message does not tell."""
+    if path is None:
+        place, text = "TOXMTL_TOKENS", os.environ.get("TOXMTL_TOKENS", "")
+    else:  # whatever is no UTF-8 is no ASCII, either
+        place, text = f"--tokens {path}", Path(path).read_text(encoding="utf-8-sig", errors="replace")
     tokens = text.split()
     if path is not None and not tokens:
-        raise ValueError(f"--tokens {path} has no token: write one a line.")
+        raise ValueError(f"{place} has no token: write one a line.")
+    for number, token in enumerate(tokens, start=1):
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError(f"{place}: token {number} has other characters than those of ASCII: choose another.")
     return tokens
 
 

@@ -75,9 +75,10 @@ class Service:
         """Raises [`Refused`] for a client that may not come, or not now."""
         if self.is_draining.is_set():
             raise Refused(503, "The service is shutting down.", RETRY_SECONDS)
-        if not knows(self.tokens, authorization):
+        token = knows(self.tokens, authorization)
+        if self.tokens and token is None:
             raise Refused(401, "Send `Authorization: Bearer TOKEN`.")
-        if wait := self._rates.take(authorization or client):
+        if wait := self._rates.take(token or client):  # and not by what else a header says: that is made up in no time
             raise Refused(429, f"More than {self.limits.rate:g} requests a second.", wait)
 
     def begin_session(self) -> None:

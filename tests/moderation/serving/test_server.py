@@ -134,6 +134,16 @@ def test_a_client_that_comes_too_often(judge):
         assert client.get("/v1/keywords", headers={"Authorization": "Bearer other"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("tokens", "header"), [((), "made up {}"), (["secret"], "Bearer {}secret")], ids=["no token", "one token"]
+)
+def test_a_client_is_the_same_whatever_else_its_header_says(judge, tokens, header):
+    with client_of(judge, Limits(rate=1.0), tokens=tokens) as client:
+        headers = [{"Authorization": header.format(" " * number)} for number in range(6)]
+        statuses = [client.get("/v1/keywords", headers=each).status_code for each in headers]
+        assert statuses[:2] == [200, 200] and statuses[-1] == 429
+
+
 def test_tokens_of_a_file_or_the_environment(tmp_path, monkeypatch):
     assert read_tokens(None) == []
     monkeypatch.setenv("TOXMTL_TOKENS", "one two")
@@ -143,6 +153,21 @@ def test_tokens_of_a_file_or_the_environment(tmp_path, monkeypatch):
     (tmp_path / "tokens.txt").write_text("\n")
     with pytest.raises(ValueError, match="has no token: write one a line"):
         read_tokens(str(tmp_path / "tokens.txt"))
+
+
+def test_tokens_that_no_header_can_bear(tmp_path, monkeypatch):
+    """Errors say where they stand, and not what they are."""
+    file = tmp_path / "tokens.txt"
+    for content in ("one\nschlüssel".encode(), "one\nschlüssel".encode("latin-1"), b"one\na\0b"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"tokens.txt: token 2 has other characters than those of ASCII") as error:
+            read_tokens(str(file))
+        assert "schl" not in str(error.value)
+    file.write_text("one", encoding="utf-8-sig")  # as some editors do
+    assert read_tokens(str(file)) == ["one"]
+    monkeypatch.setenv("TOXMTL_TOKENS", "schlüssel")
+    with pytest.raises(ValueError, match="TOXMTL_TOKENS: token 1 has"):
+        read_tokens(None)
 
 
 # --- keywords
