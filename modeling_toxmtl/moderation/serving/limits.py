@@ -68,9 +68,8 @@ class Rates:
         return wait
 
 
-def knows(tokens: Iterable[str], authorization: str | None) -> bool:
-    """Whether an `Authorization` header bears one of the tokens, or none is needed; as slowly for any wrong one."""
-    tokens = list(tokens)
+def knows(tokens: Iterable[str], authorization: str | None) -> str | None:
+    """The one of the tokens that an `Authorization` header bears, None for none; as slowly for any wrong one."""
     scheme, _, given = (authorization or "").partition(" ")
-    known = [hmac.compare_digest(given.strip().encode(), token.encode()) for token in tokens]
-    return not tokens or scheme.lower() == "bearer" and any(known)
+    known = [token for token in tokens if hmac.compare_digest(given.strip().encode(), token.encode())]
+    return known[0] if known and scheme.lower() == "bearer" else None

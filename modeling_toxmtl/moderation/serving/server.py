@@ -74,11 +74,18 @@ class ServeArguments:
 
 
 def read_tokens(path: str | None) -> list[str]:
-    """The tokens of a file, or of the environment. Raises ValueError for a file without any."""
-    text = os.environ.get("TOXMTL_TOKENS", "") if path is None else Path(path).read_text(encoding="utf-8")
+    """The tokens of a file, or of the environment. Raises ValueError for a file without any, and for a token that no
+    header can bear, which its message does not tell."""
+    if path is None:
+        place, text = "TOXMTL_TOKENS", os.environ.get("TOXMTL_TOKENS", "")
+    else:  # whatever is no UTF-8 is no ASCII, either
+        place, text = f"--tokens {path}", Path(path).read_text(encoding="utf-8-sig", errors="replace")
     tokens = text.split()
     if path is not None and not tokens:
-        raise ValueError(f"--tokens {path} has no token: write one a line.")
+        raise ValueError(f"{place} has no token: write one a line.")
+    for number, token in enumerate(tokens, start=1):
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError(f"{place}: token {number} has other characters than those of ASCII: choose another.")
     return tokens
 
 
@@ -94,7 +101,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="toxmtl", description="Hears toxicity in voice chat.", lifespan=lifespan)
     app.state.service = service
     app.exception_handler(Refused)(_refuse)
-    app.exception_handler(Overloaded)(lambda request, error: _refuse(request, Refused(503, str(error), RETRY_SECONDS)))
+    app.exception_handler(Overloaded)(_refuse_more)
     app.middleware("http")(_count_and_log)
     _add_health(app, service)
     _add_clips(app, service)
@@ -110,16 +117,23 @@ async def _refuse(request: Request, error: Refused) -> JSONResponse:
     return JSONResponse({"error": str(error)}, error.status, headers)
 
 
+async def _refuse_more(request: Request, error: Overloaded) -> JSONResponse:
+    return await _refuse(request, Refused(503, str(error), RETRY_SECONDS))
+
+
 async def _count_and_log(request: Request, proceed: Any) -> Response:
-    start = time.monotonic()
-    response = await proceed(request)
-    route = request.scope.get("route")
-    path = route.path if route else "unknown"  # what clients make up is no label
-    request.app.state.service.metrics.requests.labels(path, response.status_code).inc()
-    if path.startswith("/v1/"):
-        seconds = round(time.monotonic() - start, 4)
-        logger.info("request", extra={"path": path, "status": response.status_code, "seconds": seconds})
-    return response
+    start, status = time.monotonic(), 500  # of what ends with an error that nothing here handles
+    try:
+        response = await proceed(request)
+        status = response.status_code
+        return response
+    finally:
+        route = request.scope.get("route")
+        path = route.path if route else "unknown"  # what clients make up is no label
+        request.app.state.service.metrics.requests.labels(path, status).inc()
+        if path.startswith("/v1/"):
+            seconds = round(time.monotonic() - start, 4)
+            logger.info("request", extra={"path": path, "status": status, "seconds": seconds})
 
 
 def _admit(service: Service, connection: Request | WebSocket) -> None:
