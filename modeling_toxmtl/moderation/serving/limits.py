@@ -21,7 +21,9 @@ class Limits:
     rate: float = field(default=10.0, metadata={"help": "Requests and new sessions a second, of each client."})
     speed: float = field(default=4.0, metadata={"help": "Seconds of sound that a session may send in a second."})
     idle_seconds: float = field(default=600.0, metadata={"help": "Seconds without a packet that end a session."})
-    send_seconds: float = field(default=10.0, metadata={"help": "Seconds that a client may take to read an event."})
+    send_seconds: float = field(
+        default=10.0, metadata={"help": "Seconds that a client may take to read an event, or to go on with a body."}
+    )
 
     def __post_init__(self):
         for name, value in vars(self).items():

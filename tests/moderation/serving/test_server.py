@@ -5,6 +5,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from socket import create_connection
 
 import jsonschema
 import numpy as np
@@ -191,6 +192,33 @@ def test_the_keyword_list_is_read_and_replaced(judge):
         assert client.put("/v1/keywords", json=before["list"]).json() == before
 
 
+def test_a_stranger_s_keyword_list_is_not_read(judge):
+    def parts():
+        pytest.fail("is read")
+        yield b""
+
+    with client_of(judge, tokens=["secret"]) as client:
+        for content in (parts(), b"[1", b""):
+            assert client.put("/v1/keywords", content=content).status_code == 401
+
+
+def test_keyword_lists_that_are_none(judge):
+    with client_of(judge) as client:
+        before = client.get("/v1/keywords").json()
+        text = json.dumps(before["list"])
+        answers = {
+            name: client.put("/v1/keywords", content=content)
+            for name, content in (("cut", text[:-1]), ("twice", text[:-1] + ', "filler": "uh"}'), ("array", "[]"),
+                                  ("deep", "[" * 100_000), ("bytes", b"\xff"), ("big", text + " " * 1_000_000))
+        }  # fmt: skip
+        assert client.get("/v1/keywords").json() == before
+        body = client.get("/openapi.json").json()["paths"]["/v1/keywords"]["put"]["requestBody"]
+    assert [answer.status_code for answer in answers.values()] == [422, 422, 422, 422, 422, 413]
+    assert "the key 'filler' occurs twice" in answers["twice"].json()["error"]
+    assert "The keyword list has more than 1 MB" in answers["big"].json()["error"]
+    assert body["required"] and body["content"]["application/json"]["schema"]["type"] == "object"
+
+
 # --- sessions
 
 
@@ -267,6 +295,46 @@ def test_a_server_that_is_stopped_finishes_what_it_took(judge):
         assert json.loads(socket.recv())["event"] == "speech started"
         running.server.should_exit = True
         assert events_until_closed(socket)[-2]["event"] == "segment" and socket.close_code == 1012
+
+
+def upload(running):
+    """A connection over which a part of a clip came."""
+    connection = create_connection(("127.0.0.1", running.port), timeout=60)
+    connection.sendall(b"POST /v1/moderate HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nRIFF")
+    return connection
+
+
+def statuses(running, caplog) -> list[int]:
+    """Of the requests that are logged; waits for one."""
+    told = []
+    while not told:
+        time.sleep(0.01)
+        told = [item.status for item in caplog.records if item.getMessage() == "request"]
+    return told
+
+
+def test_an_upload_that_stalls_is_broken_off(judge, caplog):
+    caplog.set_level(logging.INFO, logger="toxmtl.serve")
+    with Running(judge, Limits(send_seconds=0.2)) as running, upload(running) as connection:
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # up to the end of the connection
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"No more of the clip came for 0.2 s" in answer
+        assert statuses(running, caplog) == [408]
+
+
+def test_a_client_that_leaves_while_it_uploads_is_no_error(judge, caplog):
+    caplog.set_level(logging.INFO)
+    with Running(judge) as running:
+        upload(running).close()
+        assert statuses(running, caplog) == [499]
+    assert not [item for item in caplog.records if item.exc_info or item.levelno >= logging.ERROR]
+
+
+def test_an_upload_that_stalls_does_not_hold_the_end(judge):
+    with Running(judge, Limits(send_seconds=1000.0)) as running, upload(running):
+        time.sleep(0.3)  # until it is read
+        running.server.drain_seconds, running.server.should_exit = 0.5, True
+        running.thread.join(20)
+        assert not running.thread.is_alive()
 
 
 def test_messages_are_not_compressed(judge):
