@@ -20,7 +20,6 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
-    EarlyStoppingCallback,
     HfArgumentParser,
     PreTrainedModel,
     set_seed,
@@ -30,6 +29,7 @@ from modeling_toxmtl import ToxicityMTLProcessor
 from modeling_toxmtl.alphabet import alphabet_tokenizer
 from modeling_toxmtl.configuration_toxmtl import configuration_for
 from modeling_toxmtl.io.files import write_json, write_json_lines, write_text
+from modeling_toxmtl.io.tables import read_labels
 from modeling_toxmtl.keywords import KeywordList
 from modeling_toxmtl.labels import scores_from_logits
 from modeling_toxmtl.multitask_config import ToxicityMTLFields
@@ -52,7 +52,7 @@ from modeling_toxmtl.training.provenance import (
     reproducible_metrics,
     write_results,
 )
-from modeling_toxmtl.training.trainer import ToxicityTrainer
+from modeling_toxmtl.training.trainer import EarlyStopping, ToxicityTrainer
 
 
 logger = logging.getLogger("run_mtl")
@@ -142,19 +142,26 @@ def load_datasets(
 
 
 def check_validation(dataset: ToxicityDataset, config: ToxicityMTLFields) -> None:
-    """Raises ValueError if no clip of the validation split tells which checkpoint is the best."""
-    columns = [{"classification": "labels", "keyword": "transcript"}[task] for task in config.tasks]
-    if all(value is None for column in columns for value in dataset.rows[column]):
+    """Raises ValueError if no clip of the validation split has a label or a keyword, without which there is no
+    `quality`."""
+    keywords, signs = dataset.processor.keywords, {}
+    if "classification" in config.tasks:
+        signs["a label"] = any(read_labels(labels) for labels in dataset.rows["labels"])
+    if "keyword" in config.tasks:
+        found = (keywords.find(keywords.tokens(text or "")) for text in dataset.rows["transcript"])
+        signs["a keyword in its transcript"] = any(found)
+    if not any(signs.values()):
         raise ValueError(
-            f"No clip of the validation split has a value in {' or '.join(columns)}, so nothing tells which "
-            "checkpoint is the best."
+            f"No clip of the validation split has {' or '.join(signs)}, so nothing tells which checkpoint is the "
+            "best: choose another --validation_split, or add such clips to it."
         )
 
 
 def train(trainer: ToxicityTrainer, results: dict) -> None:
     """Trains or goes on, calibrates and saves the model, and adds what was measured to the results."""
     output_dir = Path(trainer.args.output_dir)
-    check_validation(trainer.eval_dataset, trainer.model.config)
+    if trainer.args.metric_for_best_model in ("quality", "eval_quality"):
+        check_validation(trainer.eval_dataset, trainer.model.config)
     checkpoint = trainer.args.resume_from_checkpoint or last_whole_checkpoint(output_dir)
     if damage := checkpoint and find_damage(Path(checkpoint)):
         raise ValueError(f"--resume_from_checkpoint: {checkpoint} is damaged ({damage}): name another, or none.")
@@ -164,16 +171,22 @@ def train(trainer: ToxicityTrainer, results: dict) -> None:
     elif trainer.is_world_process_zero():
         write_json(description, results)
     trainer.model.config.keyword_evidence = None  # of the model before
-    measured = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics
+    if checkpoint and trainer.restore_ended(Path(checkpoint)):
+        logger.info("%s is the end of the run: nothing is left to train", checkpoint)
+    else:
+        measured = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics
     if checkpoint:  # of the rest alone: no loss and no time of the whole
-        measured = {"epoch": measured["epoch"]}
+        measured = {"epoch": trainer.state.epoch}
     trainer.save_metrics("train", measured)
-    if "classification" in trainer.model.config.tasks:
+    has_classifier = "classification" in trainer.model.config.tasks
+    if has_classifier and any(labels is not None for labels in trainer.eval_dataset.rows["labels"]):
         trainer.evaluate()
         calibrations = calibrate(
             trainer.model, trainer.evaluation, use_keyword_evidence=trainer.args.use_keyword_evidence
         )
         results["calibration"] = {name: asdict(label) for name, label in calibrations.items()}
+    elif has_classifier:
+        logger.warning("No clip of the validation split has labels: scores are not calibrated, nor thresholds chosen.")
     trainer.save_model()
     validation = trainer.evaluate()
     trainer.save_metrics("eval", validation)
@@ -220,12 +233,14 @@ def main(model_args: ModelArguments, data_args: DataArguments, training_args: To
         eval_dataset=datasets.get(data_args.validation_split, datasets.get(data_args.test_split)),
         data_collator=ToxicityDataCollator(processor),
         processing_class=processor,
-        callbacks=[EarlyStoppingCallback(patience)] if patience else [],
+        callbacks=[EarlyStopping(patience)] if patience else [],
     )
     results = {"commit": current_commit(Path(__file__).parent)}
     results |= describe_run(model_args, data_args, training_args, model, datasets)
     if training_args.do_train:
         train(trainer, results)
+    if "classification" in model.config.tasks:
+        results["thresholds"] = model.config.thresholds  # that precision and recall are measured at
     if do_test:
         test(trainer, datasets[data_args.test_split], results)
     if trainer.is_world_process_zero():

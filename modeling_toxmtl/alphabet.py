@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .text import fold
+
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 WORD_DELIMITER = "|"
@@ -55,12 +57,19 @@ def alphabet_tokenizer(letters: str) -> "Wav2Vec2CTCTokenizer":  # noqa: F821
     """CTC tokenizer for another alphabet.
 
     Args:
-        letters: each once, in lower case, composed (NFC); an apostrophe too, if the words have one.
+        letters: each once, in lower case, as `normalize_text` writes them; an apostrophe too, if the words have one.
+
+    Raises:
+        ValueError: for others; the message names them.
     """
     if repeated := sorted({letter for letter in letters if letters.count(letter) > 1}):
         raise ValueError(f"The alphabet has {', '.join(map(repr, repeated))} more than once: {letters!r}.")
-    if any(letter != letter.casefold() or letter.isspace() for letter in letters):
-        raise ValueError(f"The alphabet must be letters in lower case, without spaces, but is {letters!r}.")
+    # a final sigma folds to another where it stands alone
+    if wrong := sorted({letter for letter in letters if letter.isspace() or letter not in (fold(letter), "ς")}):
+        raise ValueError(
+            f"The alphabet must be letters in lower case, without spaces, but has {', '.join(map(repr, wrong))}, "
+            f"which no normalised word holds: {letters!r}."
+        )
     return character_tokenizer((*SPECIAL_TOKENS, WORD_DELIMITER, *letters))
 
 

@@ -88,6 +88,7 @@ class KeywordList:
     def __init__(self, entries: Iterable[KeywordEntry], filler: str = FILLER_WORD, language: str = "en"):
         if not isinstance(language, str) or not language.strip():
             raise ValueError(f"`language` is {language!r}: give a language code, such as 'en'")
+        _check_characters(language, "`language`")
         if not isinstance(filler, str) or normalize_text(filler, language) != [filler]:
             raise ValueError(f"`filler` is {filler!r}: give one lower-case word, such as {FILLER_WORD!r}")
         self.filler = filler
@@ -336,10 +337,20 @@ def _check_fields(data: object, where: str, required: Set[str], optional: Set[st
         raise ValueError(f"{where}: unknown field {min(unknown)!r}; it may have {sorted(required | optional)}")
 
 
+def _check_characters(text: str, where: str) -> None:
+    """Half a character, which JSON can escape alone, stands in no file and has no hash: UTF-8 has no bytes for it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} has {text!r}, with half a character: write the whole one, or none") from error
+
+
 def _checked_entry(entry: KeywordEntry, filler: str, language: str, where: str) -> KeywordEntry:
     for name, values in (("labels", entry.labels), ("variants", entry.variants)):
         if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v.strip() for v in values):
             raise ValueError(f"{where}: `{name}` must be a list of non-empty strings, not {values!r}")
+        for value in values:
+            _check_characters(value, f"{where}: `{name}`")
     if not entry.labels:
         raise ValueError(f"{where}: `labels` is empty; name at least one label that the keyword points to")
     if isinstance(entry.threshold, bool) or not isinstance(entry.threshold, int | float):

@@ -8,6 +8,8 @@ from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
+from .text import fold
+
 
 try:
     import kenlm
@@ -105,8 +107,8 @@ def load_common_words(path: str, version: int) -> tuple[str, ...]:
     """The words of a text file, one a line, the commonest first. Raises ValueError if a line is no word."""
     words = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     for number, word in enumerate(words, start=1):
-        if not word or word != word.casefold() or any(map(str.isspace, word)):
-            raise ValueError(f"{path}, line {number}: {word!r} is no word in lower case.")
+        if not word or word != fold(word) or any(map(str.isspace, word)):
+            raise ValueError(f"{path}, line {number}: {word!r} is no word in lower case, as words are normalised.")
     return tuple(words)
 
 

@@ -51,6 +51,11 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
+def _is_single(tasks):
+    """Whether an argument asks for one task alone."""
+    return tasks is not None and set(tasks) != set(TASKS)
+
+
 def _given_labels(saved, id2label=None, label2id=None, num_labels=None):
     """The names that arguments of `from_pretrained` give to the labels; as many as are saved keep their names."""
     if id2label is None and label2id is not None:
@@ -187,7 +192,8 @@ class ToxicityMTLFields(Thresholds):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "ToxicityMTLFields":
-        """As [`PreTrainedConfig.from_dict`]; with other labels, what is said of those that are gone goes too."""
+        """As [`PreTrainedConfig.from_dict`]; with other labels, what is said of those that are gone goes too, and with
+        one task, keyword evidence."""
         given = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if given:
             saved = config_dict.get("id2label") or dict(enumerate(LABELS))
@@ -197,6 +203,8 @@ class ToxicityMTLFields(Thresholds):
                 values = (config_dict.get(field) or {}).items()
                 kept = {name: value for name, value in values if name in labels.values()}
                 config_dict[field] = kwargs.pop(field, kept or None)
+        if _is_single(kwargs.get("tasks")):
+            config_dict = config_dict | {"keyword_evidence": None}
         return super().from_dict(config_dict, **kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:
@@ -219,7 +227,7 @@ class ToxicityMTLFields(Thresholds):
         Args:
             config: of a checkpoint of the family, with or without heads, or of a model of this package.
             overrides: fields to set, such as `use_info_sharing=True`. With other labels, thresholds go: they were
-                chosen for the scores of the old ones.
+                chosen for the scores of the old ones. With one task, keyword evidence goes, for it needs both.
 
         Raises:
             ValueError: if the checkpoint is of another architecture.
@@ -234,6 +242,8 @@ class ToxicityMTLFields(Thresholds):
             taken.pop("label_thresholds", None)
             taken.pop("keyword_evidence", None)
             taken.pop("label2id", None)
+        if _is_single(overrides.get("tasks")):
+            taken.pop("keyword_evidence", None)
         return cls(**taken | overrides)
 
     @classmethod

@@ -17,8 +17,12 @@ from .numerals import primary_language, read_digits, read_numbers
 
 
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
-# Soft hyphens, zero-width characters and variation selectors: unseen in a word, so no part of it.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
+# What Unicode calls default ignorable (zero-width characters, controls of the direction, variation selectors, fillers,
+# tags …): unseen in a word, so no part of it
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 # Vowel points and the stretching stroke of Arabic and Hebrew
 _POINTS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670\u06d6-\u06ed]")
 # Thai, Lao, Myanmar, Khmer, kana, and Chinese characters: scripts without spaces between words
@@ -27,14 +31,14 @@ UNSPACED = re.compile(
 )
 _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])σ(?![^\W\d_])")
 _DOTLESS_I = ("tr", "az", "crh")  # languages in which I is the capital of ı, and İ that of i
-# What an apostrophe joins to a word
+# What an apostrophe joins to a word, before it and behind it
 _CLITICS = {
-    "en": re.compile(r"(?<=.)(?:'(?:s|d|ll|re|ve))+$"),
-    "de": re.compile(r"(?<=.)'s$"),
-    "nl": re.compile(r"(?<=.)'s$"),
-    "fr": re.compile(r"^(?:(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel|pres)?qu)')+(?=.)"),
-    "it": re.compile(r"^(?:\w+')+(?=.)"),
-    "ca": re.compile(r"^(?:[dlmnst]')+(?=.)"),
+    "en": ("", "(?:'(?:s|d|ll|re|ve))*"),
+    "de": ("", "(?:'s)?"),
+    "nl": ("", "(?:'s)?"),
+    "fr": ("(?:(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel|pres)?qu)')*", ""),
+    "it": (r"(?:\w+')*", ""),
+    "ca": ("(?:[dlmnst]')*", ""),
 }
 _LEET = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
 _DISGUISED = re.compile(r"[\d$@*!]|(.)\1\1")
@@ -88,10 +92,15 @@ def split_unspaced(word: str) -> list[str]:
     return parts
 
 
+def clitics(language: str) -> tuple[str, str]:
+    """Regular expressions of what an apostrophe joins to a word, or nothing: before it, and behind it."""
+    return _CLITICS.get(primary_language(language), ("", ""))
+
+
 def without_clitics(word: str, language: str) -> str:
     """A word without what an apostrophe joins to it: "idiot's" in English, "l'idiot" in French, Italian, Catalan."""
-    clitics = _CLITICS.get(primary_language(language))
-    return clitics.sub("", word) if clitics else word
+    before, behind = clitics(language)
+    return re.sub(f"^{before}(?=.)|(?<=.){behind}$", "", word) if "'" in word else word
 
 
 def plain_words(token: str, language: str) -> list[str]:

@@ -4,10 +4,12 @@ Text Filter classifies as toxic are annotated with keywords from the ASR transcr
     toxmtl data annotate --work-dir work
 
 In the transcript of a chunk that is not toxic, keywords become the filler word, since a keyword target derives from
-the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords_everywhere` annotates every chunk.
+the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords_everywhere` annotates every chunk. In
+no chunk is a keyword said across the end of a phrase, and what would spell one there becomes the filler, too.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,9 +20,12 @@ from ..keywords import KeywordList
 from ..labels import LABELS, NO_VIOLATION
 from .label import KeywordArguments, LabelStage
 from .schema import TRACED_FEATURES
-from .shards import Rejected
+from .shards import Rejected, read_rows
 from .stages import Manifest, WorkArguments, read_manifest, run_stage
+from .transcripts import phrase_ends
 
+
+logger = logging.getLogger(__name__)
 
 REVIEWER = "human"
 
@@ -41,7 +46,8 @@ def read_corrections(path: str | None) -> dict[str, list[str]]:
     """Labels by id of a table; none without a path.
 
     Raises:
-        ValueError: if a line has labels that are none, or `NoViolation` beside a violation; the message names it.
+        ValueError: if a line has labels that are none, `NoViolation` beside a violation, or other labels than an
+            earlier line of the same id; the message names it.
     """
     corrections = {}
     lines = read_table(Path(path), required=["id", "labels"]) if path else []
@@ -52,14 +58,24 @@ def read_corrections(path: str | None) -> dict[str, list[str]]:
             raise ValueError(f"{path}, line {number}: {error}.") from error
         if not labels or set(labels) - set(LABELS):
             raise ValueError(f"{path}, line {number}: `labels` are {labels}: violations of {LABELS}, or NoViolation.")
-        corrections[correction["id"]] = [label for label in LABELS if label in labels]
+        id, labels = str(correction["id"]), [label for label in LABELS if label in labels]
+        if corrections.setdefault(id, labels) != labels:
+            raise ValueError(f"{path}, line {number}: {id} has other labels in a line before: keep one of the two.")
     return corrections
 
 
-def find_keywords(words: list[dict], keywords: KeywordList) -> tuple[list[dict], list[int]]:
+def find_keywords(
+    words: list[dict], keywords: KeywordList, phrases: Sequence[dict] = ()
+) -> tuple[list[dict], list[int]]:
     """Keywords with the times of their first and last word and the mean of their scores, and the positions in `words`
-    that they take up. `words` have `word`, `start`, `end` and `score`."""
-    pieces = [(piece, index) for index, word in enumerate(words) for piece in keywords.tokens(word["word"])]
+    that they take up. `words` have `word`, `start`, `end` and `score`; no keyword reaches over the end of one of the
+    `phrases`, which have the `text` of these words."""
+    ends, place, pieces = set(phrase_ends(phrases)), 0, []
+    for index, word in enumerate(words):
+        if place in ends:
+            pieces.append(("", index))  # no word of any keyword
+        pieces += [(piece, index) for piece in keywords.tokens(word["word"])]
+        place += len(word["word"]) + 1
     found, positions = [], []
     for match in keywords.find([piece for piece, _ in pieces]):
         indices = sorted({index for _, index in pieces[match.start : match.end]})
@@ -83,6 +99,21 @@ class AnnotateStage:
         self.args, self.keywords = args, keywords.load()
         self.corrections = read_corrections(args.corrections)
 
+    def check_corrections(self, labelled: Manifest) -> None:
+        """Warns of corrections whose id no labelled chunk has; ValueError if none is of one."""
+        if not self.corrections:
+            return
+        ids = {row["id"] for shard in labelled.shards for row in read_rows(shard.path, ["id"])}
+        if not (unknown := sorted(self.corrections.keys() - ids)):
+            return
+        message = (
+            f"--corrections {self.args.corrections}: {len(unknown)} of its {len(self.corrections)} ids are of no "
+            f"chunk here, such as {unknown[0]}; an id says where a chunk starts: divide the recordings as before."
+        )
+        if len(unknown) == len(self.corrections):
+            raise ValueError(message)
+        logger.warning(message)
+
     def settings(self) -> dict:
         """As of [`Stage`]."""
         contents = {"keywords": self.keywords.to_dict(), "corrections": self.corrections}
@@ -93,12 +124,14 @@ class AnnotateStage:
         for row in rows:
             if row["id"] in self.corrections:
                 row = row | _corrected(self.corrections[row["id"]])
-            found, positions = find_keywords(row["words"], self.keywords)
-            words = [word["word"] for word in row["words"]]
+            found, positions = find_keywords(row["words"], self.keywords, row["phrases"])
+            _, of_target = find_keywords(row["words"], self.keywords)  # which derives from the bare transcript
+            unsaid = set(of_target) - set(positions)
             if row["labels"] == [NO_VIOLATION] and not self.args.keywords_everywhere:
-                found = []
-                for position in positions:
-                    words[position] = self.keywords.filler
+                found, unsaid = [], {*of_target, *positions}
+            words = [word["word"] for word in row["words"]]
+            for position in unsaid:
+                words[position] = self.keywords.filler
             yield row | {"asr_transcript": row["transcript"], "transcript": " ".join(words), "keywords": found}
 
 
@@ -113,7 +146,9 @@ def _corrected(labels):
 
 def run(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> Manifest:
     """Runs the stage; returns what it made."""
-    return run_stage(AnnotateStage(args, keywords), read_manifest(work.work_dir, "label").shards, work)
+    stage, labelled = AnnotateStage(args, keywords), read_manifest(work.work_dir, "label")
+    stage.check_corrections(labelled)
+    return run_stage(stage, labelled.shards, work)
 
 
 def main(args: AnnotateArguments, keywords: KeywordArguments, work: WorkArguments) -> None:

@@ -2,10 +2,11 @@
 
     toxmtl data chunk raw_audio --work-dir work
 
-Reads whatever PyAV opens. Each audio track of a file is taken for one speaker. Opus that is sent with pauses is cut
-without decoding: the packets tell where speech is, and those of a chunk are copied into an Ogg file of their own, so
-that it sounds as in the recording. Everything else is decoded, cut by its energy and kept as 16 kHz FLAC, which loses
-nothing more.
+Reads whatever PyAV opens. Each audio track of a file is taken for one speaker of its own, unless the table of
+recordings names who speaks in the file: the same name is the same speaker, in all tracks and files. Opus that is sent
+with pauses is cut without decoding: the packets tell where speech is, and those of a chunk are copied into an Ogg file
+of their own, so that it sounds as in the recording. Everything else is decoded, cut by its energy and kept as 16 kHz
+FLAC, which loses nothing more.
 
 What cannot be used goes to the quarantine list with the reason: unreadable, empty, truncated or mislabelled files, and
 tracks of more than two channels, which can hold more than one speaker.
@@ -22,7 +23,15 @@ import av
 import numpy as np
 from datasets import Audio, Features, Value
 
-from ..audio import SAMPLING_RATE, decoded_frames, first_stamp, open_audio, resampled_blocks, time_origin
+from ..audio import (
+    SAMPLING_RATE,
+    check_finite,
+    decoded_frames,
+    first_stamp,
+    open_audio,
+    resampled_blocks,
+    time_origin,
+)
 from ..io.files import file_hash
 from ..io.opus import (
     DTX_HANGOVER,
@@ -109,7 +118,8 @@ class ChunkStage:
     def _track_rows(self, row, track, num_tracks, sha256):
         tag = f"#{track}" if num_tracks > 1 else ""
         recording = {name: row[name] for name in ("source", "split")}
-        recording |= {"speaker": row["speaker"] + tag, "source_path": row["path"], "source_sha256": sha256}
+        speaker = row["speaker"] or row["name"] + tag  # unknown: nobody else, for all we know
+        recording |= {"speaker": speaker, "source_path": row["path"], "source_sha256": sha256}
         try:
             by_packets = packets_tell(row["path"], track, self)
             # reads all of the file: a fault is found before a row
@@ -173,6 +183,7 @@ def find_chunks(path: str, track: int, settings: ChunkStage, by_packets: bool | 
     Raises:
         Unusable: if the track is empty, truncated, without speech, or of more than two channels. At the end of the
             iteration, perhaps.
+        ValueError: if a sample is NaN or infinite.
         av.error.FFmpegError: if it cannot be decoded.
     """
     if by_packets is None:
@@ -210,9 +221,11 @@ def _head(stream):
 
 
 def _blocks(container, stream, path, watch=iter):
-    """Samples of 16 kHz, by the clock of the file."""
+    """Samples of 16 kHz, by the clock of the file. Raises ValueError if one is NaN or infinite."""
     frames = watch(decoded_frames(container, stream, path))
-    return resampled_blocks(frames, SAMPLING_RATE, time_origin(container), path)
+    for block in resampled_blocks(frames, SAMPLING_RATE, time_origin(container), path):
+        check_finite(block, path)
+        yield block
 
 
 class _Measured:

@@ -5,7 +5,8 @@
 
 The members of the ensemble, each of which gives every label a score in [0, 1]:
 
-- `keywords`: the keyword list; a keyword or phrase, disguised ones too (`sh1t`), gives its labels 1;
+- `keywords`: the keyword list; a keyword or phrase, disguised ones too (`sh1t`), gives its labels 1, if it is said in
+  one phrase of the transcript ("let him off the hook. Up next" has no "hook up");
 - `rules`: a JSON file of regular expressions by label, `{"Bullying": ["uninstall the game"]}`, matched against the
   normalised words (no capitals, punctuation or digits: "1v1" is said "one v one");
 - `classifier`: a text classifier of transformers, heard phrase by phrase; a label gets the best phrase's score. A JSON
@@ -16,6 +17,7 @@ Transcripts that say that a word is hidden (`****`, `[ __ ]`) go to the quaranti
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
@@ -33,6 +35,7 @@ from .schema import TRACED_FEATURES
 from .shards import ROWS_AT_ONCE, Rejected
 from .stages import Manifest, WorkArguments, read_manifest, run_stage
 from .transcribe import TranscribeStage
+from .transcripts import phrase_ends
 
 
 COMBINATIONS = ("any", "mean", "majority")
@@ -108,10 +111,12 @@ class KeywordFilter:
 
     def score(self, rows: Sequence[dict]) -> np.ndarray:
         """As of [`TextFilter`]."""
-        return np.stack([self._score(row["transcript"]) for row in rows])
+        return np.stack([self._score(row["transcript"], row["phrases"]) for row in rows])
 
-    def _score(self, text):
-        found = {match.keyword for match in self.keywords.find(self.keywords.tokens(text))}
+    def _score(self, transcript, phrases):
+        bounds = [0, *phrase_ends(phrases)[:-1], None]
+        texts = [transcript[start:end] for start, end in itertools.pairwise(bounds)]
+        found = {match.keyword for text in texts for match in self.keywords.find(self.keywords.tokens(text))}
         labels = {label for keyword in found for label in self.keywords.labels_of(keyword)}
         return np.array([float(label in labels) for label in VIOLATIONS])
 
@@ -180,7 +185,8 @@ class LabelStage:
         paths = ("rules", "label_mapping", "text_classifier")  # their contents count
         arguments = {name: value for name, value in asdict(self.args).items() if name not in paths}
         contents = {"rules": self.rules, "label_mapping": self.mapping, "classifier": self.classifier}
-        return arguments | contents | {"keywords": self.keywords.to_dict() if self.args.use_keywords else None}
+        # without --use_keywords, too: the list says which words are hidden, and how rules read numbers
+        return arguments | contents | {"keywords": self.keywords.to_dict()}
 
     @functools.cached_property
     def text_filter(self) -> str:

@@ -52,10 +52,18 @@ def find_model(option: str, name_or_path: str, revision: str | None, *preprocess
 
 
 def find_recognizer(name_or_path: str, revision: str | None = None) -> PreTrainedConfig:
-    """The configuration of a CTC or Whisper model that can be loaded. Raises ValueError if it is none or not there."""
+    """The configuration of a Whisper model that can be loaded, or of a CTC model that hears waveforms, as wav2vec 2.0
+    does. Raises ValueError if it is neither or not there."""
     config = find_model("--asr-model", name_or_path, revision, AutoTokenizer, AutoFeatureExtractor)
-    if config.model_type != "whisper" and not any(name.endswith("ForCTC") for name in config.architectures or ()):
+    if config.model_type == "whisper":
+        return config
+    if not any(name.endswith("ForCTC") for name in config.architectures or ()):
         raise ValueError(f"--asr-model {name_or_path} is {config.architectures}: give a Whisper or CTC model.")
+    if not hasattr(config, "conv_stride"):  # of convolutions over samples, which say how many frames a clip has
+        raise ValueError(
+            f"--asr-model {name_or_path} is {config.model_type}, which hears features: give a Whisper model, or a CTC "
+            "model that hears waveforms (wav2vec 2.0, HuBERT, WavLM)."
+        )
     return config
 
 
@@ -71,9 +79,15 @@ def find_text_classifier(
         mapping: from its labels to ours; None if they are named alike.
 
     Raises:
-        ValueError: if it is not there, or the mapping lacks one of its labels or has one that is not ours.
+        ValueError: if it is not there, its outputs are no probabilities, or the mapping lacks one of its labels or has
+            one that is not ours.
     """
     config = find_model("--text-classifier", name_or_path, revision, AutoTokenizer)
+    if config.problem_type == "regression":
+        raise ValueError(
+            f"--text-classifier {name_or_path} is a regression, which gives no probabilities: train it "
+            "for classification (`problem_type`)."
+        )
     names = [config.id2label[index] for index in range(config.num_labels)]
     mapping = {name: name for name in names} if mapping is None else mapping
     if missing := sorted(set(names) - set(mapping)):

@@ -1,5 +1,5 @@
-"""Recognisers of transformers: CTC and Whisper models. The only stage code, with `text_classifier.py`, that needs
-PyTorch."""
+"""Recognisers of transformers: Whisper, and CTC models that hear waveforms. The only stage code, with
+`text_classifier.py`, that needs PyTorch."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ from .transcripts import Transcription, Word
 def load_recognizer(
     name_or_path: str, revision: str | None = None, language: str | None = None
 ) -> "CTCRecognizer | WhisperRecognizer":
-    """A CTC or Whisper model, a Hub id or folder. Raises ValueError for other models."""
+    """A Whisper model, or a CTC model that hears waveforms, a Hub id or folder. Raises ValueError for other models."""
     if find_recognizer(name_or_path, revision).model_type == "whisper":
         return WhisperRecognizer(name_or_path, revision, language)
     return CTCRecognizer(name_or_path, revision)
@@ -34,7 +34,7 @@ def best_device() -> torch.device:
 
 
 class CTCRecognizer:
-    """A CTC model, read greedily. A clip's confidence is the mean of its words' scores."""
+    """A CTC model that hears waveforms, read greedily. A clip's confidence is the mean of its words' scores."""
 
     def __init__(self, name_or_path: str, revision: str | None = None) -> None:
         self.device = best_device()

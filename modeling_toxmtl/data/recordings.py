@@ -17,7 +17,8 @@ RECORDINGS = Features(
         "path": Value("string"),
         "bytes": Value("int64"),
         "modified": Value("int64"),  # nanoseconds
-        "speaker": Value("string"),
+        "name": Value("string"),  # as the table has it, or the path within the folder
+        "speaker": Value("string"),  # empty where unknown
         "source": Value("string"),
         "split": Value("string"),
     }
@@ -31,7 +32,8 @@ class RecordingsArguments:
     recordings: str = field(
         metadata={
             "help": "Folder of audio files, or a table (.csv, .tsv, .jsonl) with the columns `path` (relative to the "
-            "table) and, where known, `speaker`, `source` (what must stay in one split, such as a session), `split`."
+            "table) and, where known, `speaker` (of all tracks of the file), `source` (what must stay in one split, "
+            "such as a session), `split`."
         }
     )
     files_per_shard: int = field(default=16, metadata={"help": "Files that are one unit of work, on average."})
@@ -66,7 +68,8 @@ def _recording(root, row):
     status = file.stat() if file.is_file() else None
     text = {
         "path": str(file),
-        "speaker": cell_text(row, "speaker", name),  # unknown: nobody else, for all we know
+        "name": name,
+        "speaker": cell_text(row, "speaker"),
         "source": cell_text(row, "source", name),
         "split": cell_text(row, "split"),
     }

@@ -1,8 +1,9 @@
 """The member of the text filter that is a list of regular expressions.
 
-They are matched against whole normalised words (`modeling_toxmtl/text.py`), whatever their own case; in scripts
-without spaces, against any part of the text. A rule that could match none of them, or would match every text, is an
-error: its author would believe in it.
+They are matched against whole normalised words (`modeling_toxmtl/text.py`), whatever their own case and whatever an
+apostrophe joins to the words ("idiot's", "l'idiot"), as the keywords of a list; in scripts without spaces, against any
+part of the text. A rule that could match none of them, or would match every text, is an error: its author would
+believe in it.
 """
 
 import re
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..labels import VIOLATIONS
-from ..text import UNSPACED, fold, normalize_text
+from ..text import UNSPACED, clitics, fold, normalize_text
 
 
 # What of a regular expression is not itself part of a text: escapes, repetitions, the heads of groups, sets, operators
@@ -60,9 +61,13 @@ class RuleFilter:
 def _compiled(label, expression, language):
     where = f"--rules: {label}: {expression!r}"
     expression = expression.removeprefix("(?i)")  # which holds for all
-    edge = "" if UNSPACED.search(expression) else r"\b"
+    # Spaces, for `\b` is also before the vowel signs of Hindi, and before the apostrophe of "won't"
+    start, end = "", ""
+    if not UNSPACED.search(expression):
+        before, behind = clitics(language)
+        start, end = f"(?<![^ ]){before}", f"{behind}(?![^ ])"
     try:
-        rule = re.compile(f"{edge}(?:{expression}){edge}", re.IGNORECASE)
+        rule = re.compile(f"{start}(?:{expression}){end}", re.IGNORECASE)
         matches_nothing_said = re.fullmatch(expression, "")
     except re.error as error:
         raise ValueError(f"{where} is no regular expression: {error}.") from error
@@ -91,7 +96,7 @@ def _unsaid(expression):
     literals = _SYNTAX.split(expression)
     signs = (character for literal in literals for character in literal if not _is_said(character))
     # in a row, characters may be another: a letter with its accents, two spaces
-    rows = (literal for literal in literals if "  " in literal or fold(literal) != literal.lower())
+    rows = (literal for literal in literals if "  " in literal or not _is_folded(literal))
     return next(signs, next(rows, None))
 
 
@@ -99,4 +104,9 @@ def _is_said(character):
     """Letters, as `normalize_text` leaves them but for their case, and what stands between and in words."""
     if unicodedata.category(character)[0] not in "LM":
         return character in " '"
-    return fold(character) == character.lower() and len(character.lower()) == 1
+    return _is_folded(character) and len(character.lower()) == 1
+
+
+def _is_folded(literal):
+    """Whether a text has but its case to lose in folding. Both forms of the small sigma are one where case is none."""
+    return fold(literal).replace("ς", "σ") == literal.lower().replace("ς", "σ")

@@ -44,7 +44,7 @@ from .shards import Rejected, Shard, finished_shard, read_rows, write_rows
 
 
 # Raise it when a stage's code changes so that equal settings give other rows.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 ENGINES = ("local", "ray")

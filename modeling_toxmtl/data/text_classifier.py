@@ -13,7 +13,8 @@ from .shards import ROWS_AT_ONCE
 
 
 class ClassifierFilter:
-    """A transformers text classifier: sigmoid scores if it is multi-label, softmax scores if not.
+    """A transformers text classifier: sigmoid scores if it is multi-label or has one output, softmax scores if not, as
+    the pipeline of transformers has it.
 
     Args:
         name_or_path: Hub id or folder.
@@ -48,5 +49,6 @@ class ClassifierFilter:
     def _probabilities(self, texts):
         inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.model.device)
         logits = self.model(**inputs).logits.float()
-        is_multi_label = self.model.config.problem_type == "multi_label_classification"
-        return (logits.sigmoid() if is_multi_label else logits.softmax(-1)).cpu().numpy()
+        config = self.model.config
+        is_each_alone = config.problem_type == "multi_label_classification" or config.num_labels == 1
+        return (logits.sigmoid() if is_each_alone else logits.softmax(-1)).cpu().numpy()

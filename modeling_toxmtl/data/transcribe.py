@@ -3,7 +3,8 @@
     toxmtl data transcribe --asr-model openai/whisper-small --work-dir work
     toxmtl data transcribe --transcripts words.jsonl --work-dir work
 
-Any CTC or Whisper model of transformers, faster-whisper (`--asr-model faster-whisper:small`, or a folder in place of
+Any model of transformers that is a Whisper, or has CTC and hears waveforms (wav2vec 2.0, HuBERT, WavLM and their like;
+Wav2Vec2-BERT and Parakeet hear features), faster-whisper (`--asr-model faster-whisper:small`, or a folder in place of
 the size; extra `faster-whisper`), or transcripts that exist already. Chunks that cannot be decoded, or in which no
 word is recognised, go to the quarantine list: nobody knows what is in them.
 
@@ -111,7 +112,8 @@ class TranscribeStage:
     asr_model: str = field(
         default="openai/whisper-small",
         metadata={
-            "help": "Whisper or CTC model of transformers, a Hub id or folder; or faster-whisper:SIZE, or :FOLDER."
+            "help": "Whisper model of transformers, or CTC model that hears waveforms (wav2vec 2.0, HuBERT, WavLM), a "
+            "Hub id or folder; or faster-whisper:SIZE, or :FOLDER."
         },
     )
     asr_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})

@@ -1,6 +1,9 @@
 """Words with times, and transcripts that exist already."""
 
+import itertools
 import logging
+import math
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,26 +42,36 @@ class GivenTranscripts:
     """Transcripts that exist already, by recording.
 
     Args:
-        path: table (.csv, .tsv, .jsonl) with a line per utterance or word: `path` of the recording, relative to the
-            table, `track` (default 0), `start` and `end` in seconds, `text`, and `language` if known.
+        path: table (.csv, .tsv, .jsonl) with a line per utterance or word, in any order: `path` of the recording,
+            relative to the table, `track` (default 0), `start` and `end` in seconds, `text`, and `language` if known,
+            in one line of a track or in all.
 
     Raises:
-        ValueError: if a row lacks a value, its numbers are none, or no row has a text; the message names the file.
+        ValueError: if a row lacks a value, its numbers are none or no span, or no row has a text; the message names
+            the file.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._words: dict[tuple[str, int], list[Word]] = {}
-        self._languages: dict[str, str] = {}
+        self._languages: dict[tuple[str, int], str] = {}
+        utterances = []
         for number, row in enumerate(read_table(Path(path), required=["path", "start", "end"]), start=1):
             recording = os.path.abspath(Path(path).parent / str(row["path"]))
             try:
                 track, start, end = int(row.get("track") or 0), float(row["start"]), float(row["end"])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, row {number}: `track`, `start` or `end` is no number ({error}).") from error
+            if not 0 <= start <= end < math.inf:  # which NaN is not, either
+                raise ValueError(
+                    f"{path}, row {number}: from {start} to {end} s is no span: give seconds of the file."
+                )
             words = spread_words(str(row.get("text") or ""), start, end)
-            self._words.setdefault((recording, track), []).extend(words)
-            self._languages[recording] = row.get("language") or ""
+            utterances.append((start, (recording, track), words))
+            if language := row.get("language"):
+                self._languages[recording, track] = language
+        for _, key, words in sorted(utterances, key=operator.itemgetter(0)):
+            self._words.setdefault(key, []).extend(words)
         if not any(self._words.values()):
             raise ValueError(f"{path} has no words: give them in a column `text`.")
 
@@ -75,13 +88,14 @@ class GivenTranscripts:
         )
         if silent:
             logger.warning(f"--transcripts {self.path}: recordings without the track {', '.join(silent[:3])}.")
-        if not (unknown := sorted(self._languages.keys() - met)):
+        recordings = {recording for recording, _ in self._words}
+        if not (unknown := sorted(recordings - met)):
             return
         message = (
-            f"--transcripts {self.path}: {len(unknown)} of its {len(self._languages)} recordings were not chunked, "
+            f"--transcripts {self.path}: {len(unknown)} of its {len(recordings)} recordings were not chunked, "
             f"such as {unknown[0]}; a `path` is relative to the table."
         )
-        if len(unknown) == len(self._languages):
+        if len(unknown) == len(recordings):
             raise ValueError(message)
         logger.warning(message)
 
@@ -97,13 +111,13 @@ class GivenTranscripts:
 
     def look_up(self, row: dict) -> Transcription:
         """The words whose middle is in the chunk `row`, in the time of the chunk."""
-        recording = os.path.abspath(row["source_path"])
+        key = os.path.abspath(row["source_path"]), row["track"]
         words = [
             word._replace(start=word.start - row["start"], end=word.end - row["start"])
-            for word in self._words.get((recording, row["track"]), [])
+            for word in self._words.get(key, [])
             if _is_in(word, row["start"], row["end"])
         ]
-        return Transcription(words, self._languages.get(recording, ""), 1.0)
+        return Transcription(words, self._languages.get(key, ""), 1.0)
 
 
 def _is_in(word, start, end):
@@ -116,6 +130,12 @@ def spread_words(text: str, start: float, end: float) -> list[Word]:
     bounds = np.cumsum([0, *(len(word) + 1 for word in words)])
     times = (start + (end - start) * bounds / max(1, bounds[-1])).tolist()
     return [Word(word, begin, stop, 1.0) for word, begin, stop in zip(words, times[:-1], times[1:], strict=True)]
+
+
+def phrase_ends(phrases: Sequence[dict]) -> list[int]:
+    """Where each phrase ends in the transcript of its chunk, in characters and with the space that follows it: between
+    the words of a transcript, and so between its phrases, there is one space."""
+    return list(itertools.accumulate(len(phrase["text"]) + 1 for phrase in phrases))
 
 
 def split_phrases(words: Sequence[Word], max_pause: float) -> list[list[Word]]:

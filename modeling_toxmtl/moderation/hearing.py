@@ -127,6 +127,6 @@ class Listener:
 
 def _hash_of(audio: str | bytes) -> str:
     """Raises ValueError for what can be read but once, such as a pipe: its content is hashed, and heard."""
-    if isinstance(audio, str) and Path(audio).exists() and not Path(audio).is_file():
+    if isinstance(audio, str) and (path := Path(audio)).exists() and not (path.is_file() or path.is_dir()):
         raise ValueError(f"{audio} is no file: write what it holds to one.")
     return audio_hash(audio)

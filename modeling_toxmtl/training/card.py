@@ -61,6 +61,7 @@ def render_model_card(
     rows = {split: _metric_rows(results[split], intervals[split]) for split in splits}
     headline = results[splits[0]] if splits else {}
     precisions = [row for row in rows[splits[0]] if row["key"].startswith("AP_")] if splits else []
+    thresholds = _threshold_rows(config, headline, _measured_at(config, results))
     dataset = results.get("data", {}).get("dataset")
     base_model = results.get("model", {}).get("model_name_or_path")
     fields = {
@@ -88,7 +89,8 @@ def render_model_card(
         results=rows,
         intervals=intervals,
         supports={split: _supports(results[split]) for split in splits},
-        thresholds=_threshold_rows(config, headline),
+        thresholds=thresholds,
+        rechosen=any(not row["is_measured"] for row in thresholds),
         decided_on=splits[0] if splits else None,
         evidence=[headline["mAP"], headline["mAP_classifier"]] if "mAP_classifier" in headline else None,
         before=results.get("test_uncalibrated", {}),
@@ -121,18 +123,21 @@ def _metric_rows(metrics, intervals):
     ]
 
 
-def _threshold_rows(config, metrics):
-    """Of a calibrated model."""
-    return [
-        {
-            "name": name,
-            "value": config.thresholds[name],
-            "precision": metrics.get(f"precision_{name}"),
-            "recall": metrics[f"recall_{name}"],
-        }
-        for name in config.label2id
-        if name in (config.label_thresholds or {}) and f"recall_{name}" in metrics
-    ]
+def _measured_at(config, results):
+    """The thresholds of the metrics; of results that do not state them, those of the configuration."""
+    calibrated = {name: label["threshold"] for name, label in results.get("calibration", {}).items()}
+    return config.thresholds | calibrated | results.get("thresholds", {})
+
+
+def _threshold_rows(config, metrics, measured_at):
+    """Of a calibrated model; a threshold that was chosen after the metrics were measured has none."""
+    rows = []
+    for name, threshold in config.thresholds.items():
+        if name in (config.label_thresholds or {}) and f"recall_{name}" in metrics:
+            is_measured = threshold == measured_at[name]
+            found = {part: metrics.get(f"{part}_{name}") if is_measured else None for part in ("precision", "recall")}
+            rows.append({"name": name, "value": threshold, "is_measured": is_measured, **found})
+    return rows
 
 
 def _supports(metrics):

@@ -5,7 +5,7 @@ Design choices:
   hears the same samples as the pipeline.
 - Every row is inspected once, before training, in parallel and cached by `datasets`: what cannot be used is reported
   by id with its reason, and never silently trained or tested on.
-- A row without labels or without a transcript trains the other head alone.
+- A row without labels or without a transcript trains the other head alone; without that head, it cannot be used.
 """
 
 import hashlib
@@ -90,6 +90,10 @@ class RowInspector:
             return f"empty clip: {num_samples} samples, and the model needs {self.config.receptive_field}"
         if labels is None and transcript is None:
             return "neither labels nor transcript"
+        if labels is None and "keyword" not in self.config.tasks:
+            return "no labels, and the model has no keyword head to learn the transcript"
+        if transcript is None and "classification" not in self.config.tasks:
+            return "no transcript, and the model has no classifier to learn the labels"
         if labels == [] and NO_VIOLATION in self.config.label2id:
             return f"the list of labels is empty: write {NO_VIOLATION}, or null if nobody labelled the clip"
         unknown = sorted(set(labels or ()) - set(self.config.label2id))

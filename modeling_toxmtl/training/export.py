@@ -4,12 +4,11 @@
     toxmtl export runs/mine exported --to onnx --dtype int8
 
 The folder holds the weights as safetensors, the configuration with `auto_map` and `custom_pipelines`, the processor
-with its keyword list, the code, the results and the card rendered from them: all that another machine needs. With --to
-it holds a graph for ONNX Runtime or OpenVINO in place of the weights, and export.json, which says how far its scores
-are from PyTorch's: modeling_toxmtl.runtime runs it without PyTorch, and so does toxmtl moderate.
+with its keyword list, the code, the results, the notes and the card rendered from them: all that another machine
+needs. With --to it holds a graph for ONNX Runtime or OpenVINO in place of the weights, and export.json, which says how
+far its scores are from PyTorch's: modeling_toxmtl.runtime runs it without PyTorch, and so does toxmtl moderate.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,17 @@ from transformers import AutoModelForAudioClassification
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
-from ..io.files import write_json
+from ..io.files import write_json, write_text
 from ..processing_toxmtl import ToxicityMTLProcessor
 from ..runtime import EXPORT_FILE
-from .card import write_model_card
-from .graphs import export_graph
+from .card import NOTES, write_model_card
+from .graphs import GRAPH_DTYPES, export_graph
 from .promise import PROMISE_FILE
 
 
 WEIGHTS = "safetensors"
-RESULT_FILES = ("results.json", "train_results.json", PROMISE_FILE)
+DTYPES = {WEIGHTS: ("float32", "float16", "bfloat16"), **GRAPH_DTYPES}
+COPIED_FILES = ("results.json", "train_results.json", PROMISE_FILE, NOTES)
 # What a training run leaves in its folder that no user of the model needs: pickles, logs, and the clips' own names
 NOT_PUSHED = ["checkpoint-*", "runs/*", "training_args.bin", "*.pt", "*.jsonl", "trainer_state.json", "run.json"]
 
@@ -88,6 +88,8 @@ def export(
     Raises:
         ValueError: if there is no such dtype, or the folder holds the other kind of model.
     """
+    if dtype not in ("auto", *DTYPES[to]):
+        raise ValueError(f"--dtype is {dtype!r}: choose one of auto, {', '.join(DTYPES[to])} with --to {to}.")
     output_dir = Path(output_dir)
     other = EXPORT_FILE if to == WEIGHTS else SAFE_WEIGHTS_NAME
     if (output_dir / other).exists():
@@ -104,10 +106,10 @@ def export(
     model.config.dtype = loads_as
     model.config.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
-    for name in RESULT_FILES:
+    for name in COPIED_FILES:
         file = cached_file(model_name_or_path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
         if file is not None:
-            write_json(output_dir / name, json.loads(Path(file).read_text(encoding="utf-8")))
+            write_text(output_dir / name, Path(file).read_text(encoding="utf-8"))
     write_model_card(output_dir, **metadata)
     return output_dir
 

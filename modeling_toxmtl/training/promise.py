@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -178,13 +179,13 @@ def promised_precision(scores: np.ndarray, is_right: np.ndarray, goal: Goal, wha
 
 
 def _clips_at_share(wrong, reports, max_errors, confidence, clips):
-    """About how many clips keep a bound, if as large a share of them is reported, and is wrong."""
-    if not reports or wrong / reports >= max_errors:
+    """About how many clips keep a bound, if as large a share of them is reported, and is wrong: with errors that are
+    normally distributed, so that shares near the bound, which need very many, take no longer."""
+    missing = max_errors - (wrong / reports if reports else 1)
+    if missing <= 1e-9:  # floats are no decimal numbers
         return math.inf
-    factor = 1.0
-    while binomial_cdf(math.ceil(wrong * factor), int(reports * factor), max_errors) > 1 - confidence:
-        factor *= 1.1
-    return math.ceil(clips * factor)
+    needed = NormalDist().inv_cdf(confidence) ** 2 * max_errors * (1 - max_errors) / missing**2
+    return math.ceil(clips * max(needed / reports, 1.1))  # as many as these did not
 
 
 def choose_promised(

@@ -3,12 +3,22 @@ metrics."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PredictionOutput
 
@@ -70,6 +80,32 @@ class LossWeightSchedule(TrainerCallback):
         model.config.classification_loss_weight = self.end
 
 
+class EarlyStopping(EarlyStoppingCallback):
+    """Stops training after so many evaluations without a better one, those before the checkpoint that a run goes on
+    from included.
+
+    `restore_callback_states_from_checkpoint` would count them, too, but with the patience of the checkpoint, whatever
+    the run is given.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Takes over the count."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self.early_stopping_patience_counter = self.counted(state)
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())  # of a run that began without
+
+    def counted(self, state: TrainerState) -> int:
+        """Evaluations without a better one, up to a checkpoint's state."""
+        stored = state.stateful_callbacks.get(type(self).__name__, {"attributes": {}})
+        return stored["attributes"].get("early_stopping_patience_counter", 0)
+
+    def has_stopped(self, state: TrainerState) -> bool:
+        """Whether a run has stopped with a checkpoint's state."""
+        return self.counted(state) >= self.early_stopping_patience
+
+
 class ToxicityTrainer(Trainer):
     """Trains on `ToxicityDataset`s and evaluates clips; `evaluation` is the last one, `predictions` its clips."""
 
@@ -86,6 +122,24 @@ class ToxicityTrainer(Trainer):
         start = self.args.initial_classification_loss_weight
         if start is not None:
             self.add_callback(LossWeightSchedule(start, self.model.config.classification_loss_weight))
+
+    def restore_ended(self, checkpoint: Path) -> bool:
+        """Takes over what a run that has ended with this checkpoint ended with; False if there is more to train.
+
+        The base class asks only after a step whether to stop, and so would train on.
+        """
+        state, args = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)), self.args
+        done, whole = state.epoch, args.num_train_epochs
+        if args.max_steps > 0:
+            done, whole = state.global_step, args.max_steps
+        stoppers = [callback for callback in self.callback_handler.callbacks if isinstance(callback, EarlyStopping)]
+        if done < whole and not any(callback.has_stopped(state) for callback in stoppers):
+            return False
+        best = Path(args.load_best_model_at_end and state.best_model_checkpoint or checkpoint)
+        # the folder may have been moved
+        self._load_from_checkpoint(str(best if best.is_dir() else checkpoint.with_name(best.name)))
+        self.state.epoch = state.epoch
+        return True
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """As of the base class, with `head_learning_rate` for what is not in the encoder."""

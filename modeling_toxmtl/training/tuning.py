@@ -3,7 +3,8 @@
     toxmtl tune runs/mine --dataset my_clips
 
 The model runs once; each combination of the grid then decodes the same logits. Ties go to the better weighted AP, then
-to the narrower beam. Prints the table and rewrites the model folder's `processor_config.json`.
+to the narrower beam. Prints the table and rewrites the model folder's `processor_config.json`. Where keywords count in
+the scores of the labels (`keyword_evidence`), scores change, so that a promise (`promise.py`) goes.
 """
 
 import itertools
@@ -13,13 +14,17 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 from transformers import AutoModelForAudioClassification, EvalPrediction, PreTrainedConfig
+from transformers.utils import logging
 
 from ..decoding import DecodingSettings
 from ..processing_toxmtl import ToxicityMTLProcessor
 from .dataset import ToxicityDataset, usable_dataset
 from .evaluation import evaluate_batches, predict_batches
 from .folders import audio_root, load_clips
+from .promise import PROMISE_FILE
 
+
+logger = logging.get_logger(__name__)
 
 COLUMNS = {
     "keyword_f1": "F1",
@@ -147,4 +152,10 @@ def main(args: TuningArguments) -> list[tuple[DecodingSettings, dict[str, float]
     results = tune(dataset, predict_batches(model, dataset, args.batch_size), candidates)
     print(markdown(results))
     processor.save_pretrained(args.model)
+    if model.config.keyword_evidence:
+        Path(args.model, PROMISE_FILE).unlink(missing_ok=True)  # it was of the scores before
+        logger.warning(
+            f"{args.model}: keywords count in the scores of its labels, which other settings change: choose its "
+            "thresholds again (toxmtl calibrate)."
+        )
     return results

@@ -7,15 +7,16 @@ import wave
 import av
 import numpy as np
 import pytest
-from helpers import wav
+from helpers import float_wav, wav
 from pipeline_helpers import SPANS, dtx_file, speech_with_pauses
 
 from benchmarks.pipeline import repeated
 from modeling_toxmtl.audio import load_audio, resample
 from modeling_toxmtl.data.chunk import ChunkStage, cut_chunks, cut_packets, encode_flac, find_chunks, run
-from modeling_toxmtl.data.recordings import RecordingsArguments
+from modeling_toxmtl.data.recordings import RecordingsArguments, list_recordings
 from modeling_toxmtl.data.shards import Rejected, read_rows
 from modeling_toxmtl.data.speech_spans import Span
+from modeling_toxmtl.data.splits import Entry, assign_splits
 from modeling_toxmtl.data.stages import WorkArguments
 from modeling_toxmtl.io.opus import OpusTrack, encode_dtx, ogg_file
 
@@ -299,12 +300,35 @@ def test_a_webm_file_without_its_end_is_truncated(recording, tmp_path):
     assert rejected.reason.startswith("truncated: it declares 9.0")
 
 
-def test_each_track_is_a_speaker(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_quarantined(tmp_path, value):
+    samples = speech_with_pauses(SPANS, 9.0)
+    (tmp_path / "whole.wav").write_bytes(float_wav(samples))
+    samples[25_000:25_400] = value
+    (tmp_path / "call.wav").write_bytes(float_wav(samples))
+    assert len(rows_of(tmp_path / "whole.wav")) == len(SPANS)
+    (rejected,) = rows_of(tmp_path / "call.wav")
+    assert rejected.reason.endswith("call.wav holds samples that are NaN or infinite.")
+
+
+def test_each_track_is_a_speaker_if_nobody_is_named(tmp_path):
     tracks = [encode_dtx(speech_with_pauses([span], 4.0), 16_000, 24_000) for span in ((0.5, 1.5), (2.0, 3.0))]
     (tmp_path / "call.ogg").write_bytes(ogg_file(*tracks))
-    rows = rows_of(tmp_path / "call.ogg")
-    assert [(row["speaker"], row["track"]) for row in rows] == [("a#0", 0), ("a#1", 1)]
+    rows = list(ChunkStage()(list_recordings(str(tmp_path))))
+    assert [(row["speaker"], row["track"]) for row in rows] == [("call.ogg#0", 0), ("call.ogg#1", 1)]
     assert [row["start"] for row in rows] == [pytest.approx(0.5, abs=0.06), pytest.approx(2.0, abs=0.06)]
+
+
+def test_a_speaker_who_is_named_is_in_one_split(tmp_path):
+    """Whether a file has one track or two."""
+    tracks = [encode_dtx(speech_with_pauses([span], 4.0), 16_000, 24_000) for span in ((0.5, 1.5), (2.0, 3.0))]
+    (tmp_path / "duo.ogg").write_bytes(ogg_file(*tracks))
+    (tmp_path / "solo.ogg").write_bytes(ogg_file(tracks[0]))
+    (tmp_path / "calls.csv").write_text("path,speaker,source\nduo.ogg,alice,1\nsolo.ogg,alice,2\n")
+    rows = list(ChunkStage()(list_recordings(str(tmp_path / "calls.csv"))))
+    assert [row["speaker"] for row in rows] == ["alice"] * 3
+    entries = [Entry(row["id"], row["speaker"], row["source"], row["split"], (), row["duration"]) for row in rows]
+    assert len(set(assign_splits(entries, {"train": 0.5, "test": 0.5}).values())) == 1
 
 
 def test_the_end_of_the_recording_ends_the_last_chunk(tmp_path):

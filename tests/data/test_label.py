@@ -6,6 +6,7 @@ from pipeline_runs import row_of
 
 from modeling_toxmtl.data.annotate import find_keywords
 from modeling_toxmtl.data.label import KeywordArguments, KeywordFilter, LabelArguments, LabelStage, combine_scores
+from modeling_toxmtl.data.shards import Rejected
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 
 
@@ -31,6 +32,15 @@ def test_disguised_keywords_give_their_labels():
     texts = ["sh1t game", "you f*cking idi0t", "$HUT uuuup", "an mp3 of 1001 nights"]
     labels = [row["labels"] for row in stage(row_of(text) for text in texts)]
     assert labels == [["Profanity"], ["Profanity", "Bullying"], ["Bullying"], ["NoViolation"]]
+
+
+def test_keywords_are_said_in_one_phrase():
+    """As stage 2 divides the transcript, at the end of sentences and at pauses."""
+    stage = LabelStage(LabelArguments(), KeywordArguments())
+    for phrases in (["They let him off the hook.", "Up next is the boss."], ["hold the screw", "you turn it"]):
+        row = {"transcript": " ".join(phrases), "phrases": [{"text": text} for text in phrases]}
+        assert next(stage([row]))["labels"] == ["NoViolation"]
+        assert next(stage([row_of(row["transcript"])]))["labels"] != ["NoViolation"]  # as one phrase
 
 
 def test_numbers_are_no_violations():
@@ -100,6 +110,17 @@ def test_changed_rules_change_the_settings_and_their_path_does_not(tmp_path):
 
     assert settings("a.json", {"Other": ["x"]}) == settings("b.json", {"Other": ["x"]})
     assert settings("a.json", {"Other": ["x"]}) != settings("a.json", {"Other": ["y"]})
+
+
+def test_a_changed_keyword_list_changes_the_settings_even_if_it_gives_no_labels(tmp_path):
+    """With another list, "f*ck" is no keyword in disguise but a hidden word."""
+    (tmp_path / "rules.json").write_text('{"Bullying": ["go away"]}')
+    KeywordList([KeywordEntry("damn", ("Profanity",))]).save(tmp_path / "list.json")
+    args = LabelArguments(rules=str(tmp_path / "rules.json"), use_keywords=False)
+    packaged, other = (LabelStage(args, KeywordArguments(path)) for path in (None, str(tmp_path / "list.json")))
+    row = row_of("what the f*ck") | {"id": "a"}
+    assert isinstance(next(packaged([row])), dict) and isinstance(next(other([row])), Rejected)
+    assert packaged.settings() != other.settings()
 
 
 def test_a_filter_without_members_is_refused():

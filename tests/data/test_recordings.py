@@ -15,7 +15,7 @@ def test_recordings_come_from_a_table(tmp_path, recording):
     first, second = list_recordings(str(tmp_path / "calls.csv"))
     assert (first["path"], first["speaker"]) == (str(tmp_path / "raw" / "a.ogg"), "ann")
     assert (first["source"], first["split"]) == ("game 1", "test")
-    assert second["speaker"] == second["source"] == "raw/b.ogg"
+    assert (second["speaker"], second["name"]) == ("", "raw/b.ogg") and second["source"] == "raw/b.ogg"
     for missing in ("nowhere", "calls.txt"):
         with pytest.raises(FileNotFoundError, match="--recordings"):
             list_recordings(str(tmp_path / missing))

@@ -23,11 +23,27 @@ def test_words_of_a_text_share_its_time_by_their_letters():
 
 def test_given_transcripts_go_to_the_chunk_in_which_they_are_said(tmp_path):
     path = tmp_path / "transcripts.csv"
-    path.write_text("path,track,start,end,text,language\na.ogg,1,2,4,one two,en\na.ogg,0,2,4,other,\n")
+    lines = [
+        "path,track,start,end,text,language",
+        "a.ogg,1,2,4,one two,en",
+        "a.ogg,1,5,6,three,",
+        "a.ogg,0,2,4,other,",
+    ]
+    path.write_text("\n".join(lines))
     given = GivenTranscripts(str(path))
     row = {"source_path": str(tmp_path / "a.ogg"), "track": 1, "start": 1.5, "end": 3.0}
-    assert given.look_up(row) == Transcription([Word("one", 0.5, 1.5, 1.0)], "", 1.0)
+    assert given.look_up(row) == Transcription([Word("one", 0.5, 1.5, 1.0)], "en", 1.0)
     assert given.look_up({**row, "track": 2}).words == []
+    other = given.look_up({**row, "track": 0, "end": 5.0})
+    assert ([word.word for word in other.words], other.language) == (["other"], "")  # another person
+
+
+def test_given_words_are_in_the_order_in_which_they_are_said(tmp_path):
+    """Where two utterances overlap, one is not said in the midst of the other."""
+    (tmp_path / "words.csv").write_text("path,start,end,text\na.ogg,3,4,up\na.ogg,2,3,shut\na.ogg,1,3,oh do\n")
+    row = {"source_path": str(tmp_path / "a.ogg"), "track": 0, "start": 0.0, "end": 9.0}
+    words = GivenTranscripts(str(tmp_path / "words.csv")).look_up(row).words
+    assert [(word.word, word.start) for word in words] == [("oh", 1.0), ("do", 2.0), ("shut", 2.0), ("up", 3.0)]
 
 
 def test_words_in_no_chunk_are_counted_and_said(made, tmp_path):
@@ -58,6 +74,13 @@ def test_transcripts_of_tracks_that_there_are_not_are_named(made, caplog):
 def test_given_times_that_are_no_numbers_are_named(tmp_path, row):
     (tmp_path / "transcripts.csv").write_text(f"path,track,start,end\na.ogg,0,1,2\n{row}\n")
     with pytest.raises(ValueError, match="transcripts.csv, row 2: `track`, `start` or `end` is no number"):
+        GivenTranscripts(str(tmp_path / "transcripts.csv"))
+
+
+@pytest.mark.parametrize("span", ["3.9,3.1", "nan,1", "0,nan", "1,inf", "-1,1"])
+def test_given_times_that_are_no_span_are_named(tmp_path, span):
+    (tmp_path / "transcripts.csv").write_text(f"path,start,end,text\na.ogg,1,2,hello\na.ogg,{span},you\n")
+    with pytest.raises(ValueError, match="transcripts.csv, row 2: from .* s is no span"):
         GivenTranscripts(str(tmp_path / "transcripts.csv"))
 
 

@@ -169,7 +169,7 @@ def test_commands_of_the_plan_are_those_of_run_mtl_and_its_models_can_be_built()
         WhisperConfig(), tasks=json.loads(Path("experiments/study_start.json").read_text())["tasks"]
     )
     encoders = {"whisper": start, "wavlm": WavLMConfig()}
-    single = {"classifier": ["classification"], "keyword": ["keyword"]}
+    single = {"classifier": ["classification"], "keyword": ["keyword"], "keyword-good": ["keyword"]}
     for run in plan.runs():
         train, real = (command[1:] for command in commands(plan, run, ["--bf16", "--use_cpu"]).values())
         model, data, training = run_mtl.parse_arguments(train)

@@ -1,6 +1,7 @@
 import pytest
 
 from modeling_toxmtl.alphabet import CHARACTERS, alphabet_tokenizer, character_tokenizer
+from modeling_toxmtl.text import normalize_text
 
 
 def test_vocabulary_is_that_of_english_checkpoints():
@@ -17,8 +18,16 @@ def test_alphabet():
     assert tokenizer("bañá").input_ids == [7, 5, 8, 6]
 
 
+def test_letters_that_normalised_words_hold_are_an_alphabet():
+    letters = "αβγδεζηθικλμνξοπρστυφχψωάέήίόύώϊϋΐΰς"
+    words = normalize_text("ΜΑΛΆΚΑΣ, ταΐζω, πραΰς", "el")
+    assert set("".join(words)) <= set(letters)
+    assert alphabet_tokenizer(letters).convert_tokens_to_ids(list(letters)) == list(range(5, 5 + len(letters)))
+
+
 @pytest.mark.parametrize(
-    ("letters", "message"), [("abca", "'a' more than once"), ("aB", "lower case"), ("a b", "spaces")]
+    ("letters", "message"),
+    [("abca", "'a' more than once"), ("aB", "lower case"), ("a b", "spaces"), ("aß", "has 'ß', which no")],
 )
 def test_alphabet_that_is_none(letters, message):
     with pytest.raises(ValueError, match=message):

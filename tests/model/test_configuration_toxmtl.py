@@ -120,6 +120,21 @@ def test_thresholds_go_with_the_labels():
     assert new.label_thresholds is new.keyword_evidence is None and new.label2id == {"Profanity": 0, "Spam": 1}
 
 
+@pytest.mark.parametrize("task", ["classification", "keyword"])
+def test_keyword_evidence_needs_both_tasks(tmp_path, task):
+    """And stays behind where a model that has it starts one with a single task."""
+    old = tiny_config(keyword_evidence={"Profanity": 2.0})
+    assert WavLMToxicityMTLConfig.from_encoder(old, tasks=[task]).keyword_evidence is None
+    both = WavLMToxicityMTLConfig.from_encoder(old, tasks=["keyword", "classification"])
+    assert both.keyword_evidence == old.keyword_evidence
+    old.save_pretrained(tmp_path)
+    WavLMToxicityMTLConfig.from_pretrained(tmp_path, tasks=[task]).save_pretrained(tmp_path / task)
+    loaded = WavLMToxicityMTLConfig.from_pretrained(tmp_path / task)
+    assert loaded.tasks == [task] and loaded.keyword_evidence is None
+    with pytest.raises(StrictDataclassClassValidationError, match="`keyword_evidence` needs both heads"):
+        WavLMToxicityMTLConfig.from_encoder(old, tasks=[task], keyword_evidence={"Profanity": 1.0})
+
+
 def test_unknown_field():
     with pytest.raises(ValueError, match="Unknown configuration field 'use_info_sharng'.*mean 'use_info_sharing'"):
         WavLMToxicityMTLConfig(use_info_sharng=True)

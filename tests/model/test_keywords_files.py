@@ -68,6 +68,9 @@ def _entry(keyword="shit", labels=("Profanity",), **fields):
         ({"extra": [_entry(labels=[" "])]}, "`labels` must be a list of non-empty strings"),
         ({"extra": [_entry(variants="shits")]}, "`variants` must be a list of non-empty strings"),
         ({"extra": [_entry(variants=["$$$"])]}, r"'\$\$\$' is not a word or phrase"),
+        ({"extra": [_entry(labels=["a", "\ud83d"])]}, r"entry 2 \('shit'\): `labels` has '\\ud83d', with half"),
+        ({"extra": [_entry(variants=["a\udc00"])]}, r"entry 2 \('shit'\): `variants` has 'a\\udc00', with half"),
+        ({"language": "e\ud83d"}, r"`language` has 'e\\ud83d', with half a character: write the whole one"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, changes, message):

@@ -57,14 +57,14 @@ def test_a_replaced_file_is_read_again(tmp_path):
 
 def test_common_words(tmp_path):
     path = tmp_path / "words.txt"
-    path.write_text("the\nand\ndon't\naño\n", encoding="utf-8-sig")
-    assert load_common_words(*usable_common_words(path)) == ("the", "and", "don't", "año")
+    path.write_text("the\nand\ndon't\naño\nλόγος\nταΐζω\n", encoding="utf-8-sig")
+    assert load_common_words(*usable_common_words(path)) == ("the", "and", "don't", "año", "λόγος", "ταΐζω")
     assert usable_common_words(None) is None
     with pytest.raises(FileNotFoundError, match="gone.txt.*processor.common_words"):
         usable_common_words(tmp_path / "gone.txt")
 
 
-@pytest.mark.parametrize("line", ["", "The", "two words"])
+@pytest.mark.parametrize("line", ["", "The", "two words", "straße"])
 def test_lines_that_are_no_words(tmp_path, line):
     path = tmp_path / "words.txt"
     path.write_text(f"the\n{line}\nand\n")

@@ -49,6 +49,19 @@ def test_normalize_text_keeps_accents_and_alphabets():
     assert normalize_text("हिन्दी में") == ["हिन्दी", "में"]  # vowel signs are marks, not letters
 
 
+@pytest.mark.parametrize(
+    "sign",
+    [
+        *["\u00ad", "\u034f", "\u061c", "\u115f", "\u17b4", "\u180b", "\u180e", "\u180f", "\u200b", "\u202a"],
+        *["\u202e", "\u2060", "\u2061", "\u2064", "\u2066", "\u2069", "\u206f", "\u3164", "\ufe0f", "\ufeff"],
+        *["\uffa0", "\U000e0001", "\U000e0020", "\U000e0100", "\U000e01ef"],
+    ],
+)
+def test_what_is_unseen_neither_divides_nor_changes_words(sign):
+    assert normalize_text(f"{sign}fu{sign}ck 4{sign}2") == ["fuck", "forty", "two"]
+    assert normalize_text(f"葛{sign}だ", "ja") == ["葛だ"]
+
+
 def test_normalize_text_repeats_and_leet_are_left_to_the_list():
     assert normalize_text("yooou sh1t") == ["yooou", "sh", "one", "t"]
 

@@ -211,7 +211,10 @@ def test_what_can_be_read_but_once_is_one_line(folder, clips, tmp_path, capsys):
         run("moderate", str(folder), str(tmp_path / "pipe"), "http://localhost/a.wav", good, "--format", "jsonl") == 1
     )
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["clip"] == good and f"{tmp_path}/pipe is no file: write" in captured.err
+    assert (
+        json.loads(captured.out)["clip"] == good
+        and f"{tmp_path}/pipe is no file: write what it holds to one" in captured.err
+    )
     assert "No such file or directory: 'http://localhost/a.wav'" in captured.err
 
     class Vanishing(Listener):

@@ -71,6 +71,24 @@ def test_thresholds_and_calibration(folder):
     assert "calibration error is 4.3 % (21.4 % before)" in card
     assert "Brier score 0.123 (0.200 before)" in card
     assert "On the test split, in\npercent" in card
+    assert "which was chosen on the validation split" in card
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"thresholds": {"Racist": 0.25, "Other": 0.5}}, {"calibration": {"Racist": {"threshold": 0.25}}}],
+)
+def test_thresholds_that_were_chosen_after_the_results(folder, stated):
+    """As `toxmtl calibrate` does: figures at the threshold before are not those of the new one."""
+    tiny_speech_model(label_thresholds={"Racist": 0.75, "Other": 0.5}).save_pretrained(folder)
+    results = {**RESULTS, **stated, "test_uncalibrated": {"calibration_error": 21.36, "brier_score": 0.2}}
+    results["test"] = RESULTS["test"] | {"precision_Racist": 62.5, "recall_Racist": 40.0, "recall_Other": 0.0}
+    results["test"] |= {"calibration_error": 4.31, "brier_score": 0.1234}
+    (folder / "results.json").write_text(json.dumps(results))
+    card = write_model_card(folder)
+    assert "| Racist | 0.75 | - | - |\n| Other | 0.50 | - | 0.0 |\n" in card
+    assert "some of which were chosen after the results were measured" in card
+    assert "validation split" not in card  # neither thresholds nor scores need come from it any more
 
 
 def test_metadata_is_what_the_hub_reads(folder):

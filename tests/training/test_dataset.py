@@ -139,6 +139,23 @@ def test_a_classifier_learns_nothing_from_a_clip_whose_insult_is_hidden(processo
     assert rejected.reason == "the transcript hides a word: 's***'"
 
 
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("classification", "no labels, and the model has no keyword head to learn the transcript"),
+        ("keyword", "no transcript, and the model has no classifier to learn the labels"),
+    ],
+)
+def test_rows_that_hold_nothing_for_the_models_task(processor, task, reason):
+    clip = wav(tone(RATE))
+    words, labels = record("words", clip, None, "damn"), record("labels", clip, ["Other"], None)
+    rows = dataset_of(record("both", clip), words, labels)
+    config = tiny_config(**SPEECH_FRAMES, tasks=[task])
+    usable, rejected = inspect_rows(rows, RowInspector(processor, config))
+    useless = {"classification": "words", "keyword": "labels"}[task]
+    assert rejected == [RejectedRow(useless, reason)] and len(usable) == 2
+
+
 def test_file_without_samples(inspector):
     _, (rejected,) = inspect_rows(dataset_of(record("empty", wav(tone(0)))), inspector)
     assert rejected.id == "empty" and rejected.reason.startswith(("empty clip: 0", "unreadable audio"))

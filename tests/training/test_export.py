@@ -11,7 +11,7 @@ from transformers import AutoModelForAudioClassification
 
 from modeling_toxmtl import ToxicityDetectionPipeline, ToxicityMTLProcessor
 from modeling_toxmtl.hub import code_files
-from modeling_toxmtl.training.export import ExportArguments, main
+from modeling_toxmtl.training.export import ExportArguments, export, main
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def trained(family, tmp_path):
     folder = save_tiny_model(tmp_path / "trained", family=family)
     data = {"dataset": "my_clips", "sha256": {"test": "ab12"}, "rejected": {"test": 0}}
     (folder / "results.json").write_text(json.dumps({"parameters": 7, "data": data, "test": {"mAP": 12.5}}))
+    (folder / "NOTES.md").write_text("Three voices.\n")
     (folder / "training_args.bin").write_bytes(b"a pickle")
     return folder
 
@@ -34,6 +35,9 @@ def test_folder_is_complete_and_equal(trained, tmp_path, capsys):
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files >= {"model.safetensors", "config.json", "processor_config.json", "results.json", "README.md"}
     assert files >= {file.name for file in code_files()} and "training_args.bin" not in files
+    assert "## What it heard\n\nThree voices.\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for name in ("results.json", "NOTES.md"):
+        assert (tmp_path / "out" / name).read_bytes() == (trained / name).read_bytes()
     assert judge(tmp_path / "out") == judge(trained)
     assert "complete" in capsys.readouterr().out
 
@@ -51,3 +55,17 @@ def test_metadata_of_the_card(trained, tmp_path):
     main(ExportArguments(str(trained), str(tmp_path / "me_model"), license="mit", base_model="someone/wavlm"))
     card = ModelCard((tmp_path / "me_model" / "README.md").read_text(encoding="utf-8"))
     assert (card.data.license, card.data.base_model, card.data.model_name) == ("mit", "someone/wavlm", "me_model")
+
+
+@pytest.mark.parametrize(
+    ("to", "dtype", "choices"),
+    [
+        ("safetensors", "floaty", "auto, float32, float16, bfloat16 with --to safetensors"),
+        ("safetensors", "int8", "auto, float32, float16, bfloat16 with --to safetensors"),
+        ("onnx", "bfloat16", "auto, float32, float16, int8 with --to onnx"),
+    ],
+)
+def test_a_dtype_that_there_is_not(tmp_path, to, dtype, choices):
+    with pytest.raises(ValueError, match=f"--dtype is '{dtype}': choose one of {choices}"):
+        export("nowhere", tmp_path / "out", to=to, dtype=dtype)
+    assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from modeling_toxmtl.training import calibration
 from modeling_toxmtl.training.calibration import CalibrationArguments
 from modeling_toxmtl.training.promise import (
     Goal,
+    _clips_at_share,
     allowed_errors,
     choose_promised,
     clips_needed,
@@ -113,6 +114,25 @@ def test_precision_by_hand():
         promised_precision(scores[:29], is_right[:29], goal, "clips")
     with pytest.raises(ValueError, match="at best, 0 of 100 clips are right; more would not do"):
         promised_precision(scores, np.zeros(101, bool), goal, "clips")
+
+
+@pytest.mark.parametrize(("corrected", "cure"), [(0, "more would not do"), (10, r"about [\d,]+ clips like these")])
+def test_reports_that_are_wrong_as_often_as_allowed_are_refused_at_once(corrected, cure):
+    """1 - 0.95 is a hair more than 5 of 100, and no number of clips will do; just below, very many do."""
+    scores, is_right = np.linspace(0.99, 0.01, 100_001), np.arange(100_001) % 100 >= 5
+    is_right[: 10_000 * corrected : 10_000] = True
+    with pytest.raises(ValueError, match=f"min_precision 0.95 at a confidence of 0.95 is not kept .*; {cure}"):
+        promised_precision(scores, is_right, Goal("min_precision", 0.95), "clips")
+
+
+@pytest.mark.parametrize(("wrong", "reports"), [(0, 40), (1, 60), (45, 1000)])
+def test_about_as_many_clips_as_are_named_would_do(wrong, reports):
+    """A fifth more do, and half of them do not, where as large a share is wrong."""
+    clips = _clips_at_share(wrong, reports, 0.05, 0.95, reports)
+    for factor, keeps in ((1.2, True), (0.5, False)):
+        more = factor * clips / reports
+        chance = stats.binom.cdf(round(wrong * more), round(reports * more), 0.05)
+        assert (chance <= 0.05) == keeps
 
 
 def test_longer_recordings_have_more_chances():

@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import SENTENCES
+from helpers import RATE, SENTENCES, dataset_of, record, tiny_processor, tiny_speech_model
 from run_mtl_helpers import flags_of, read_lines, run
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoProcessor
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoProcessor
 import run_mtl
 from modeling_toxmtl import LABELS
 from modeling_toxmtl.keywords import KeywordEntry, KeywordList
+from modeling_toxmtl.training.dataset import ToxicityDataset
 from modeling_toxmtl.training.folders import load_clips
 
 
@@ -121,9 +123,51 @@ def test_what_would_fail_at_the_end_fails_at_the_start(trained, workbench, tmp_p
         run(workbench, tmp_path, config_overrides='{"vocab_size": 40}')
     with pytest.raises(FileNotFoundError, match="gone.arpa"):
         run(workbench, tmp_path, language_model="gone.arpa")
-    with pytest.raises(ValueError, match="No clip of the validation split has a value in transcript"):
-        run(write_partial(tmp_path, workbench, "validation", transcript=None), tmp_path / "run", tasks=["keyword"])
+    partial = write_partial(tmp_path, workbench, "validation", transcript="hello my friend")
+    with pytest.raises(ValueError, match="No clip of the validation split has a keyword in its transcript"):
+        run(partial, tmp_path / "run", tasks=["keyword"])
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "labels", "transcript", "missing"),
+    [
+        (["keyword"], None, "hello my friend", "a keyword in its transcript"),
+        (["keyword"], None, "oh damn", None),
+        (["classification"], [], None, "a label"),
+        (["classification"], ["Threat"], None, None),
+        (["classification", "keyword"], [], "hello", "a label or a keyword in its transcript"),
+        (["classification", "keyword"], None, "oh damn", None),
+        (["classification", "keyword"], ["Threat"], None, None),
+    ],
+)
+def test_a_validation_split_that_tells_nothing(tasks, labels, transcript, missing):
+    """There would be no `quality` to compare checkpoints by, which training asks for after the first epoch."""
+    config = tiny_speech_model(tasks=tasks, id2label={0: "Insult", 1: "Threat"}).config
+    rows = dataset_of(*(record(str(index), None, labels, transcript, num_samples=RATE) for index in range(2)))
+    dataset = ToxicityDataset(rows, tiny_processor(), config)
+    if missing is None:
+        return run_mtl.check_validation(dataset, config)
+    with pytest.raises(ValueError, match=f"No clip of the validation split has {missing}, so .* --validation_split"):
+        run_mtl.check_validation(dataset, config)
+
+
+def test_validation_split_without_labels(workbench, tmp_path, caplog):
+    """The keywords name the best checkpoint, and the model is saved as it is trained."""
+    logging.getLogger("run_mtl").addHandler(caplog.handler)
+    partial = write_partial(tmp_path, workbench, "validation", labels=None)
+    results = run(partial, tmp_path / "run", num_train_epochs=1)
+    assert "calibration" not in results and results["thresholds"] == dict.fromkeys(LABELS, 0.5)
+    assert "keyword_f1" in results["validation"] and "mAP" in results["test"]
+    assert AutoConfig.from_pretrained(tmp_path / "run").label_thresholds is None
+    assert "No clip of the validation split has labels: scores are not calibrated" in caplog.text
+    assert "alibrat" not in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def test_training_split_without_what_is_learnt(workbench, tmp_path):
+    partial = write_partial(tmp_path, workbench, "train", labels=None)
+    with pytest.raises(ValueError, match=r"Split 'train' of .* no usable row \(row train-00: no labels, and"):
+        run(partial, tmp_path / "run", tasks=["classification"])
 
 
 def test_test_split_without_labels(workbench, tmp_path):

@@ -50,6 +50,42 @@ def test_resumed_run_ends_as_the_undisturbed_one(workbench, tmp_path, strategy):
     assert described["train_runtime"] > 0 and partly == {"epoch": 3.0}
 
 
+def steps_of(folder) -> list[int]:
+    """Of the checkpoints."""
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*"))
+
+
+def test_early_stopping_counts_the_evaluations_before_the_checkpoint(workbench, tmp_path):
+    """At a learning rate of 0, nothing gets better than the first of the epochs, which have one step each."""
+    fields = {"num_train_epochs": 9, "learning_rate": 0, "max_samples": 4, "save_total_limit": 9}
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    expected = run(workbench, whole, "--do_train", early_stopping_patience=3, **fields)
+    assert steps_of(whole) == [1, 2, 3, 4]
+    for step in (1, 3):
+        shutil.copytree(whole / f"checkpoint-{step}", resumed / f"checkpoint-{step}")
+    results = run(workbench, resumed, "--do_train", early_stopping_patience=3, **fields)
+    assert steps_of(resumed) == [1, 3, 4] and results == expected
+    again = run(workbench, resumed, "--do_train", early_stopping_patience=3, **fields)  # has nothing to do
+    assert steps_of(resumed) == [1, 3, 4] and again == expected
+    assert json.loads((resumed / "train_results.json").read_text()) == {"epoch": 4.0}
+    run(workbench, resumed, "--do_train", early_stopping_patience=5, **fields)  # the patience is the new one
+    assert steps_of(resumed) == [1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("limit", [{"max_steps": 3}, {"num_train_epochs": 1.5}])
+def test_a_run_that_has_ended_does_not_train_on(workbench, tmp_path, limit):
+    """Not even a step, in the midst of an epoch of two; its best checkpoint is found though the folder has moved."""
+    fields = {"max_samples": 8, "save_strategy": "steps", "eval_strategy": "steps", "save_steps": 1, "eval_steps": 1}
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    expected = run(workbench, first, **limit, **fields)
+    weights = load_file(first / "model.safetensors")
+    shutil.move(first, moved)
+    assert run(workbench, moved, **limit, **fields) == expected
+    assert max(steps_of(moved)) == 3
+    for name, tensor in load_file(moved / "model.safetensors").items():
+        assert torch.equal(weights[name], tensor), name
+
+
 def test_a_damaged_checkpoint_that_is_asked_for_is_named(workbench, tmp_path):
     (tmp_path / "checkpoint-4").mkdir()
     with pytest.raises(ValueError, match="checkpoint-4 is damaged .trainer_state.json is missing.: name another"):

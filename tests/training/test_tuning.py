@@ -1,5 +1,7 @@
 """Tuning: which settings are tried, which one wins, and what is stored."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,15 @@ def test_the_command_stores_settings_and_language_model(workbench, capsys):
     assert stored.decoding.beta == 1.5 and stored.decoding.beam_width == 4
     assert (workbench / "model" / "language_model" / "words.arpa").read_text() == arpa.read_text()
     assert capsys.readouterr().out.count("| lexicon |") == 6
+
+
+@pytest.mark.parametrize("evidence", [None, {"Profanity": 2.0}])
+def test_a_promise_goes_where_keywords_count_in_the_scores(workbench, caplog, evidence):
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    folder = workbench / "model"
+    tiny_speech_model(keyword_evidence=evidence).save_pretrained(folder)
+    (folder / "calibration.json").write_text("{}")
+    narrow = {"alpha": [0.0], "beta": [0.0], "beam_width": [4], "other_word_penalty": [4.0], "max_samples": 2}
+    tuning.main(tuning.TuningArguments(model=str(folder), dataset=str(workbench / "corpus"), **narrow))
+    assert (folder / "calibration.json").exists() == (evidence is None)
+    assert ("choose its thresholds again (toxmtl calibrate)" in caplog.text) == (evidence is not None)

@@ -34,7 +34,7 @@ class OpenSegment:
     """A segment whose windows are being heard.
 
     Args:
-        judge: of the session.
+        judge: of the session when it began, which hears all of it: its record says by what.
         name: of the segment, in its record.
         start: first sample, of the session's.
         release: share of a label's threshold below which it is cleared.

@@ -16,6 +16,7 @@ Design choices:
   judge that is busy makes the looks rarer, and no word falls between two.
 """
 
+import itertools
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -78,19 +79,22 @@ class Ask(NamedTuple):
         window: in samples of its segment.
         samples: float32 mono.
         is_look: whether it is the latest seconds, and may be left unjudged (`answer(number, None)`).
+        judge: that is to hear it, the segment's.
     """
 
     number: int
     window: Window
     samples: np.ndarray
     is_look: bool
+    judge: Judge
 
 
 class SessionState:
     """One speaker's session without a judge.
 
     Args:
-        judge: whose windows are asked for; it makes verdicts of them.
+        judge: whose windows are asked for; it makes verdicts of them. Another (`with_keywords`) may take its place at
+            any time, for the segments that begin from then on.
         settings: see [`SessionSettings`].
         name: of the session: its segments are called `NAME#0`, `NAME#1`, … in their records.
         gate: makes silence of what is no speech, where the sender sends its noise, too; None to hear all sound.
@@ -276,7 +280,7 @@ class SessionState:
 
     def _ask(self, segment, window, samples, number):
         self._open[self._num_asked] = segment, number, window.last
-        self._asks.append(Ask(self._num_asked, segment.place(window), samples, number is None))
+        self._asks.append(Ask(self._num_asked, segment.place(window), samples, number is None, segment.judge))
         self._num_asked += 1
 
     def _look(self):
@@ -323,8 +327,9 @@ class ModerationSession:
         return self._judged(self.state.finish())
 
     def _judged(self, events):
-        asks = self.state.asks()
-        rows = self.state.judge.hear([(ask.window, ask.samples) for ask in asks])
-        for ask, row in zip(asks, rows, strict=True):
-            events = events + self.state.answer(ask.number, row)
+        for judge, asks in itertools.groupby(self.state.asks(), key=lambda ask: ask.judge):
+            asks = list(asks)
+            rows = judge.hear([(ask.window, ask.samples) for ask in asks])
+            for ask, row in zip(asks, rows, strict=True):
+                events = events + self.state.answer(ask.number, row)
         return events

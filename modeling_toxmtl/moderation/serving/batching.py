@@ -7,6 +7,8 @@ Design choices:
   starves. A batch holds no more sound than `MOST_SECONDS`, so that a look waits for one long window at most.
 - A look that waited for longer than `stale` says too little: it is left unjudged, and its session asks anew. A session
   has one look open at a time, so the queue of looks is never longer than there are sessions.
+- A batch is of one judge: windows of clips and segments that began before the keyword list changed are heard for the
+  old one, as their records say.
 - An error of the judge is that of the batch's windows alone.
 """
 
@@ -38,6 +40,7 @@ class _Item:
     window: Window
     samples: np.ndarray
     is_look: bool
+    judge: Judge
     future: asyncio.Future
     since: float
 
@@ -50,7 +53,7 @@ class BatchQueue:
     """Judges windows in batches; for one event loop.
 
     Args:
-        judge: which hears.
+        judge: which hears, where no other is asked.
         metrics: that are kept.
         max_wait: seconds that a window waits for others, if nothing else is to do.
         stale: seconds after which a look is not worth judging.
@@ -74,8 +77,10 @@ class BatchQueue:
         """Begins to judge."""
         self._task = asyncio.create_task(self._run())
 
-    def put(self, window: Window, samples: np.ndarray, is_look: bool = False) -> asyncio.Future:
-        """Asks for a window; the future is what the judge made of it, or None for a look that came to nothing.
+    def put(
+        self, window: Window, samples: np.ndarray, is_look: bool = False, judge: Judge | None = None
+    ) -> asyncio.Future:
+        """Asks a judge for a window; the future is what it made of it, or None for a look that came to nothing.
 
         Raises:
             Overloaded: if too much waits.
@@ -83,19 +88,22 @@ class BatchQueue:
         """
         if self._is_closed:
             raise RuntimeError("The queue is closed: nothing is judged any more.")
-        item = _Item(window, samples, is_look, asyncio.get_running_loop().create_future(), time.monotonic())
+        future = asyncio.get_running_loop().create_future()
+        item = _Item(window, samples, is_look, judge or self.judge, future, time.monotonic())
         if self.waiting_seconds + item.seconds > self.max_seconds:
             raise Overloaded(f"{self.waiting_seconds:.0f} s of sound wait to be judged: come back later.")
         self.waiting_seconds += item.seconds
         (self._looks if is_look else self._windows).append(item)
         self._filled.set()
-        return item.future
+        return future
 
-    async def hear(self, windows: Sequence[tuple[Window, np.ndarray]]) -> list[dict[str, Any]]:
-        """What the judge makes of each window of a clip; errors are those of [`put`]."""
+    async def hear(
+        self, windows: Sequence[tuple[Window, np.ndarray]], judge: Judge | None = None
+    ) -> list[dict[str, Any]]:
+        """What a judge makes of each window of a clip; errors are those of [`put`]."""
         if sum(len(samples) for _, samples in windows) / SAMPLING_RATE + self.waiting_seconds > self.max_seconds:
             raise Overloaded(f"{self.waiting_seconds:.0f} s of sound wait to be judged: come back later.")
-        return await asyncio.gather(*(self.put(*window) for window in windows))
+        return await asyncio.gather(*(self.put(*window, judge=judge) for window in windows))
 
     async def change(self, edit: Callable[[], Any]) -> Any:
         """Runs something between two batches, such as a change of the keyword list."""
@@ -126,7 +134,7 @@ class BatchQueue:
         batch, seconds, now = [], 0.0, time.monotonic()
         while queue and len(batch) < self.judge.batch_size:
             item = queue[0]
-            if batch and seconds + item.seconds > MOST_SECONDS:
+            if batch and (item.judge is not batch[0].judge or seconds + item.seconds > MOST_SECONDS):
                 break
             queue.popleft()
             self.waiting_seconds -= item.seconds
@@ -147,7 +155,7 @@ class BatchQueue:
         start = time.monotonic()
         try:
             rows = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self.judge.hear, [(item.window, item.samples) for item in batch]
+                self._thread, batch[0].judge.hear, [(item.window, item.samples) for item in batch]
             )
         except Exception as error:  # whatever it is, the sessions whose windows these are must know
             rows = [error] * len(batch)

@@ -21,7 +21,9 @@ class Limits:
     rate: float = field(default=10.0, metadata={"help": "Requests and new sessions a second, of each client."})
     speed: float = field(default=4.0, metadata={"help": "Seconds of sound that a session may send in a second."})
     idle_seconds: float = field(default=600.0, metadata={"help": "Seconds without a packet that end a session."})
-    send_seconds: float = field(default=10.0, metadata={"help": "Seconds that a client may take to read an event."})
+    send_seconds: float = field(
+        default=10.0, metadata={"help": "Seconds that a client may take to read an event, or to go on with a body."}
+    )
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -68,9 +70,8 @@ class Rates:
         return wait
 
 
-def knows(tokens: Iterable[str], authorization: str | None) -> bool:
-    """Whether an `Authorization` header bears one of the tokens, or none is needed; as slowly for any wrong one."""
-    tokens = list(tokens)
+def knows(tokens: Iterable[str], authorization: str | None) -> str | None:
+    """The one of the tokens that an `Authorization` header bears, None for none; as slowly for any wrong one."""
     scheme, _, given = (authorization or "").partition(" ")
-    known = [hmac.compare_digest(given.strip().encode(), token.encode()) for token in tokens]
-    return not tokens or scheme.lower() == "bearer" and any(known)
+    known = [token for token in tokens if hmac.compare_digest(given.strip().encode(), token.encode())]
+    return known[0] if known and scheme.lower() == "bearer" else None

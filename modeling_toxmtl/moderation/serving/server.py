@@ -9,6 +9,7 @@ without sound, and without words unless --log-words. `--replicas 2` runs it in t
 port, or, with `--engine ray`, in two replicas on a Ray cluster.
 """
 
+import asyncio
 import gc
 import json
 import logging
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import uvicorn
-from fastapi import Body, FastAPI, Header, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Header, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
+from ...keywords import unique_keys
 from ..hearing import load_judge
 from ..judge import Judge
 from ..live.session import SessionSettings
@@ -40,7 +42,12 @@ logger = logging.getLogger("toxmtl.serve")
 
 ENGINES = ("local", "ray")
 MAX_MESSAGE = 1 << 20  # bytes of a packet
+MOST_KEYWORDS = 1.0  # 10^6 bytes of a keyword list
+CLIENT_GONE = 499  # status, in logs and metrics, of a request whose client went away
+CLOSE_SECONDS = 1.0  # for what is still open when there is no time left to finish it
 OCTETS = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+OBJECT = {"schema": {"type": "object", "additionalProperties": True, "title": "Keywords"}}
+KEYWORDS = {"requestBody": {"required": True, "content": {"application/json": OBJECT}}}
 
 
 @dataclass
@@ -74,11 +81,18 @@ class ServeArguments:
 
 
 def read_tokens(path: str | None) -> list[str]:
-    """The tokens of a file, or of the environment. Raises ValueError for a file without any."""
-    text = os.environ.get("TOXMTL_TOKENS", "") if path is None else Path(path).read_text(encoding="utf-8")
+    """The tokens of a file, or of the environment. Raises ValueError for a file without any, and for a token that no
+    header can bear, which its message does not tell."""
+    if path is None:
+        place, text = "TOXMTL_TOKENS", os.environ.get("TOXMTL_TOKENS", "")
+    else:  # whatever is no UTF-8 is no ASCII, either
+        place, text = f"--tokens {path}", Path(path).read_text(encoding="utf-8-sig", errors="replace")
     tokens = text.split()
     if path is not None and not tokens:
-        raise ValueError(f"--tokens {path} has no token: write one a line.")
+        raise ValueError(f"{place} has no token: write one a line.")
+    for number, token in enumerate(tokens, start=1):
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError(f"{place}: token {number} has other characters than those of ASCII: choose another.")
     return tokens
 
 
@@ -94,7 +108,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="toxmtl", description="Hears toxicity in voice chat.", lifespan=lifespan)
     app.state.service = service
     app.exception_handler(Refused)(_refuse)
-    app.exception_handler(Overloaded)(lambda request, error: _refuse(request, Refused(503, str(error), RETRY_SECONDS)))
+    app.exception_handler(Overloaded)(_refuse_more)
     app.middleware("http")(_count_and_log)
     _add_health(app, service)
     _add_clips(app, service)
@@ -107,19 +121,28 @@ async def _refuse(request: Request, error: Refused) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": f"{max(error.retry_after, 1):.0f}"}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 408:
+        headers["Connection"] = "close"  # or what comes late would be taken for the next request
     return JSONResponse({"error": str(error)}, error.status, headers)
 
 
+async def _refuse_more(request: Request, error: Overloaded) -> JSONResponse:
+    return await _refuse(request, Refused(503, str(error), RETRY_SECONDS))
+
+
 async def _count_and_log(request: Request, proceed: Any) -> Response:
-    start = time.monotonic()
-    response = await proceed(request)
-    route = request.scope.get("route")
-    path = route.path if route else "unknown"  # what clients make up is no label
-    request.app.state.service.metrics.requests.labels(path, response.status_code).inc()
-    if path.startswith("/v1/"):
-        seconds = round(time.monotonic() - start, 4)
-        logger.info("request", extra={"path": path, "status": response.status_code, "seconds": seconds})
-    return response
+    start, status = time.monotonic(), 500  # of what ends with an error that nothing here handles
+    try:
+        response = await proceed(request)
+        status = response.status_code
+        return response
+    finally:
+        route = request.scope.get("route")
+        path = route.path if route else "unknown"  # what clients make up is no label
+        request.app.state.service.metrics.requests.labels(path, status).inc()
+        if path.startswith("/v1/"):
+            seconds = round(time.monotonic() - start, 4)
+            logger.info("request", extra={"path": path, "status": status, "seconds": seconds})
 
 
 def _admit(service: Service, connection: Request | WebSocket) -> None:
@@ -151,21 +174,28 @@ def _add_clips(app, service):
     async def moderate(request: Request, name: str = "clip") -> dict[str, Any]:
         """The record (toxmtl.verdict/1) of a clip, whose file is the body, in any format that FFmpeg reads."""
         _admit(service, request)
-        return await service.moderate(await _body(request, service.limits.max_megabytes), name)
+        return await service.moderate(await _body(request, service.limits.max_megabytes, "clip"), name)
 
 
-async def _body(request, max_megabytes) -> bytes:
-    """Of a request, no more than is allowed of it."""
-    refused = Refused(413, f"The clip has more than {max_megabytes:g} MB: cut or compress it.")
-    most, parts, size = max_megabytes * 1e6, [], 0
+async def _body(request, max_megabytes, what) -> bytes:
+    """Of a request, no more than is allowed of it, as long as it comes without a long pause."""
+    refused = Refused(413, f"The {what} has more than {max_megabytes:g} MB: make it smaller.")
+    most, seconds, parts, size = max_megabytes * 1e6, request.app.state.service.limits.send_seconds, [], 0
     if int(request.headers.get("content-length") or 0) > most:
         raise refused
-    async for part in request.stream():
-        size += len(part)
+    while True:
+        try:
+            message = await asyncio.wait_for(request.receive(), seconds)
+        except asyncio.TimeoutError as error:  # before Python 3.11, it is no TimeoutError
+            raise Refused(408, f"No more of the {what} came for {seconds:g} s: send it again.") from error
+        if message["type"] == "http.disconnect":
+            raise Refused(CLIENT_GONE, "The client is gone.")  # for the log: nobody reads it
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
         if size > most:
             raise refused
-        parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body"):
+            return b"".join(parts)
 
 
 def _add_keywords(app, service):
@@ -175,13 +205,20 @@ def _add_keywords(app, service):
         _admit(service, request)
         return service.keywords
 
-    @app.put("/v1/keywords")
-    async def replace(
-        request: Request, keywords: Annotated[dict[str, Any], Body()], if_match: Annotated[str | None, Header()] = None
-    ) -> dict[str, Any]:
+    @app.put("/v1/keywords", openapi_extra=KEYWORDS)
+    async def replace(request: Request, if_match: Annotated[str | None, Header()] = None) -> dict[str, Any]:
         """Another list, as `list` of what was read; with its SHA-256 as `If-Match`, if nobody changed it since."""
-        _admit(service, request)
+        _admit(service, request)  # before a stranger's body is read
+        keywords = _content(await _body(request, MOST_KEYWORDS, "keyword list"))
         return await service.change_keywords(keywords, if_match and if_match.strip('"'))
+
+
+def _content(body):
+    """Of JSON."""
+    try:
+        return json.loads(body, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise Refused(422, f"The body is no JSON: {error}.") from error
 
 
 def _add_stream(app, service):
@@ -269,8 +306,10 @@ class Server(uvicorn.Server):
             self.when_started()
 
     async def shutdown(self, sockets: list | None = None) -> None:
-        """Drains, then shuts down."""
+        """Drains, then shuts down, both within `drain_seconds` and a moment to close."""
+        end = time.monotonic() + self.drain_seconds
         await self.service.drain(self.drain_seconds)
+        self.config.timeout_graceful_shutdown = max(end - time.monotonic(), CLOSE_SECONDS)
         await super().shutdown(sockets)
 
 

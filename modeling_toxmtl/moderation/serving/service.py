@@ -11,7 +11,7 @@ import numpy as np
 from ...keywords import KeywordList
 from ...listening import Window
 from ..hearing import CLIP_ERRORS
-from ..judge import Judge
+from ..judge import Judge, TooLong
 from ..live.session import SessionSettings
 from ..record import describe_keywords, make_record
 from ..records import audio_hash
@@ -38,7 +38,7 @@ class Service:
     """Judges clips and sessions of many clients; for one event loop.
 
     Args:
-        judge: which hears.
+        judge: which hears; another takes its place where the keyword list changes.
         limits: of each client and all together.
         settings: of sessions.
         tokens: one of which a client must have; none for everybody.
@@ -75,9 +75,10 @@ class Service:
         """Raises [`Refused`] for a client that may not come, or not now."""
         if self.is_draining.is_set():
             raise Refused(503, "The service is shutting down.", RETRY_SECONDS)
-        if not knows(self.tokens, authorization):
+        token = knows(self.tokens, authorization)
+        if self.tokens and token is None:
             raise Refused(401, "Send `Authorization: Bearer TOKEN`.")
-        if wait := self._rates.take(authorization or client):
+        if wait := self._rates.take(token or client):  # and not by what else a header says: that is made up in no time
             raise Refused(429, f"More than {self.limits.rate:g} requests a second.", wait)
 
     def begin_session(self) -> None:
@@ -114,18 +115,19 @@ class Service:
             raise Refused(503, f"{self.num_requests} clips are being judged, and no more may be.", RETRY_SECONDS)
         self.num_requests += 1
         self._count()
+        judge = self.judge  # to the end, though the keyword list may change: the record says what was listened for
         try:
-            windows, rows = self.judge.windows(audio), []
+            windows, rows = judge.windows(audio, self.limits.max_seconds), []
             while part := await asyncio.to_thread(lambda: list(itertools.islice(windows, ROUND))):
-                if part[-1][0].end > self.limits.max_seconds * self.judge.sampling_rate:
-                    raise Refused(413, f"The clip has more than {self.limits.max_seconds:g} s: cut it.")
-                rows += await self.queue.hear(part)
+                rows += await self.queue.hear(part, judge)
+        except TooLong as error:
+            raise Refused(413, str(error)) from error
         except CLIP_ERRORS as error:
             raise Refused(422, str(error)) from error
         finally:
             self.num_requests -= 1
             self._count()
-        return make_record(name, audio_hash(audio), self.judge.verdict(rows), self.judge.description)
+        return make_record(name, audio_hash(audio), judge.verdict(rows), judge.description)
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -134,7 +136,7 @@ class Service:
         return {"sha256": describe_keywords(keywords)["sha256"], "list": keywords.to_dict()}
 
     async def change_keywords(self, keywords: dict[str, Any], expected: str | None) -> dict[str, Any]:
-        """Another keyword list, from the next batch on; returns it with its hash.
+        """Another keyword list, for clips and segments that begin from now on; returns it with its hash.
 
         Args:
             keywords: as of `KeywordList.to_dict`.
@@ -153,12 +155,12 @@ class Service:
             if expected not in (None, self.keywords["sha256"]):
                 raise Refused(412, f"The list is another by now: its SHA-256 is {self.keywords['sha256']}.")
             try:
-                self.judge.change_keywords(KeywordList.from_dict(keywords))
+                self.judge = self.judge.with_keywords(KeywordList.from_dict(keywords))
             except ValueError as error:
                 raise Refused(422, str(error)) from error
+            return self.keywords
 
-        await self.queue.change(replace)
-        return self.keywords
+        return await self.queue.change(replace)
 
     async def drain(self, seconds: float) -> None:
         """Takes nothing new, and waits until what was taken is finished, for so long at most."""

@@ -137,7 +137,7 @@ class Stream:
         await self._tell(events)
 
     def _feed(self, packet) -> list[Event]:
-        moment = None
+        self.state.judge, moment = self.service.judge, None  # whose keyword list may be another by now
         if self.is_stamped:
             if len(packet) < STAMP.size:
                 raise ValueError(f"A packet of {len(packet)} bytes has no time stamp: send {STAMP.size} bytes first.")
@@ -193,7 +193,7 @@ class Stream:
         """Sends events, and passes on what is asked."""
         for ask in self.state.asks():
             try:
-                future = self.service.queue.put(ask.window, ask.samples, ask.is_look)
+                future = self.service.queue.put(ask.window, ask.samples, ask.is_look, ask.judge)
             except Overloaded as error:
                 if not ask.is_look:
                     raise Closed(TRY_LATER, str(error)) from error

@@ -6,11 +6,12 @@ import jsonschema
 import numpy as np
 import pytest
 from helpers import RATE, Speller, by_label, tiny_processor, tiny_speech_model, tone
-from live_helpers import HearingJudge, chatter, keywords, listen, of_kind, packets, silence, word
+from live_helpers import HearingJudge, NamingJudge, chatter, keywords, listen, of_kind, packets, silence, word
 
 from benchmarks.live import sentences
 from modeling_toxmtl import ToxicityDetectionPipeline
 from modeling_toxmtl.audio import load_audio
+from modeling_toxmtl.keywords import KeywordEntry, KeywordList
 from modeling_toxmtl.moderation.judge import Judge
 from modeling_toxmtl.moderation.live.session import ModerationSession, SessionSettings, SessionState
 from modeling_toxmtl.moderation.moderate import load_judge
@@ -167,6 +168,22 @@ def test_a_word_is_reported_once(judge):
     assert len(keywords(events)) == len(keywords(events, "provisional")) == 12
     assert not keywords(events, "withdrawn")
     assert times(keywords(events)) == times(keywords(events, "provisional"))
+
+
+def test_another_judge_hears_from_the_next_segment_on():
+    """Records name the list that all of their segment was heard for."""
+    judge, insult = NamingJudge(), np.concatenate([chatter(1), word(), chatter(1)])
+    other = judge.with_keywords(KeywordList([KeywordEntry("banana", ("Other",))]))
+    session = ModerationSession(judge)
+    events = session.feed(np.tile(insult, 3))
+    session.state.judge = other
+    events += listen(session, np.concatenate([insult, silence(3), insult]))
+    records = [event.record for event in of_kind(events, "segment")]
+    assert [record["keyword_list"] for record in records] == [
+        each.description["keyword_list"] for each in (judge, other)
+    ]
+    first = judge.pipe.processor.keywords.keywords[0]
+    assert [[item["keyword"] for item in record["keywords"]] for record in records] == [[first] * 4, ["banana"]]
 
 
 def test_without_looks_only_windows_are_heard(judge):

@@ -65,6 +65,20 @@ def test_looks_go_first_and_neither_starves():
     assert judge.batches == [[3.0] * 4, [15.0], [3.0] * 2, [15.0], [15.0]]
 
 
+def test_a_batch_is_of_one_judge():
+    other = Listener()
+
+    async def work(queue):
+        answers = [queue.put(*window(1)), queue.put(*window(2))]
+        answers += [queue.put(*window(3), judge=other), queue.put(*window(4))]
+        queue.start()
+        return await asyncio.gather(*answers, queue.hear([window(5)], other))
+
+    answers, judge = with_queue(work)
+    assert answers == [1.0, 2.0, 3.0, 4.0, [5.0]]
+    assert judge.batches == [[1.0, 2.0], [4.0]] and other.batches == [[3.0], [5.0]]
+
+
 def test_looks_that_are_stale_are_left_out():
     async def work(queue):
         look, whole = queue.put(*window(3), is_look=True), queue.put(*window(4))

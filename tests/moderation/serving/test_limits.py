@@ -32,12 +32,19 @@ def test_each_client_has_a_rate_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("header", "is_known"),
-    [("Bearer one", True), ("bearer two ", True), ("Bearer three", False), ("Basic one", False), (None, False)],
+    ("header", "token"),
+    [
+        ("Bearer one", "one"),
+        ("bearer   two ", "two"),
+        ("Bearer three", None),
+        ("Basic one", None),
+        ("one", None),
+        (None, None),
+    ],
 )
-def test_tokens(header, is_known):
-    assert knows(["one", "two"], header) == is_known
-    assert knows([], header)
+def test_tokens(header, token):
+    assert knows(["one", "two"], header) == token
+    assert knows([], header) is None
 
 
 def test_limits_that_make_no_sense():

@@ -5,6 +5,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from socket import create_connection
 
 import jsonschema
 import numpy as np
@@ -26,6 +27,7 @@ from modeling_toxmtl.moderation.serving.service import Service
 INSULT = np.concatenate([chatter(1), word(seconds=0.4), chatter(1)])
 PCM = (INSULT * 32767).astype("<i2").tobytes()
 AUTHORIZED = {"Authorization": "Bearer secret"}
+REFUSED = ({"keyword": "日本", "labels": ["Other"]}, {"keyword": "banana", "labels": ["\ud800"]})  # entries
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,34 @@ def test_more_clips_than_allowed_are_told_to_come_back(judge):
     assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
 
 
+class Broken(HearingJudge):
+    """Fails on all but the second of silence that a service begins with."""
+
+    def hear(self, windows):
+        if any(samples.any() for _, samples in windows):
+            raise RuntimeError("out of memory")
+        return super().hear(windows)
+
+
+def test_more_sound_than_may_wait_is_told_to_come_back(judge):
+    with client_of(judge) as client:
+        client.app.state.service.queue.max_seconds = 1.0
+        answer = client.post("/v1/moderate", content=wav(INSULT))
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert "s of sound wait to be judged" in answer.json()["error"]
+
+
+def test_errors_of_the_service_are_counted_and_logged_too(caplog):
+    caplog.set_level(logging.INFO, logger="toxmtl.serve")
+    with client_of(Broken()) as client:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            client.post("/v1/moderate", content=wav(INSULT))
+        text = client.get("/metrics").text
+    assert 'toxmtl_requests_total{path="/v1/moderate",status="500"} 1.0' in text
+    (told,) = [item for item in caplog.records if item.getMessage() == "request"]
+    assert (told.path, told.status) == ("/v1/moderate", 500)
+
+
 # --- who may come
 
 
@@ -105,6 +135,16 @@ def test_a_client_that_comes_too_often(judge):
         assert client.get("/v1/keywords", headers={"Authorization": "Bearer other"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("tokens", "header"), [((), "made up {}"), (["secret"], "Bearer {}secret")], ids=["no token", "one token"]
+)
+def test_a_client_is_the_same_whatever_else_its_header_says(judge, tokens, header):
+    with client_of(judge, Limits(rate=1.0), tokens=tokens) as client:
+        headers = [{"Authorization": header.format(" " * number)} for number in range(6)]
+        statuses = [client.get("/v1/keywords", headers=each).status_code for each in headers]
+        assert statuses[:2] == [200, 200] and statuses[-1] == 429
+
+
 def test_tokens_of_a_file_or_the_environment(tmp_path, monkeypatch):
     assert read_tokens(None) == []
     monkeypatch.setenv("TOXMTL_TOKENS", "one two")
@@ -114,6 +154,21 @@ def test_tokens_of_a_file_or_the_environment(tmp_path, monkeypatch):
     (tmp_path / "tokens.txt").write_text("\n")
     with pytest.raises(ValueError, match="has no token: write one a line"):
         read_tokens(str(tmp_path / "tokens.txt"))
+
+
+def test_tokens_that_no_header_can_bear(tmp_path, monkeypatch):
+    """Errors say where they stand, and not what they are."""
+    file = tmp_path / "tokens.txt"
+    for content in ("one\nschlüssel".encode(), "one\nschlüssel".encode("latin-1"), b"one\na\0b"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"tokens.txt: token 2 has other characters than those of ASCII") as error:
+            read_tokens(str(file))
+        assert "schl" not in str(error.value)
+    file.write_text("one", encoding="utf-8-sig")  # as some editors do
+    assert read_tokens(str(file)) == ["one"]
+    monkeypatch.setenv("TOXMTL_TOKENS", "schlüssel")
+    with pytest.raises(ValueError, match="TOXMTL_TOKENS: token 1 has"):
+        read_tokens(None)
 
 
 # --- keywords
@@ -131,10 +186,37 @@ def test_the_keyword_list_is_read_and_replaced(judge):
         assert record["keyword_list"]["sha256"] == after["sha256"] != before["sha256"]
         stale = client.put("/v1/keywords", json=changed, headers={"If-Match": before["sha256"]})
         assert stale.status_code == 412 and after["sha256"] in stale.json()["error"]
-        for bad in ({"keywords": []}, changed | {"keywords": [{"keyword": "日本", "labels": ["Other"]}]}):
-            assert client.put("/v1/keywords", json=bad).status_code == 422
+        for bad in ({"keywords": []}, *(changed | {"keywords": [entry]} for entry in REFUSED)):
+            assert client.put("/v1/keywords", content=json.dumps(bad)).status_code == 422
         assert client.get("/v1/keywords").json() == after
         assert client.put("/v1/keywords", json=before["list"]).json() == before
+
+
+def test_a_stranger_s_keyword_list_is_not_read(judge):
+    def parts():
+        pytest.fail("is read")
+        yield b""
+
+    with client_of(judge, tokens=["secret"]) as client:
+        for content in (parts(), b"[1", b""):
+            assert client.put("/v1/keywords", content=content).status_code == 401
+
+
+def test_keyword_lists_that_are_none(judge):
+    with client_of(judge) as client:
+        before = client.get("/v1/keywords").json()
+        text = json.dumps(before["list"])
+        answers = {
+            name: client.put("/v1/keywords", content=content)
+            for name, content in (("cut", text[:-1]), ("twice", text[:-1] + ', "filler": "uh"}'), ("array", "[]"),
+                                  ("deep", "[" * 100_000), ("bytes", b"\xff"), ("big", text + " " * 1_000_000))
+        }  # fmt: skip
+        assert client.get("/v1/keywords").json() == before
+        body = client.get("/openapi.json").json()["paths"]["/v1/keywords"]["put"]["requestBody"]
+    assert [answer.status_code for answer in answers.values()] == [422, 422, 422, 422, 422, 413]
+    assert "the key 'filler' occurs twice" in answers["twice"].json()["error"]
+    assert "The keyword list has more than 1 MB" in answers["big"].json()["error"]
+    assert body["required"] and body["content"]["application/json"]["schema"]["type"] == "object"
 
 
 # --- sessions
@@ -213,6 +295,46 @@ def test_a_server_that_is_stopped_finishes_what_it_took(judge):
         assert json.loads(socket.recv())["event"] == "speech started"
         running.server.should_exit = True
         assert events_until_closed(socket)[-2]["event"] == "segment" and socket.close_code == 1012
+
+
+def upload(running):
+    """A connection over which a part of a clip came."""
+    connection = create_connection(("127.0.0.1", running.port), timeout=60)
+    connection.sendall(b"POST /v1/moderate HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nRIFF")
+    return connection
+
+
+def statuses(running, caplog) -> list[int]:
+    """Of the requests that are logged; waits for one."""
+    told = []
+    while not told:
+        time.sleep(0.01)
+        told = [item.status for item in caplog.records if item.getMessage() == "request"]
+    return told
+
+
+def test_an_upload_that_stalls_is_broken_off(judge, caplog):
+    caplog.set_level(logging.INFO, logger="toxmtl.serve")
+    with Running(judge, Limits(send_seconds=0.2)) as running, upload(running) as connection:
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # up to the end of the connection
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"No more of the clip came for 0.2 s" in answer
+        assert statuses(running, caplog) == [408]
+
+
+def test_a_client_that_leaves_while_it_uploads_is_no_error(judge, caplog):
+    caplog.set_level(logging.INFO)
+    with Running(judge) as running:
+        upload(running).close()
+        assert statuses(running, caplog) == [499]
+    assert not [item for item in caplog.records if item.exc_info or item.levelno >= logging.ERROR]
+
+
+def test_an_upload_that_stalls_does_not_hold_the_end(judge):
+    with Running(judge, Limits(send_seconds=1000.0)) as running, upload(running):
+        time.sleep(0.3)  # until it is read
+        running.server.drain_seconds, running.server.should_exit = 0.5, True
+        running.thread.join(20)
+        assert not running.thread.is_alive()
 
 
 def test_messages_are_not_compressed(judge):

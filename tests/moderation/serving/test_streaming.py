@@ -5,10 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from live_helpers import HearingJudge, chatter, silence, word
+from live_helpers import HearingJudge, NamingJudge, chatter, silence, word
 from pipeline_helpers import burst
 
 from modeling_toxmtl.io.opus import encode_dtx
+from modeling_toxmtl.moderation.record import describe_keywords
 from modeling_toxmtl.moderation.serving import streaming
 from modeling_toxmtl.moderation.serving.limits import Limits
 from modeling_toxmtl.moderation.serving.service import Refused, Service
@@ -30,7 +31,7 @@ class Client:
     """What a client sends, a message or an exception each, and the events that it got.
 
     Args:
-        messages: in order; a float waits so many seconds, and None is gone.
+        messages: in order; a float waits so many seconds, an event until it is set, and None is gone.
         reads: whether it reads events.
     """
 
@@ -38,8 +39,9 @@ class Client:
         self.messages, self.reads, self.events, self.num_taken = list(messages), reads, [], 0
 
     async def receive(self):
-        while self.messages and isinstance(self.messages[0], float):
-            await asyncio.sleep(self.messages.pop(0))
+        while self.messages and isinstance(self.messages[0], float | asyncio.Event):
+            wait = self.messages.pop(0)
+            await (asyncio.sleep(wait) if isinstance(wait, float) else wait.wait())
         if not self.messages:
             await asyncio.sleep(3600)
         self.num_taken += 1
@@ -91,6 +93,29 @@ def test_a_session_from_start_to_end(judge):
     assert [event["keyword"] for event in client.events if event.get("state") == "final"] == ["damn"]
     assert client.events[-2]["record"]["violations"] == ["Profanity"]
     assert b'toxmtl_events_total{event="segment"} 1.0' in service.metrics.text()
+
+
+def test_a_segment_is_heard_for_the_list_that_its_record_names(monkeypatch):
+    """Though another comes while somebody speaks, which the next segment is heard for."""
+    monkeypatch.setattr(streaming, "PAUSE", 1e9)
+    judge, changed = NamingJudge(), asyncio.Event()
+    keywords = judge.pipe.processor.keywords
+    new = keywords.to_dict() | {"keywords": [{"keyword": "banana", "labels": ["Other"]}]}
+    client = Client(*pcm(np.tile(INSULT, 3)), changed, *pcm(np.concatenate([INSULT, silence(3), INSULT])), END)
+
+    async def change(service):
+        while "keyword" not in client.told():
+            await asyncio.sleep(0.01)
+        await service.change_keywords(new, expected=None)
+        changed.set()
+
+    ((code, _),), service = serve(judge, client, during=change)
+    records = [event["record"] for event in client.events if event["event"] == "segment"]
+    assert code == 1000 and [len(record["keywords"]) for record in records] == [4, 1]
+    heard = [{item["keyword"] for item in record["keywords"]} for record in records]
+    assert heard == [{keywords.keywords[0]}, {"banana"}]
+    hashes = [describe_keywords(keywords)["sha256"], service.keywords["sha256"]]
+    assert [record["keyword_list"]["sha256"] for record in records] == hashes
 
 
 def test_many_sessions_share_batches(judge):
