@@ -344,7 +344,6 @@ def _runs(frames, origin, name):
     """(number of its run, seconds of silence before the run, frame): a run has no gap and a single format."""
     number, silence, kind, end = 0, 0.0, None, origin
     for frame in frames:
-        check_rate(frame.rate, name)
         end = frame.time if end is None else end
         gap = 0.0 if frame.time is None or end is None else frame.time - end
         if gap > LONGEST_GAP:
@@ -353,6 +352,8 @@ def _runs(frames, origin, name):
             )
         is_gap = SHORTEST_GAP < gap <= LONGEST_GAP
         kind, before = (frame.rate, frame.format.name, frame.layout.name), kind
+        if kind != before:
+            check_rate(frame.rate, name)
         if is_gap or kind != before:
             number, silence = number + 1, gap if is_gap else 0.0
         if abs(gap) > SHORTEST_GAP:

@@ -8,7 +8,6 @@ the transcript; what the recogniser wrote stays in `asr_transcript`. `--keywords
 no chunk is a keyword said across the end of a phrase, and what would spell one there becomes the filler, too.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,10 +21,8 @@ from .label import KeywordArguments, LabelStage
 from .schema import TRACED_FEATURES
 from .shards import Rejected, read_rows
 from .stages import Manifest, WorkArguments, read_manifest, run_stage
-from .transcripts import phrase_ends
+from .transcripts import check_known, phrase_ends
 
-
-logger = logging.getLogger(__name__)
 
 REVIEWER = "human"
 
@@ -104,15 +101,10 @@ class AnnotateStage:
         if not self.corrections:
             return
         ids = {row["id"] for shard in labelled.shards for row in read_rows(shard.path, ["id"])}
-        if not (unknown := sorted(self.corrections.keys() - ids)):
-            return
-        message = (
-            f"--corrections {self.args.corrections}: {len(unknown)} of its {len(self.corrections)} ids are of no "
-            f"chunk here, such as {unknown[0]}; an id says where a chunk starts: divide the recordings as before."
+        fault = (
+            "ids are of no chunk here, such as {}; an id says where a chunk starts: divide the recordings as before."
         )
-        if len(unknown) == len(self.corrections):
-            raise ValueError(message)
-        logger.warning(message)
+        check_known(self.corrections.keys(), ids, f"--corrections {self.args.corrections}", fault)
 
     def settings(self) -> dict:
         """As of [`Stage`]."""

@@ -5,7 +5,7 @@ import logging
 import math
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,15 +89,8 @@ class GivenTranscripts:
         if silent:
             logger.warning(f"--transcripts {self.path}: recordings without the track {', '.join(silent[:3])}.")
         recordings = {recording for recording, _ in self._words}
-        if not (unknown := sorted(recordings - met)):
-            return
-        message = (
-            f"--transcripts {self.path}: {len(unknown)} of its {len(recordings)} recordings were not chunked, "
-            f"such as {unknown[0]}; a `path` is relative to the table."
-        )
-        if len(unknown) == len(recordings):
-            raise ValueError(message)
-        logger.warning(message)
+        fault = "recordings were not chunked, such as {}; a `path` is relative to the table."
+        check_known(recordings, met, f"--transcripts {self.path}", fault)
 
     def outside(self, path: str, track: int, spans: Sequence[tuple[float, float]]) -> str:
         """Says how many words of a track are in none of its chunks, from and to the seconds of `spans`; empty if all
@@ -118,6 +111,21 @@ class GivenTranscripts:
             if _is_in(word, row["start"], row["end"])
         ]
         return Transcription(words, self._languages.get(key, ""), 1.0)
+
+
+def check_known(given: Set[str], known: Set[str], source: str, fault: str) -> None:
+    """Warns of what a source gives and nobody knows; ValueError if that is all of it.
+
+    Args:
+        source: for the message, which counts.
+        fault: what it means, with {} for an example.
+    """
+    if not (unknown := sorted(given - known)):
+        return
+    message = f"{source}: {len(unknown)} of its {len(given)} {fault.format(unknown[0])}"
+    if len(unknown) == len(given):
+        raise ValueError(message)
+    logger.warning(message)
 
 
 def _is_in(word, start, end):
