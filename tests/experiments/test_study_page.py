@@ -50,7 +50,7 @@ def test_every_results_file_belongs_to_the_plan_and_its_clips_give_its_metrics()
 def test_what_has_not_run_is_said_to_be_so():
     plan = Plan()
     page = render(plan, {})
-    assert "No run has finished; " in page and "MTL + Task Adapter (seeds 0, 1, 2, 3, 4)" in page
+    assert "No run has finished; " in page and "MTL + Task Adapter (seeds 0, 1, 2)" in page
     assert page.count("Not run yet.") == len(plan.content["sections"])
     assert all(
         f"| {claim['text']} | {claim['paper']} | not run | not run |" in page for claim in plan.content["claims"]
