@@ -89,14 +89,7 @@ def own_judge(shared: Judge, choices: Choices) -> Judge:
     """A judge with the shared one's model that decides by a visitor's choices, and changes nobody else's. Raises
     ValueError if the model cannot write the keywords."""
     judge = copy.copy(shared)
-    judge.pipe = copy.copy(shared.pipe)
-    judge.pipe.processor = copy.copy(shared.pipe.processor)
-    apply(judge, choices)
-    return judge
-
-
-def apply(judge: Judge, choices: Choices) -> None:
-    """Makes a visitor's judge decide by other choices from now on. Errors are those of [`own_judge`]."""
     if judge.pipe.processor.keywords.to_dict() != choices.keywords:
-        judge.change_keywords(KeywordList.from_dict(choices.keywords))
+        judge = shared.with_keywords(KeywordList.from_dict(choices.keywords))
     judge.description = judge.description | {"thresholds": choices.thresholds}
+    return judge

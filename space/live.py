@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from choices import Choices, apply, own_judge
+from choices import Choices, own_judge
 from pictures import label_name, message_html, raised_html
 
 from modeling_toxmtl.moderation.judge import Judge
@@ -36,8 +36,8 @@ class Listening:
     """
 
     def __init__(self, shared: Judge, choices: Choices):
-        self._judge = own_judge(shared, choices)
-        self._session = ModerationSession(self._judge, name="microphone")
+        self._choices = choices
+        self._session = ModerationSession(own_judge(shared, choices), name="microphone")
         self._thread = ThreadPoolExecutor(1)  # ends with this object
         self._hearing: Future | None = None  # of the sound that came last
         self._started: float | None = None  # by the clock
@@ -49,12 +49,12 @@ class Listening:
         self._folder = tempfile.TemporaryDirectory()  # gone when the visitor is
 
     def feed(self, sampling_rate: int, samples: np.ndarray, choices: Choices, now: float | None = None) -> None:
-        """Takes what came, to be heard by other choices from now on, perhaps; does not wait until it is heard.
+        """Takes what came; does not wait until it is heard.
 
         Args:
             sampling_rate: in Hz.
             samples: `(samples,)` or `(samples, channels)` of integers or floats.
-            choices: of the visitor.
+            choices: of the visitor; others than before hold from the next segment on.
             now: seconds of a clock; `time.monotonic` by default.
 
         Raises:
@@ -86,7 +86,9 @@ class Listening:
             self._thread.shutdown()
 
     def _hear(self, sampling_rate, samples, place, choices):
-        apply(self._judge, choices)
+        if choices != self._choices:
+            state = self._session.state
+            self._choices, state.judge = choices, own_judge(state.judge, choices)
         self._take(self._session.feed(samples, sampling_rate, place))
 
     def _end(self):

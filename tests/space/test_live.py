@@ -48,13 +48,18 @@ def test_a_violation_is_raised_while_it_is_said(judge, own, sound):
     assert listening.raised == []
 
 
-def test_other_choices_act_at_once(judge, own, sound):
+def test_other_choices_hold_from_the_next_segment_on(judge, own, sound):
+    """The second choice comes while the first sentence is said, which is heard to its end by one list."""
     deaf = own.moved([1.0] * 5).without_word("idiot").without_word("shut up")
     listening = Listening(judge, own)
-    listen(listening, deaf, sound)
+    listening.feed(RATE, sound[:RATE], own, now=101)
+    listen(listening, deaf, np.concatenate([sound[RATE:], sound]))
     listening.finish()
-    assert {line[1] for line in listening.lines} == {"speech started", "segment"}
-    assert listening.records[0]["violations"] == listening.records[0]["keywords"] == []
+    first, second = listening.records
+    assert first["violations"] == ["Bullying"] and "idiot" in [found["keyword"] for found in first["keywords"]]
+    assert second["violations"] == second["keywords"] == []
+    lists = [record["keyword_list"]["sha256"] for record in (first, second)]
+    assert lists[0] == judge.description["keyword_list"]["sha256"] != lists[1]
 
 
 def test_sound_that_is_lost_is_silence_and_said(judge, own, sound):
