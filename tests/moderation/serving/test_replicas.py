@@ -10,6 +10,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 
 import numpy as np
@@ -18,8 +20,8 @@ from helpers import wav
 from live_helpers import chatter, silence
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.serving import free_port
 from modeling_toxmtl.moderation.hearing import load_judge
@@ -60,14 +62,16 @@ def replicas_of(metrics: str) -> set[str]:
     return {sample.labels["replica"] for family in families for sample in family.samples}
 
 
-def serve(folder, port: int, log=subprocess.PIPE) -> subprocess.Popen:
+@contextmanager
+def serve(folder, port: int, log=subprocess.PIPE) -> Iterator[subprocess.Popen]:
     """Two processes, as a user starts them. A line is logged for each request: a pipe that nobody reads gets full."""
     options = ["--port", str(port), "--replicas", "2", "--rate", "1e6", "--speed", "1000"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "modeling_toxmtl.cli", "serve", str(folder), *options],
-        stderr=log,
-        text=True,
-    )
+    command = [sys.executable, "-m", "modeling_toxmtl.cli", "serve", str(folder), *options]
+    with subprocess.Popen(command, stderr=log, text=True) as server:
+        try:
+            yield server
+        finally:
+            server.kill()  # which `Popen` would wait for, for ever where a check failed
 
 
 @pytest.mark.slow
@@ -76,7 +80,7 @@ def test_a_process_is_killed(folder, tmp_path):
     with path.open("w") as file, serve(folder, port, file) as server:
         check_that_nothing_is_lost(port)
         server.terminate()
-    assert server.returncode == 0
+        assert server.wait(60) == 0
     log = [json.loads(line) for line in path.read_text().splitlines()]
     (replaced,) = [entry for entry in log if entry["event"] == "replica replaced"]
     assert replaced["exitcode"] == -signal.SIGKILL
@@ -98,7 +102,7 @@ def test_processes_end_with_the_one_that_started_them(folder):
 def test_processes_that_do_not_start_say_why(tmp_path):
     with serve(tmp_path, free_port()) as server:
         log = server.stderr.read()
-    assert server.returncode == 1 and "Traceback" not in log
+        assert server.wait(60) == 1 and "Traceback" not in log
     assert str(tmp_path) in json.loads(log.splitlines()[0])["event"]
     assert log.splitlines()[-1].startswith("toxmtl: A replica does not start, but ends with 1")
 
@@ -106,7 +110,7 @@ def test_processes_that_do_not_start_say_why(tmp_path):
 def test_a_port_that_is_taken(folder):
     with socket.create_server(("127.0.0.1", 0)) as taken, serve(folder, taken.getsockname()[1]) as server:
         log = server.stderr.read()
-    assert server.returncode == 1 and "Address already in use" in log and "Traceback" not in log
+        assert server.wait(60) == 1 and "Address already in use" in log and "Traceback" not in log
 
 
 @pytest.mark.slow
@@ -129,19 +133,13 @@ def check_that_nothing_is_lost(port: int) -> None:
     again is served."""
     answering = seen_replicas(port, 2)
     expected = judged(port)["windows"]
-    statuses, stop = [], threading.Event()
-    clients = [threading.Thread(target=ask_on, args=(port, expected, statuses, stop)) for _ in range(4)]
-    for client in clients:
-        client.start()
-    verdicts, victim = talk_until_killed(port, answering)
-    before = len(statuses)
-    assert segments(port) == verdicts  # connected again
-    while statuses.count(200) < before + 20:
-        time.sleep(0.1)
-    stop.set()
-    for client in clients:
-        client.join()
-    assert set(statuses) <= {200, 500, 502, 503, None}
+    with asking(port, expected) as statuses:
+        verdicts, victim = talk_until_killed(port, answering)
+        before, end = statuses.count(200), time.monotonic() + 120
+        assert segments(port) == verdicts  # connected again
+        while statuses.count(200) < before + 20 and time.monotonic() < end:
+            time.sleep(0.1)
+    assert statuses.count(200) >= before + 20 and set(statuses) <= {200, 500, 502, 503, None}
     assert victim not in seen_replicas(port, 2)
 
 
@@ -150,6 +148,21 @@ def judged(port: int) -> dict:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/moderate?name=clip", CLIP, method="POST")
     with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
+
+
+@contextmanager
+def asking(port: int, expected: list) -> Iterator[list]:
+    """Statuses of what four clients ask meanwhile."""
+    statuses, stop = [], threading.Event()
+    clients = [threading.Thread(target=ask_on, args=(port, expected, statuses, stop)) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
 
 
 def ask_on(port: int, expected: list, statuses: list, stop: threading.Event) -> None:
@@ -190,30 +203,45 @@ def verdict_of(connection) -> dict:
 
 def segments(port: int) -> list[dict]:
     """What a session of one utterance comes to."""
-    with connect(f"ws://127.0.0.1:{port}/v1/stream?name=call", open_timeout=120) as connection:
+    with session(port) as connection:
         say(connection)
         return [verdict_of(connection)]
 
 
+def session(port: int) -> ClientConnection:
+    """As a client begins it, which tries again for a minute: a connection can still be dealt to the replica that is
+    being killed, and is reset."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return connect(f"ws://127.0.0.1:{port}/v1/stream?name=call", open_timeout=120)
+        except (OSError, InvalidHandshake):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
 def talk_until_killed(port: int, replicas: set[str]) -> tuple[list[dict], str]:
     """The verdict that a session got, before its replica was killed and its connection closed; and which it was."""
-    with connect(f"ws://127.0.0.1:{port}/v1/stream?name=call", open_timeout=120) as connection:
+    with session(port) as connection:
         say(connection)
         verdicts = [verdict_of(connection)]
         (victim,) = [name for name in replicas if sessions_of(port, name)]
         say(connection)
         os.kill(int(victim.rpartition(":")[2]), signal.SIGKILL)
-        with pytest.raises((ConnectionClosed, InvalidStatus)):
+        with pytest.raises(ConnectionClosed):
             while True:
                 connection.recv(timeout=120)
         return verdicts, victim
 
 
 def sessions_of(port: int, replica: str) -> float:
-    """How many sessions are open at a replica, by its own count."""
-    while True:
+    """How many sessions are open at a replica, by its own count, which it gives within two minutes."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
         (sample,) = families["toxmtl_sessions"].samples
         if sample.labels["replica"] == replica:
             return sample.value
+    raise TimeoutError(f"{replica} does not answer")
