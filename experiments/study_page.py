@@ -107,14 +107,16 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def difference_table(content: Mapping, section: Mapping, comparisons: Mapping[str, Comparisons]) -> str:
-    """A row per pair of systems, metric and test set that can be compared."""
-    rows = []
+    """A row per metric and pair of systems that can be compared."""
+    rows, paired = [], set()
     for metric, metric_name in NAMES.items():
         for reference in section["against"]:
             for name in section["variants"]:
                 found = [comparisons[test_set].difference(name, reference, metric) for test_set in TEST_SETS]
-                if name == reference or None in found:
+                pair = metric, frozenset({name, reference})
+                if name == reference or None in found or pair in paired:
                     continue
+                paired.add(pair)
                 titles = [content["variants"][one]["title"] for one in (name, reference)]
                 rows.append([f"{titles[0]} − {titles[1]}", metric_name, *map(describe, found)])
     return table(["Difference", "Metric", *TITLES.values()], rows, 2) if rows else ""

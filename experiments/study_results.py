@@ -5,9 +5,9 @@ Design choices:
   enough to measure any two systems on the same clips again.
 - The interval of a difference counts both sources of chance. Clips: all systems are measured on the same 1,000
   resamples of the test clips (paired bootstrap). Seeds: to each resampled difference of means a draw of Student's t is
-  added. Its variance is what is left of a metric, over all runs from the same weights, when each system and each seed
-  has its own mean (a randomised block design): two or three seeds of two systems would say little about it, and what
-  all runs of a seed share, be it another machine's rounding, is no difference between systems.
+  added. Its variance is what is left of a metric, over all runs of the same kind (`kind_of`), when each system and
+  each seed has its own mean (a randomised block design): two or three seeds of two systems would say little about it,
+  and what all runs of a seed share, be it another machine's rounding, is no difference between systems.
 """
 
 from collections.abc import Mapping
@@ -169,7 +169,7 @@ class Comparisons:
     def __init__(self, folder: Path, test_set: str, results: Mapping[str, Mapping[int, dict]]):
         self.folder, self.test_set, self.results = folder, test_set, results
         self._resampled: dict[tuple[str, int, str], tuple[float, np.ndarray] | None] = {}
-        self._errors: dict[tuple[str, str], tuple[float, int]] = {}
+        self._errors: dict[tuple[tuple, str], tuple[float, int]] = {}
         self._first: tuple[Path, Clips] | None = None  # whose clips all must have
 
     def difference(self, system: str, reference: str, metric: str) -> Difference | None:
@@ -182,11 +182,12 @@ class Comparisons:
             return None
         value = np.mean([one[0] - base[0] for one, base in pairs])
         resampled = np.mean([one[1] - base[1] for one, base in pairs], axis=0)
-        scale, freedom = self._seed_error(start_of(runs[seeds[0]]), metric)
+        errors = [self._seed_error(kind_of(one[seeds[0]]), metric) for one in (runs, base_runs)]
+        freedom = min(freedom for _, freedom in errors)
         lower = upper = None
         if freedom:
-            chance = np.random.default_rng(1).standard_t(freedom, RESAMPLES)
-            drawn = resampled + scale * np.sqrt(2 / len(seeds)) * chance
+            scale = np.sqrt(sum(deviation**2 for deviation, _ in errors) / len(seeds))
+            drawn = resampled + scale * np.random.default_rng(1).standard_t(freedom, RESAMPLES)
             lower, upper = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
         return Difference(float(value), float(100 * value / np.mean([base[0] for _, base in pairs])), lower, upper)
 
@@ -202,14 +203,14 @@ class Comparisons:
             self._resampled[key] = None if whole is None else (whole[0], resampled)
         return self._resampled[key]
 
-    def _seed_error(self, start, metric):
-        """Standard deviation of a metric by chance of the seed, and its degrees of freedom, over all runs from the
-        same weights."""
-        if (start, metric) not in self._errors:
-            runs = [run for seeds in self.results.values() for run in seeds.values() if start_of(run) == start]
+    def _seed_error(self, kind, metric):
+        """Standard deviation of a metric by chance of the seed, and its degrees of freedom, over all runs of a
+        kind."""
+        if (kind, metric) not in self._errors:
+            runs = [run for seeds in self.results.values() for run in seeds.values() if kind_of(run) == kind]
             measured = {(run["run"], run["seed"]): found[0] for run in runs if (found := self._measure(run, metric))}
-            self._errors[start, metric] = residual_deviation(measured)
-        return self._errors[start, metric]
+            self._errors[kind, metric] = residual_deviation(measured)
+        return self._errors[kind, metric]
 
     def _check_clips(self, path, clips):
         """Raises ValueError if they are not those of the runs before."""
@@ -220,9 +221,10 @@ class Comparisons:
             raise ValueError(f"{before} and {path} have different test clips: remove the results of one.")
 
 
-def start_of(results: Mapping[str, Any]) -> str:
-    """The weights that a run begins with."""
-    return results["arguments"]["model_name_or_path"]
+def kind_of(results: Mapping[str, Any]) -> tuple:
+    """What a run starts from, how long it learns, and what its keyword head is to write: where these are the same,
+    chance is taken to be, too."""
+    return tuple(results["arguments"][name] for name in ("model_name_or_path", "num_train_epochs", "keyword_target"))
 
 
 def residual_deviation(values: Mapping[tuple[str, int], float]) -> tuple[float, int]:

@@ -30,10 +30,13 @@ def table_of(logits, targets, counts):
     return pa.table(columns)
 
 
-def write_run(folder, name, seed, logits, targets, counts):
+ARGUMENTS = {"model_name_or_path": "start", "num_train_epochs": 2, "keyword_target": "transcript"}
+
+
+def write_run(folder, name, seed, logits, targets, counts, **arguments):
     table = table_of(logits, targets, counts)
     write_clips(folder / f"{name}-seed{seed}.parquet", {"balanced": table, "real": table[:1]})
-    return {"run": name, "seed": seed, "arguments": {"model_name_or_path": "start"}}
+    return {"run": name, "seed": seed, "arguments": ARGUMENTS | arguments}
 
 
 def test_average_precision_of_weighted_clips_is_that_of_repeated_ones():
@@ -104,6 +107,27 @@ def test_differences_are_real_only_beyond_the_chance_of_clips_and_seeds(tmp_path
     chance = Comparisons(tmp_path, "balanced", results).difference("unsure", "good", "keyword_f1")
     assert chance.value == pytest.approx(values.mean() - 200 / 3)
     assert (chance.upper - chance.lower) / 2 == pytest.approx(4.303 * error * np.sqrt(2 / 3), rel=0.15)
+
+
+def test_chance_is_that_of_runs_of_the_same_kind(tmp_path):
+    """All clips are alike, F1 is 0, 80 and 88.9: a system that learns for longer, with 50, 66.7 and 50, has chance of
+    its own, which is half of that of a difference between the two kinds."""
+    targets = np.tile(np.eye(6, dtype=int), (9, 1))
+
+    def system(name, hits, **arguments):
+        return {seed: write_run(tmp_path, name, seed, np.zeros((54, 6)), targets, np.tile([tp, 1, 1, 3], (54, 1)),
+                                **arguments) for seed, tp in enumerate(hits)}  # fmt: skip
+
+    results = {"sure": system("sure", (1, 1, 1)), "unsure": system("unsure", (0, 2, 4)),
+               "long": system("long", (1, 1, 1), num_train_epochs=6)}  # fmt: skip
+    comparisons = Comparisons(tmp_path, "balanced", results)
+    assert comparisons.difference("long", "sure", "keyword_f1").lower is None  # one system, no chance to be seen
+    results["longer"] = system("longer", (1, 2, 1), num_train_epochs=6)
+    widths = {}
+    for pair in (("sure", "unsure"), ("long", "longer"), ("long", "sure")):
+        found = Comparisons(tmp_path, "balanced", results).difference(*pair, "keyword_f1")
+        widths[pair] = found.upper - found.lower
+    assert 0 < widths["long", "longer"] < widths["long", "sure"] < widths["sure", "unsure"]
 
 
 def test_the_seeds_that_two_systems_share_are_compared(tmp_path):
