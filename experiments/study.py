@@ -68,7 +68,7 @@ class Plan:
             - what `study_page` says of the page.
 
     Raises:
-        ValueError: if a step names a variant that there is not.
+        ValueError: if a step names a variant that there is not, or a variant sets an argument to null.
     """
 
     def __init__(self, path: Path = PLAN):
@@ -78,6 +78,9 @@ class Plan:
         named = [name for step in self.content["order"] for name in step["variants"]] + self.tuning["variants"]
         if unknown := sorted(set(named) - set(self.variants)):
             raise ValueError(f"{path}: `order` or `tuning` names {unknown[0]!r}, which is none of `variants`.")
+        for name, variant in self.variants.items():
+            if null := [argument for argument, value in variant["arguments"].items() if value is None]:
+                raise ValueError(f"{path}: {name} sets {null[0]!r} to null, which no flag can say: give it a value.")
 
     @property
     def variants(self) -> Mapping[str, dict]:

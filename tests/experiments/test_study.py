@@ -160,6 +160,10 @@ def test_what_was_made_with_other_arguments_is_refused(bench):
     bench.write_text(json.dumps({**PLAN, "order": [{"variants": ["mlt"], "seeds": [0]}]}))
     with pytest.raises(ValueError, match="names 'mlt', which is none of `variants`"):
         Plan(bench)
+    null = {"title": "no limit", "arguments": {"learning_rate": None}}  # would be that of the shared settings
+    bench.write_text(json.dumps({**PLAN, "variants": PLAN["variants"] | {"mtl": null}}))
+    with pytest.raises(ValueError, match="mtl sets 'learning_rate' to null"):
+        Plan(bench)
 
 
 def test_commands_of_the_plan_are_those_of_run_mtl_and_its_models_can_be_built():
