@@ -124,7 +124,9 @@ def difference_table(content: Mapping, section: Mapping, comparisons: Mapping[st
 
 def describe(difference: Difference) -> str:
     """A difference with its relative size and interval, and in bold if it is real."""
-    text = f"{difference.value:+.1f} ({difference.relative:+.1f} %)"
+    if difference.lower == difference.upper == 0:
+        return "the same"
+    text = f"{difference.value:+.1f} ({difference.percent(difference.value):+.1f} %)"
     if difference.lower is None:
         return f"{text}, one seed"
     text += f", {difference.lower:+.1f} to {difference.upper:+.1f}"
@@ -135,19 +137,26 @@ def claim_table(content: Mapping, comparisons: Mapping[str, Comparisons]) -> str
     """What the paper claims, and whether it is so here."""
     rows = []
     for claim in content["claims"]:
-        cells = []
+        said, cells = claim["paper"], []
         for test_set in TEST_SETS:
             found = comparisons[test_set].difference(claim["system"], claim["reference"], claim["metric"])
-            cells.append(NOT_RUN if found is None else f"{verdict(found, claim['sign'])}: {describe(found)}")
-        rows.append([claim["text"], claim["paper"], *cells])
-    return table(["Claim", "Paper", *TITLES.values()], rows, 4)
+            percent = said[test_set] if isinstance(said, Mapping) else None
+            cells.append(NOT_RUN if found is None else f"{verdict(found, claim['sign'], percent)}: {describe(found)}")
+        if isinstance(said, Mapping):
+            said = " and ".join(f"{percent:+.1f} %" for percent in said.values())
+        rows.append([claim["text"], NAMES[claim["metric"]], said, *cells])
+    return table(["Claim", "Metric", "Paper", *TITLES.values()], rows, 5)
 
 
-def verdict(difference: Difference, sign: int) -> str:
-    """What a difference says of the claim that it has this sign."""
-    if not difference.is_real:
+def verdict(difference: Difference, sign: int, percent: float | None) -> str:
+    """What a difference says of the claim that it has this sign, and in the paper this relative size, if one is
+    given."""
+    if difference.is_real:
+        return "reproduced" if difference.value * sign > 0 else "contradicted"
+    if percent is None or difference.lower is None:
         return "not decided"
-    return "reproduced" if difference.value * sign > 0 else "contradicted"
+    most = difference.percent(difference.upper if sign > 0 else difference.lower)
+    return "less than in the paper" if most * sign < percent * sign else "not decided"
 
 
 def goal_table(content: Mapping, results: Results, comparisons: Mapping[str, Comparisons]) -> str:
@@ -172,12 +181,11 @@ def goal_table(content: Mapping, results: Results, comparisons: Mapping[str, Com
 def reached(growth: float, mAP: Difference, keyword_f1: Difference) -> str:
     """Whether a system is small enough, its keywords enough better and its labels no worse; "perhaps" where the means
     say so, and the intervals leave a doubt."""
-    if growth > MAX_GROWTH or mAP.value < 0 or keyword_f1.relative < MIN_GAIN:
+    if growth > MAX_GROWTH or mAP.value < 0 or keyword_f1.percent(keyword_f1.value) < MIN_GAIN:
         return "no"
     if None in (mAP.lower, keyword_f1.lower):
         return "perhaps"
-    least_gain = keyword_f1.relative * keyword_f1.lower / keyword_f1.value
-    return "yes" if mAP.lower >= 0 and least_gain >= MIN_GAIN else "perhaps"
+    return "yes" if mAP.lower >= 0 and keyword_f1.percent(keyword_f1.lower) >= MIN_GAIN else "perhaps"
 
 
 def tuning_table(content: Mapping, results: Results) -> str:
@@ -211,15 +219,15 @@ def facts(results: Results) -> dict[str, Any]:
     """What the runs have in common.
 
     Raises:
-        ValueError: if two of one seed were made with different data, or start from different weights in one folder:
-            they cannot be compared. (Those of another seed may come from another machine, which rounds differently.)
+        ValueError: if two were made with different data, or start from different weights in one folder: they cannot
+            be compared.
     """
     runs = [run for seeds in results.values() for run in seeds.values()]
-    known: dict[tuple[int, str], tuple[dict, str]] = {}
+    known: dict[str, tuple[dict, str]] = {}
     for run in runs:
         hashes = {**run["data_sha256"], run["arguments"]["model_name_or_path"]: run["start_sha256"]}
         for name, value in hashes.items():
-            first, before = known.setdefault((run["seed"], name), (run, value))
+            first, before = known.setdefault(name, (run, value))
             if value != before:
                 names = [f"{one['run']}-seed{one['seed']}" for one in (first, run)]
                 raise ValueError(f"{' and '.join(names)} were made with different {name}: remove the results of one.")
@@ -235,9 +243,14 @@ def figures(content: Mapping, results: Results) -> list[str]:
     names = []
     if any(has_both(run) for seeds in results.values() for run in seeds.values()):
         names.append(SYSTEMS_FIGURE)
-    if sum(name in results for name in content["lambdas"].values()) > 1:
+    if lambda_seeds(content, results):
         names.append(LAMBDA_FIGURE)
     return names
+
+
+def lambda_seeds(content: Mapping, results: Results) -> list[int]:
+    """With which every λ has run."""
+    return sorted(set.intersection(*(set(results.get(name, {})) for name in content["lambdas"].values())))
 
 
 def has_both(run: Mapping) -> bool:
@@ -250,35 +263,37 @@ def draw_systems(content: Mapping, results: Results, path: Path) -> None:
     tasks."""
     from matplotlib.figure import Figure  # not pyplot, which looks for a screen
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     for axes, test_set in zip(figure.subplots(1, 2), TEST_SETS, strict=True):
-        for name in dict.fromkeys(name for section in content["figure"] for name in section):
+        for name in content["figure"]:
             runs = list(results.get(name, {}).values())
             if not runs or not has_both(runs[0]):
                 continue
             points = np.array([[run[test_set][metric] for metric in NAMES] for run in runs])
-            error = points.std(0, ddof=1) if len(runs) > 1 else (0, 0)
+            error = points.std(0, ddof=1) if len(runs) > 1 else (None, None)
             axes.errorbar(*points.mean(0), *error[::-1], fmt="o", label=content["variants"][name]["title"])
         for name, metric, line in (("classifier", "mAP", axes.axvline), ("keyword", "keyword_f1", axes.axhline)):
             if single := [run[test_set][metric] for run in results.get(name, {}).values()]:
                 line(np.mean(single), color="grey", linestyle="--", linewidth=1)
         axes.set(title=TITLES[test_set], xlabel="mAP, %", ylabel="keyword F1, %")
-        axes.legend(fontsize="x-small")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, format="png", dpi=90)
 
 
 def draw_lambda(content: Mapping, results: Results, path: Path) -> None:
-    """mAP and keyword F1 by λ, with standard deviations over seeds."""
+    """mAP and keyword F1 by λ, over the seeds that all of them have, with standard deviations if these are
+    several."""
     from matplotlib.figure import Figure
 
+    found = {float(x): results[name] for x, name in content["lambdas"].items()}
+    seeds = lambda_seeds(content, results)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, test_set in zip(figure.subplots(1, 2), TEST_SETS, strict=True):
         for metric, title in NAMES.items():
-            runs = {float(x): [run[test_set][metric] for run in results[name].values()]
-                    for x, name in content["lambdas"].items() if name in results}  # fmt: skip
-            means = [np.mean(values) for values in runs.values()]
-            errors = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in runs.values()]
-            axes.errorbar(list(runs), means, errors, marker="o", label=title)
-        axes.set(title=TITLES[test_set], xlabel="λ", ylabel="%")
+            values = np.array([[runs[seed][test_set][metric] for seed in seeds] for runs in found.values()])
+            error = values.std(1, ddof=1) if len(seeds) > 1 else None
+            axes.errorbar(list(found), values.mean(1), error, marker="o", label=title)
+        axes.set(title=f"{TITLES[test_set]}, {'seeds' if seeds[1:] else 'seed'} {', '.join(map(str, seeds))}",
+                 xlabel="λ", ylabel="%")  # fmt: skip
         axes.legend()
     figure.savefig(path, format="png", dpi=90)

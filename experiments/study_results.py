@@ -3,14 +3,16 @@
 Design choices:
 - A run's Parquet file has, for each clip of both test sets, the logits of the labels and the counts of the keywords:
   enough to measure any two systems on the same clips again.
-- The interval of a difference counts both sources of chance. Clips: all systems are measured on the same 1,000
-  resamples of the test clips (paired bootstrap). Seeds: to each resampled difference of means a draw of Student's t is
-  added. Its variance is what is left of a metric, over all runs of the same kind (`kind_of`), when each system and
-  each seed has its own mean (a randomised block design): two or three seeds of two systems would say little about it,
-  and what all runs of a seed share, be it another machine's rounding, is no difference between systems.
+- The interval of a difference counts two sources of chance. Clips: all systems are measured on the same 1,000
+  resamples of the test clips (paired bootstrap). Seeds: to the resampled difference of means, draws of Student's t are
+  added. Two or three seeds of one system would say little about their variance: it is pooled over systems of the same
+  kind (`kind_of`), where those with one seed borrow it. Two kinds differ in variance, so that the degrees of freedom
+  of their difference are those of Welch and Satterthwaite.
+- What chance the finite test set has is in the seeds' variance, too: intervals are too wide rather than too narrow.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +32,7 @@ from modeling_toxmtl.training.metrics import keyword_metrics
 TEST_SETS = ("balanced", "real")
 COUNTS = ("tp", "fp", "fn", "tn")
 RESAMPLES = 1000
+DRAWS = 200  # of the seeds' chance, for each resample
 SATURATED = 1e-6  # scores nearer to 0 or 1 than this count as equal
 
 
@@ -54,14 +57,19 @@ class Difference(NamedTuple):
 
     Args:
         value: of the means over seeds.
-        relative: the same in percent of the reference.
-        lower, upper: ends of the 95 % interval; None as long as no seed but one says how much seeds matter.
+        reference: mean of the system that the other is compared with.
+        lower, upper: ends of the 95 % interval; None as long as no second seed says how much seeds matter. Both are 0
+            if the two systems are one in this metric.
     """
 
     value: float
-    relative: float
+    reference: float
     lower: float | None
     upper: float | None
+
+    def percent(self, points: float) -> float:
+        """The value, or an end of the interval, in percent of the reference."""
+        return 100 * points / self.reference
 
     @property
     def is_real(self) -> bool:
@@ -169,27 +177,24 @@ class Comparisons:
     def __init__(self, folder: Path, test_set: str, results: Mapping[str, Mapping[int, dict]]):
         self.folder, self.test_set, self.results = folder, test_set, results
         self._resampled: dict[tuple[str, int, str], tuple[float, np.ndarray] | None] = {}
-        self._errors: dict[tuple[tuple, str], tuple[float, int]] = {}
+        self._variances: dict[tuple[tuple, str], tuple[float, int]] = {}
         self._first: tuple[Path, Clips] | None = None  # whose clips all must have
 
     def difference(self, system: str, reference: str, metric: str) -> Difference | None:
-        """How much the means of two systems differ over the seeds that both have; None if there is no such seed, or
-        one lacks the metric."""
-        runs, base_runs = (self.results.get(name, {}) for name in (system, reference))
-        seeds = sorted(runs.keys() & base_runs.keys())
-        pairs = [[self._measure(one[seed], metric) for one in (runs, base_runs)] for seed in seeds]
-        if not pairs or any(measured is None for pair in pairs for measured in pair):
+        """How much the means of two systems over their seeds differ; None if one has not run, or lacks the metric."""
+        both = [list(self.results.get(name, {}).values()) for name in (system, reference)]
+        measured = [[self._measure(run, metric) for run in runs] for runs in both]
+        if any(not runs or None in runs for runs in measured):
             return None
-        value = np.mean([one[0] - base[0] for one, base in pairs])
-        resampled = np.mean([one[1] - base[1] for one, base in pairs], axis=0)
-        errors = [self._seed_error(kind_of(one[seeds[0]]), metric) for one in (runs, base_runs)]
-        freedom = min(freedom for _, freedom in errors)
+        mean, base = (np.mean([whole for whole, _ in runs]) for runs in measured)
+        resampled, base_resampled = (np.stack([drawn for _, drawn in runs]) for runs in measured)
         lower = upper = None
-        if freedom:
-            scale = np.sqrt(sum(deviation**2 for deviation, _ in errors) / len(seeds))
-            drawn = resampled + scale * np.random.default_rng(1).standard_t(freedom, RESAMPLES)
+        if np.array_equal(resampled, base_resampled):
+            lower = upper = 0.0
+        elif (chance := self._seed_chance(both, metric)) is not None:
+            drawn = resampled.mean(0) - base_resampled.mean(0) + chance
             lower, upper = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
-        return Difference(float(value), float(100 * value / np.mean([base[0] for _, base in pairs])), lower, upper)
+        return Difference(float(mean - base), float(base), lower, upper)
 
     def _measure(self, results, metric):
         """The metric on all clips and on the resamples; None if the run does not have it."""
@@ -203,14 +208,30 @@ class Comparisons:
             self._resampled[key] = None if whole is None else (whole[0], resampled)
         return self._resampled[key]
 
-    def _seed_error(self, kind, metric):
-        """Standard deviation of a metric by chance of the seed, and its degrees of freedom, over all runs of a
-        kind."""
-        if (kind, metric) not in self._errors:
-            runs = [run for seeds in self.results.values() for run in seeds.values() if kind_of(run) == kind]
-            measured = {(run["run"], run["seed"]): found[0] for run in runs if (found := self._measure(run, metric))}
-            self._errors[kind, metric] = residual_deviation(measured)
-        return self._errors[kind, metric]
+    def _seed_chance(self, both, metric):
+        """(`DRAWS`, `RESAMPLES`) of what seeds add to the difference of two systems' means; None if unknown."""
+        shares = Counter()
+        for runs in both:
+            shares[kind_of(runs[0])] += 1 / len(runs)
+        variances = {kind: self._seed_variance(kind, metric) for kind in shares}
+        if not all(freedom for _, freedom in variances.values()):
+            return None
+        parts = [(share * variances[kind][0], variances[kind][1]) for kind, share in shares.items()]
+        total = sum(part for part, _ in parts)
+        if not total:
+            return np.zeros((DRAWS, RESAMPLES))
+        freedom = total**2 / sum(part**2 / known for part, known in parts)  # Welch and Satterthwaite
+        return np.sqrt(total) * np.random.default_rng(1).standard_t(freedom, (DRAWS, RESAMPLES))
+
+    def _seed_variance(self, kind, metric):
+        """Variance of a metric by chance of the seed, and its degrees of freedom, over all systems of a kind. What two
+        systems have in common, as the keywords of one training with two ways to classify, counts once."""
+        if (kind, metric) not in self._variances:
+            of_kind = [list(seeds.values()) for seeds in self.results.values()
+                       if kind_of(next(iter(seeds.values()))) == kind]  # fmt: skip
+            measured = {tuple(found[0] for run in runs if (found := self._measure(run, metric))) for runs in of_kind}
+            self._variances[kind, metric] = pooled_variance(measured)
+        return self._variances[kind, metric]
 
     def _check_clips(self, path, clips):
         """Raises ValueError if they are not those of the runs before."""
@@ -222,20 +243,16 @@ class Comparisons:
 
 
 def kind_of(results: Mapping[str, Any]) -> tuple:
-    """What a run starts from, how long it learns, and what its keyword head is to write: where these are the same,
-    chance is taken to be, too."""
-    return tuple(results["arguments"][name] for name in ("model_name_or_path", "num_train_epochs", "keyword_target"))
+    """What a run starts from, which tasks it learns, for how long, and what its keyword head is to write: where these
+    are the same, chance is taken to be, too."""
+    arguments = results["arguments"]
+    names = ("model_name_or_path", "num_train_epochs", "keyword_target")
+    return (*arguments["tasks"], *(arguments[name] for name in names))
 
 
-def residual_deviation(values: Mapping[tuple[str, int], float]) -> tuple[float, int]:
-    """Standard deviation of what a mean of each system plus one of each seed leaves of the values, by (system, seed),
-    and its degrees of freedom; without any, (0, 0)."""
-    design = np.stack(
-        [[place[axis] == level for place in values] for axis in (0, 1) for level in {place[axis] for place in values}],
-        axis=1,
-    ).astype(float)
-    measured = np.array(list(values.values()))
-    solution, _, rank, _ = np.linalg.lstsq(design, measured, rcond=None)
-    freedom = len(measured) - int(rank)
-    squares = ((measured - design @ solution) ** 2).sum()
-    return (float(np.sqrt(squares / freedom)), freedom) if freedom else (0.0, 0)
+def pooled_variance(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """Variance of values about the means of their groups, and its degrees of freedom; without any, (0, 0)."""
+    groups = [np.array(group) for group in groups]
+    freedom = sum(max(len(group) - 1, 0) for group in groups)
+    squares = sum(((group - group.mean()) ** 2).sum() for group in groups if len(group))
+    return (float(squares / freedom), freedom) if freedom else (0.0, 0)

@@ -14,8 +14,8 @@ from experiments.study_results import (
     clip_table,
     draw_clips,
     measure,
+    pooled_variance,
     read_clips,
-    residual_deviation,
     write_clips,
 )
 from modeling_toxmtl.labels import LABELS
@@ -30,7 +30,7 @@ def table_of(logits, targets, counts):
     return pa.table(columns)
 
 
-ARGUMENTS = {"model_name_or_path": "start", "num_train_epochs": 2, "keyword_target": "transcript"}
+ARGUMENTS = {"model_name_or_path": "start", "tasks": ["keyword"], "num_train_epochs": 2, "keyword_target": "all"}
 
 
 def write_run(folder, name, seed, logits, targets, counts, **arguments):
@@ -78,92 +78,89 @@ def test_predictions_become_logits_and_counts(tmp_path):
     assert not {"tp", *LABELS} & set(clip_table(model, predictions, str(tmp_path / "clips")).column_names)
 
 
-def test_differences_are_real_only_beyond_the_chance_of_clips_and_seeds(tmp_path):
+def alike(folder, name, hits, **arguments):
+    """Runs whose clips are all alike, so that seeds alone matter: hits of 0, 1, 2 and 4 are an F1 of 0, 50, 66.7 and
+    80."""
+    targets = np.tile(np.eye(6, dtype=int), (9, 1))
+    return {
+        seed: write_run(folder, name, seed, np.zeros((54, 6)), targets, np.tile([tp, 1, 1, 3], (54, 1)), **arguments)
+        for seed, tp in enumerate(hits)
+    }
+
+
+def half_width(difference):
+    return (difference.upper - difference.lower) / 2
+
+
+def test_differences_are_real_only_beyond_the_chance_of_clips(tmp_path):
     rng = np.random.default_rng(2)
-    targets = rng.integers(0, 2, (200, 6))
-    counts = np.tile([1, 0, 1, 3], (200, 1))
+    targets, counts = rng.integers(0, 2, (200, 6)), np.tile([1, 0, 1, 3], (200, 1))
 
-    def system(name, shifts, hits):
-        runs = {}
-        for seed, (shift, tp) in enumerate(zip(shifts, hits, strict=True)):
-            logits = targets * shift + rng.normal(size=(200, 6))
-            runs[seed] = write_run(tmp_path, name, seed, logits, targets, counts * [tp, 1, 1, 1])
-        return runs
+    def system(name, shift):
+        logits = [targets * shift + rng.normal(size=(200, 6)) for _ in range(3)]
+        return {seed: write_run(tmp_path, name, seed, logits[seed], targets, counts) for seed in range(3)}
 
-    results = {"good": system("good", (3, 3, 3), (1, 1, 1)), "bad": system("bad", (0.2, 0.2, 0.2), (1, 1, 1))}
+    results = {name: system(name, shift) for name, shift in (("good", 3), ("bad", 0.2), ("also bad", 0.2))}
     comparisons = Comparisons(tmp_path, "balanced", results)
     better = comparisons.difference("good", "bad", "mAP")
     assert better.is_real and better.lower < better.value < better.upper and better.value > 20
-    assert better.relative == pytest.approx(100 * better.value / np.mean(
+    assert better.reference == pytest.approx(np.mean(
         [measure(read_clips(tmp_path / f"bad-seed{seed}.parquet", "balanced"), "mAP", np.ones((1, 200)))
          for seed in range(3)]))  # fmt: skip
-    same = comparisons.difference("good", "good", "mAP")
-    assert same.value == 0 and not same.is_real and same.lower < 0 < same.upper
-
-    # all clips are alike, so that seeds alone matter: two degrees of freedom (t = 4.303)
-    results = {"good": results["good"], "unsure": system("unsure", (1, 1, 1), (0, 2, 4))}  # F1 of 0, 80, 88.9
-    values = np.array([0, 80, 800 / 9])
-    error = np.sqrt(values.var(ddof=1) / 2)  # the seeds' means take half of what differs
-    chance = Comparisons(tmp_path, "balanced", results).difference("unsure", "good", "keyword_f1")
-    assert chance.value == pytest.approx(values.mean() - 200 / 3)
-    assert (chance.upper - chance.lower) / 2 == pytest.approx(4.303 * error * np.sqrt(2 / 3), rel=0.15)
+    assert better.percent(better.reference / 4) == pytest.approx(25)
+    no_better = comparisons.difference("also bad", "bad", "mAP")
+    assert not no_better.is_real and no_better.lower < 0 < no_better.upper
 
 
-def test_chance_is_that_of_runs_of_the_same_kind(tmp_path):
-    """All clips are alike, F1 is 0, 80 and 88.9: a system that learns for longer, with 50, 66.7 and 50, has chance of
-    its own, which is half of that of a difference between the two kinds."""
-    targets = np.tile(np.eye(6, dtype=int), (9, 1))
-
-    def system(name, hits, **arguments):
-        return {seed: write_run(tmp_path, name, seed, np.zeros((54, 6)), targets, np.tile([tp, 1, 1, 3], (54, 1)),
-                                **arguments) for seed, tp in enumerate(hits)}  # fmt: skip
-
-    results = {"sure": system("sure", (1, 1, 1)), "unsure": system("unsure", (0, 2, 4)),
-               "long": system("long", (1, 1, 1), num_train_epochs=6)}  # fmt: skip
-    comparisons = Comparisons(tmp_path, "balanced", results)
-    assert comparisons.difference("long", "sure", "keyword_f1").lower is None  # one system, no chance to be seen
-    results["longer"] = system("longer", (1, 2, 1), num_train_epochs=6)
-    widths = {}
-    for pair in (("sure", "unsure"), ("long", "longer"), ("long", "sure")):
-        found = Comparisons(tmp_path, "balanced", results).difference(*pair, "keyword_f1")
-        widths[pair] = found.upper - found.lower
-    assert 0 < widths["long", "longer"] < widths["long", "sure"] < widths["sure", "unsure"]
+def test_chance_of_seeds_is_that_of_all_systems_of_a_kind(tmp_path):
+    results = {"sure": alike(tmp_path, "sure", (1, 1, 1)), "unsure": alike(tmp_path, "unsure", (0, 1, 4))}
+    chance = Comparisons(tmp_path, "balanced", results).difference("unsure", "sure", "keyword_f1")
+    assert chance.value == pytest.approx(130 / 3 - 50) and chance.reference == pytest.approx(50)
+    variance = np.var([0, 50, 80], ddof=1) / 2  # half of the four degrees of freedom vary (t = 2.776)
+    assert half_width(chance) == pytest.approx(2.776 * np.sqrt(variance * 2 / 3), rel=0.02)
+    results["single"] = alike(tmp_path, "single", (4,))  # one seed, which borrows from the others
+    single = Comparisons(tmp_path, "balanced", results).difference("single", "sure", "keyword_f1")
+    assert half_width(single) == pytest.approx(2.776 * np.sqrt(variance * 4 / 3), rel=0.02)
 
 
-def test_the_seeds_that_two_systems_share_are_compared(tmp_path):
-    targets = np.tile(np.eye(6, dtype=int), (9, 1))
-    rng = np.random.default_rng(3)
+def test_chance_of_two_kinds_is_that_of_each(tmp_path):
+    """Of two degrees of freedom each: where one kind has all the variance, t = 4.303, where both have the same, of
+    four, 2.776."""
+    results = {"sure": alike(tmp_path, "sure", (1, 1, 1)), "unsure": alike(tmp_path, "unsure", (0, 1, 4), tasks=["x"])}
+    error = np.std([0, 50, 80], ddof=1)
 
-    def run(name, seed):
-        return write_run(
-            tmp_path, name, seed, targets + rng.normal(size=targets.shape), targets, np.ones((54, 4), int)
-        )
+    def width(**others):
+        comparisons = Comparisons(tmp_path, "balanced", results | others)
+        return half_width(comparisons.difference("unsure", [*others, "sure"][0], "keyword_f1"))
 
-    results = {name: {seed: run(name, seed) for seed in seeds} for name, seeds in (("a", (0, 1, 2)), ("b", (0, 1)))}
-    one_seed = {"a": {0: results["a"][0]}, "b": results["b"]}
-    alone = Comparisons(tmp_path, "balanced", one_seed).difference("a", "b", "mAP")
-    assert alone.lower is None and not alone.is_real
-    both = Comparisons(tmp_path, "balanced", results).difference("a", "b", "mAP")
-    values = [Comparisons(tmp_path, "balanced", {name: {0: runs[seed]} for name, runs in results.items()})
-              .difference("a", "b", "mAP").value for seed in (0, 1)]  # fmt: skip
-    assert both.value == pytest.approx(np.mean(values)) and both.lower < both.value < both.upper
-    comparisons = Comparisons(tmp_path, "balanced", {**results, "c": {2: results["b"][1]}})
-    assert comparisons.difference("c", "b", "mAP") is None and comparisons.difference("d", "b", "mAP") is None
-    # that of the one seed has an interval as soon as others say how much seeds matter
-    others = {**results, "c": {0: run("c", 0)}}
-    single, double = (Comparisons(tmp_path, "balanced", others).difference(*pair, "mAP") for pair in ("ca", "ba"))
-    assert single.upper - single.lower > double.upper - double.lower
+    assert width() == pytest.approx(4.303 * error / np.sqrt(3), rel=0.02)
+    long = alike(tmp_path, "long", (4, 0, 1), num_train_epochs=6)
+    assert width(long=long) == pytest.approx(2.776 * error * np.sqrt(2 / 3), rel=0.02)
+    single = alike(tmp_path, "single", (2,), num_train_epochs=6)
+    alone = Comparisons(tmp_path, "balanced", {**results, "single": single})
+    found = alone.difference("single", "sure", "keyword_f1")
+    assert found.value == pytest.approx(200 / 3 - 50) and found.lower is None and not found.is_real
 
 
-def test_what_systems_and_seeds_leave():
-    """By hand: means of the systems 2 and 4, of the seeds 2 and 4; the rest is 0.5 in each of the four."""
-    values = {("a", 0): 1.5, ("a", 1): 2.5, ("b", 0): 2.5, ("b", 1): 5.5}
-    deviation, freedom = residual_deviation(values)
-    assert (deviation, freedom) == (pytest.approx(1.0), 1)  # 4 · 0.5², divided by 4 - 3
-    assert residual_deviation({**values, ("c", 1): 99.0}) == (pytest.approx(1.0), 1)  # says nothing of chance
-    shifted = {place: value + 7 * place[1] for place, value in values.items()}  # what all runs of a seed share
-    assert residual_deviation(shifted) == (pytest.approx(1.0), 1)
-    assert residual_deviation({("a", 0): 1.0, ("b", 0): 2.0}) == (0, 0)
+def test_what_two_systems_have_in_common_is_no_difference_and_counts_once(tmp_path):
+    results = {name: alike(tmp_path, name, hits) for name, hits in
+               (("mtl", (0, 1, 4)), ("evidence", (0, 1, 4)), ("sharing", (2, 2, 2)))}  # fmt: skip
+    assert Comparisons(tmp_path, "balanced", results).difference("evidence", "mtl", "keyword_f1")[2:] == (0, 0)
+    widths = []
+    for some in (results, {name: results[name] for name in ("mtl", "sharing")}):
+        widths.append(half_width(Comparisons(tmp_path, "balanced", some).difference("sharing", "mtl", "keyword_f1")))
+    assert widths[0] == widths[1]
+
+
+def test_what_has_not_run_or_lacks_a_metric_has_no_difference(tmp_path):
+    comparisons = Comparisons(tmp_path, "balanced", {"one": alike(tmp_path, "one", (1, 2))})
+    assert comparisons.difference("one", "two", "mAP") is comparisons.difference("two", "one", "mAP") is None
+
+
+def test_variance_about_the_means_of_groups():
+    """By hand: 1 and 3 are 1 from their mean, 10, 10 and 13 are 1, 1 and 2 from theirs: 2 + 6 of three degrees."""
+    assert pooled_variance([(1, 3), (10, 10, 13), (99,), ()]) == (pytest.approx(8 / 3), 3)
+    assert pooled_variance([(5,)]) == pooled_variance([]) == (0, 0)
 
 
 def test_systems_with_different_test_clips_are_not_compared(tmp_path):
