@@ -271,12 +271,14 @@ def processor_name() -> str:
 
 
 def estimate(plan: Plan, run: Run, finished: Mapping[str, dict[int, dict]]) -> float:
-    """Minutes of a run: those of the variant with other seeds, or else the median of all that were not resumed."""
-    own = [results["seconds"]["all"] for results in finished.get(run.variant, {}).values()]
-    known = [results["seconds"]["all"] for seeds in finished.values() for results in seeds.values()]
-    for seconds in (own, known):
-        if seconds := [value for value in seconds if value is not None]:
-            return statistics.median(seconds) / 60
+    """Minutes of a run: those of the variant with other seeds, or else the median of all that were not resumed, by
+    their epochs."""
+    own = list(finished.get(run.variant, {}).values())
+    known = [results for seeds in finished.values() for results in seeds.values()]
+    for some in (own, known):
+        if seconds := [results["seconds"]["all"] / results["arguments"]["num_train_epochs"]
+                       for results in some if results["seconds"]["all"] is not None]:  # fmt: skip
+            return statistics.median(seconds) * run.arguments["num_train_epochs"] / 60
     return plan.content["minutes"]
 
 

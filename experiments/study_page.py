@@ -40,9 +40,10 @@ def write_page(
         minutes_left: of the runs that have not finished.
     """
     write_text(PAGE, render_page(content, results, folder, tuned, minutes_left))
-    if figures(content, results):
+    drawn = figures(content, results)
+    if SYSTEMS_FIGURE in drawn:
         draw_systems(content, results, PAGE.with_name(SYSTEMS_FIGURE))
-    if LAMBDA_FIGURE in figures(content, results):
+    if LAMBDA_FIGURE in drawn:
         draw_lambda(content, results, PAGE.with_name(LAMBDA_FIGURE))
 
 
@@ -128,7 +129,7 @@ def describe(difference: Difference) -> str:
         return "the same"
     text = f"{difference.value:+.1f} ({difference.percent(difference.value):+.1f} %)"
     if difference.lower is None:
-        return f"{text}, one seed"
+        return f"{text}, no second seed"
     text += f", {difference.lower:+.1f} to {difference.upper:+.1f}"
     return f"**{text}**" if difference.is_real else text
 
@@ -137,13 +138,12 @@ def claim_table(content: Mapping, comparisons: Mapping[str, Comparisons]) -> str
     """What the paper claims, and whether it is so here."""
     rows = []
     for claim in content["claims"]:
-        said, cells = claim["paper"], []
+        percents, cells = claim["paper"], []
         for test_set in TEST_SETS:
             found = comparisons[test_set].difference(claim["system"], claim["reference"], claim["metric"])
-            percent = said[test_set] if isinstance(said, Mapping) else None
+            percent = percents.get(test_set)
             cells.append(NOT_RUN if found is None else f"{verdict(found, claim['sign'], percent)}: {describe(found)}")
-        if isinstance(said, Mapping):
-            said = " and ".join(f"{percent:+.1f} %" for percent in said.values())
+        said = " and ".join(f"{percent:+.1f} %" for percent in percents.values()) or claim["words"]
         rows.append([claim["text"], NAMES[claim["metric"]], said, *cells])
     return table(["Claim", "Metric", "Paper", *TITLES.values()], rows, 5)
 
@@ -156,7 +156,7 @@ def verdict(difference: Difference, sign: int, percent: float | None) -> str:
     if percent is None or difference.lower is None:
         return "not decided"
     most = difference.percent(difference.upper if sign > 0 else difference.lower)
-    return "less than in the paper" if most * sign < percent * sign else "not decided"
+    return "paper's figure ruled out" if most * sign < percent * sign else "not decided"
 
 
 def goal_table(content: Mapping, results: Results, comparisons: Mapping[str, Comparisons]) -> str:

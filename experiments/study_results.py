@@ -6,12 +6,12 @@ Design choices:
 - The interval of a difference counts two sources of chance. Clips: all systems are measured on the same 1,000
   resamples of the test clips (paired bootstrap). Seeds: to the resampled difference of means, draws of Student's t are
   added. Two or three seeds of one system would say little about their variance: it is pooled over systems of the same
-  kind (`kind_of`), where those with one seed borrow it. Two kinds differ in variance, so that the degrees of freedom
-  of their difference are those of Welch and Satterthwaite.
-- What chance the finite test set has is in the seeds' variance, too: intervals are too wide rather than too narrow.
+  kind (`kind_of`), where those with one seed borrow it. A difference of two kinds gets a draw of each (Behrens and
+  Fisher), which errs on the side of wide intervals where degrees of freedom are few.
+- The seeds' variance holds that of seeds on these very clips, which the bootstrap counts again.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -57,19 +57,19 @@ class Difference(NamedTuple):
 
     Args:
         value: of the means over seeds.
-        reference: mean of the system that the other is compared with.
-        lower, upper: ends of the 95 % interval; None as long as no second seed says how much seeds matter. Both are 0
-            if the two systems are one in this metric.
+        base: mean of the system that the other is compared with.
+        lower, upper: ends of the 95 % interval; None as long as no second seed of either's kind says how much seeds
+            matter. Both are 0 if the two are one in this metric, with the same seeds.
     """
 
     value: float
-    reference: float
+    base: float
     lower: float | None
     upper: float | None
 
     def percent(self, points: float) -> float:
-        """The value, or an end of the interval, in percent of the reference."""
-        return 100 * points / self.reference
+        """The value, or an end of the interval, in percent of the base; NaN if that is 0."""
+        return 100 * points / self.base if self.base else float("nan")
 
     @property
     def is_real(self) -> bool:
@@ -150,18 +150,17 @@ def average_precisions(scores: np.ndarray, targets: np.ndarray, weights: np.ndar
 
 
 def measure(clips: Clips, metric: str, weights: np.ndarray) -> np.ndarray | None:
-    """`mAP`, `AP_<label>` or `keyword_f1` in percent of clips that count `weights` times: `(R,)`; None if the run
-    does not have it."""
+    """`mAP` or `keyword_f1` in percent of clips that count `weights` times: `(R,)`; None if the run does not have
+    it."""
     if metric == "keyword_f1":
         if clips.counts is None:
             return None
         tp, fp, fn, _ = (weights @ clips.counts).T
-        return 200 * tp / (2 * tp + fp + fn)
+        return 200 * tp / np.maximum(2 * tp + fp + fn, 1)
     if clips.logits is None:
         return None
-    names = [metric.removeprefix("AP_")] if metric.startswith("AP_") else LABELS
-    numbers = [LABELS.index(name) for name in names]
-    precisions = [average_precisions(clips.logits[:, k], clips.targets[:, k], weights) for k in numbers]
+    columns = zip(clips.logits.T, clips.targets.T, strict=True)
+    precisions = [average_precisions(scores, targets, weights) for scores, targets in columns]
     return np.nanmean(precisions, axis=0)
 
 
@@ -210,27 +209,24 @@ class Comparisons:
 
     def _seed_chance(self, both, metric):
         """(`DRAWS`, `RESAMPLES`) of what seeds add to the difference of two systems' means; None if unknown."""
-        shares = Counter()
+        shares = defaultdict(float)  # of each kind's variance
         for runs in both:
             shares[kind_of(runs[0])] += 1 / len(runs)
-        variances = {kind: self._seed_variance(kind, metric) for kind in shares}
-        if not all(freedom for _, freedom in variances.values()):
-            return None
-        parts = [(share * variances[kind][0], variances[kind][1]) for kind, share in shares.items()]
-        total = sum(part for part, _ in parts)
-        if not total:
-            return np.zeros((DRAWS, RESAMPLES))
-        freedom = total**2 / sum(part**2 / known for part, known in parts)  # Welch and Satterthwaite
-        return np.sqrt(total) * np.random.default_rng(1).standard_t(freedom, (DRAWS, RESAMPLES))
+        rng, chance = np.random.default_rng(1), np.zeros((DRAWS, RESAMPLES))
+        for kind, share in shares.items():
+            variance, freedom = self._seed_variance(kind, metric)
+            if not freedom:
+                return None
+            chance += np.sqrt(share * variance) * rng.standard_t(freedom, chance.shape)
+        return chance
 
     def _seed_variance(self, kind, metric):
-        """Variance of a metric by chance of the seed, and its degrees of freedom, over all systems of a kind. What two
-        systems have in common, as the keywords of one training with two ways to classify, counts once."""
+        """Variance of a metric by chance of the seed, and its degrees of freedom, over all systems of a kind."""
         if (kind, metric) not in self._variances:
-            of_kind = [list(seeds.values()) for seeds in self.results.values()
-                       if kind_of(next(iter(seeds.values()))) == kind]  # fmt: skip
-            measured = {tuple(found[0] for run in runs if (found := self._measure(run, metric))) for runs in of_kind}
-            self._variances[kind, metric] = pooled_variance(measured)
+            systems = [list(seeds.values()) for seeds in self.results.values()]
+            self._variances[kind, metric] = pooled_variance(
+                [self._measure(run, metric)[0] for run in runs] for runs in systems if kind_of(runs[0]) == kind
+            )
         return self._variances[kind, metric]
 
     def _check_clips(self, path, clips):
@@ -243,16 +239,18 @@ class Comparisons:
 
 
 def kind_of(results: Mapping[str, Any]) -> tuple:
-    """What a run starts from, which tasks it learns, for how long, and what its keyword head is to write: where these
-    are the same, chance is taken to be, too."""
+    """The start of a run, its tasks, what its keyword head is to write, and whether keywords count in its scores: runs
+    that agree in these are assumed to vary equally from seed to seed."""
     arguments = results["arguments"]
-    names = ("model_name_or_path", "num_train_epochs", "keyword_target")
-    return (*arguments["tasks"], *(arguments[name] for name in names))
+    return (
+        *(arguments["model_name_or_path"], tuple(arguments["tasks"]), arguments["keyword_target"]),
+        arguments.get("use_keyword_evidence", False),
+    )
 
 
 def pooled_variance(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
     """Variance of values about the means of their groups, and its degrees of freedom; without any, (0, 0)."""
     groups = [np.array(group) for group in groups]
-    freedom = sum(max(len(group) - 1, 0) for group in groups)
-    squares = sum(((group - group.mean()) ** 2).sum() for group in groups if len(group))
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(((group - group.mean()) ** 2).sum() for group in groups)
     return (float(squares / freedom), freedom) if freedom else (0.0, 0)

@@ -32,6 +32,7 @@ results = {"commit": "abc", "versions": {}, "parameters": 7, "data": {"sha256": 
 SHARED = {
     **{"dataset": "clips", "per_device_eval_batch_size": 4, "disable_tqdm": True, "report_to": "none"},
     **{"model_name_or_path": "start", "learning_rate": 1.0, "config_overrides": {"mask_time_prob": 0.1}},
+    "num_train_epochs": 2,
 }
 PLAN = {
     **{"settings": "shared.json", "real_dataset": "real_clips", "results": "results", "minutes": 6},

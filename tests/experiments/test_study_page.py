@@ -74,13 +74,14 @@ def test_means_deviations_and_verdicts():
     assert spread([1.0, 2.0, 3.0]) == "2.0 ± 1.0" and spread([1.25]) == "1.2" and spread([None, None]) == "-"
     sure, unsure = Difference(2.0, 25.0, 1.0, 3.0), Difference(2.0, 25.0, -1.0, 5.0)
     assert describe(sure) == "**+2.0 (+8.0 %), +1.0 to +3.0**" and describe(unsure).startswith("+2.0 (+8.0 %), -1.0")
-    assert describe(Difference(2.0, 25.0, None, None)) == "+2.0 (+8.0 %), one seed"
+    assert describe(Difference(2.0, 25.0, None, None)) == "+2.0 (+8.0 %), no second seed"
     assert describe(Difference(0.0, 25.0, 0.0, 0.0)) == "the same"
+    assert describe(Difference(2.0, 0.0, 1.0, 3.0)) == "**+2.0 (+nan %), +1.0 to +3.0**"  # of nothing
     assert [verdict(sure, sign, 4.0) for sign in (1, -1)] == ["reproduced", "contradicted"]
     # -4 % to +20 %
     assert [verdict(unsure, 1, percent) for percent in (19, 21, None)] == [
-        "not decided", "less than in the paper", "not decided"]  # fmt: skip
-    assert [verdict(unsure, -1, percent) for percent in (-3, -5)] == ["not decided", "less than in the paper"]
+        "not decided", "paper's figure ruled out", "not decided"]  # fmt: skip
+    assert [verdict(unsure, -1, percent) for percent in (-3, -5)] == ["not decided", "paper's figure ruled out"]
     assert verdict(Difference(2.0, 25.0, None, None), 1, 99.0) == "not decided"
     much = Difference(2.0, 12.5, 1.0, 3.0)  # 8 % at least
     assert [reached(1.0, sure, much), reached(1.0, unsure, much), reached(1.2, sure, much)] == ["yes", "perhaps", "no"]
