@@ -243,7 +243,9 @@ def kind_of(results: Mapping[str, Any]) -> tuple:
     that agree in these are assumed to vary equally from seed to seed."""
     arguments = results["arguments"]
     return (
-        *(arguments["model_name_or_path"], tuple(arguments["tasks"]), arguments["keyword_target"]),
+        arguments["model_name_or_path"],
+        tuple(arguments["tasks"]),
+        arguments["keyword_target"],
         arguments.get("use_keyword_evidence", False),
     )
 
