@@ -109,15 +109,16 @@ def spread(values: Sequence[float | None]) -> str:
 
 def difference_table(content: Mapping, section: Mapping, comparisons: Mapping[str, Comparisons]) -> str:
     """A row per metric and pair of systems that can be compared."""
-    rows, paired = [], set()
+    pairs: dict[frozenset, tuple[str, str]] = {}
+    for reference in section["against"]:
+        for name in section["variants"]:
+            if name != reference:
+                pairs.setdefault(frozenset({name, reference}), (name, reference))
+    rows = []
     for metric, metric_name in NAMES.items():
-        for reference in section["against"]:
-            for name in section["variants"]:
-                found = [comparisons[test_set].difference(name, reference, metric) for test_set in TEST_SETS]
-                pair = metric, frozenset({name, reference})
-                if name == reference or None in found or pair in paired:
-                    continue
-                paired.add(pair)
+        for name, reference in pairs.values():
+            found = [comparisons[test_set].difference(name, reference, metric) for test_set in TEST_SETS]
+            if None not in found:
                 titles = [content["variants"][one]["title"] for one in (name, reference)]
                 rows.append([f"{titles[0]} − {titles[1]}", metric_name, *map(describe, found)])
     return table(["Difference", "Metric", *TITLES.values()], rows, 2) if rows else ""
@@ -138,7 +139,7 @@ def claim_table(content: Mapping, comparisons: Mapping[str, Comparisons]) -> str
     """What the paper claims, and whether it is so here."""
     rows = []
     for claim in content["claims"]:
-        percents, cells = claim["paper"], []
+        percents, cells = claim.get("paper", {}), []
         for test_set in TEST_SETS:
             found = comparisons[test_set].difference(claim["system"], claim["reference"], claim["metric"])
             percent = percents.get(test_set)
